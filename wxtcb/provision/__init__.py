@@ -1,7 +1,6 @@
 """Bulk provisioning: takes a list of tenants to ready environments, and reports on each of them.
 
-Run events are in `wxtcb.provision.events`. What a custom journal or step needs is in `wxtcb.provision.journal`,
-`wxtcb.provision.context`, `wxtcb.provision.step` and `wxtcb.provision.tenant_state`.
+Run events are in `events`. A custom journal or step needs `journal`, `context`, `step` and `tenant_state`.
 """
 
 from __future__ import annotations

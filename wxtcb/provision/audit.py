@@ -130,7 +130,6 @@ class Audit:
 
     @cached_property
     def counts(self) -> Mapping[FindingKind, int]:
-        """Number of findings by kind; includes kinds with 0."""
         found = Counter(finding.kind for finding in self.findings)
         return MappingProxyType({kind: found[kind] for kind in FindingKind})
 
@@ -235,8 +234,7 @@ async def build_audit(namespace: str, comparison: Comparison, notes: tuple[str, 
             with_derived_alias += [info.env] if _DERIVED_ALIAS.fullmatch(info.alias.lower()) else []
     records = cooperative_iter(comparison.bound_records.values())
     bound = [comparison.to_bound_environment(record) async for record in records]
-    severity = list(FindingKind)
-    findings.sort(key=lambda finding: severity.index(finding.kind))
+    findings.sort(key=lambda finding: list(FindingKind).index(finding.kind))
     notes = (*derived_alias_notes(with_derived_alias), *notes)
     return Audit(namespace, len(comparison.desired), tuple(findings), tuple(bound), tuple(unrelated), counts, notes)
 
@@ -419,7 +417,6 @@ class Comparison:
                 yield kind, message.format(name)
 
     def _check_record(self, record: TenantRecord) -> Iterator[Finding]:
-        """Yield the findings of a record that the tenants do not cover: absent tenants, and previous aliases."""
         name, alias, env = record.tenant, record.alias, record.env
         is_absent = name not in self.desired
         if is_absent and record.intent is not None:

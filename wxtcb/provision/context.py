@@ -77,10 +77,8 @@ class GuardedCall:
 class StepContext:
     """State shared by the steps of one run.
 
-    - `session` raises if the outcome of a call is unknown, and returns batches that failed in part. It sends nothing
-      once the run is `halted`, and nothing billable once it is `stopped`.
-    - `settle`: seconds after which a listing shows the effect of a create (propagation delay).
-    - `timeout`: seconds that an environment may take to become NORMAL.
+    `session` raises if the outcome of a call is unknown, and returns batches that failed in part. It sends nothing
+    once the run is `halted`, and nothing billable once it is `stopped`. Times are in seconds.
     """
 
     session: Session
@@ -110,14 +108,12 @@ class StepContext:
         return self.session.timeout.total + CREATE_WINDOW_MARGIN
 
     async def commit(self, tenant_state: TenantState, record: TenantRecord) -> None:
-        """Commit *record* as the tenant's next version; raise `JournalConflict` or `JournalError` if that fails."""
         next_record = attrs.evolve(record, version=tenant_state.record.version + 1)
         await commit_record(self.journal, tenant_state.record, next_record, self.wall_clock())
         # Only after the commit: after a failed one, the state must still hold the version that the journal has.
         tenant_state.record = next_record
 
     async def bind_environment(self, tenant_state: TenantState, env: str, tranid: str | None = None) -> None:
-        """Bind an environment to its tenant; this ends the intent and its ambiguity."""
         since, alias = tenant_state.record.opened_at or self.wall_clock(), tenant_state.plan.alias
         bound = attrs.evolve(tenant_state.record, alias=alias, env=env, tranid=tranid, opened_at=since, intent=None)
         commit = asyncio.ensure_future(self.commit(tenant_state, bound))
@@ -146,13 +142,11 @@ class StepContext:
                 self._active_calls.discard(call)
 
     def stop(self) -> None:
-        """Start no further create, and cancel creates that are not sent yet; sent ones are awaited."""
         self.stopped = True
         for call in self._active_calls:
             call.cancel_if_unsent()
 
     def halt(self) -> None:
-        """Send nothing more, and cancel calls that are not sent yet; sent ones are awaited."""
         # Both flags are set before `stop` cancels, because the calls decide by them whether they may still be sent.
         self.halted = self.listing.halted = True
         self.stop()

@@ -10,9 +10,6 @@ from wxtcb.errors import WxtcbError
 from wxtcb.provision.journal import JournalConflict, JournalError, UnserializableRecord
 
 CHINA_TIMEZONE: Final = timezone(timedelta(hours=8))
-_DAILY_QUOTA_EXCEEDED: Final = 45009
-# 48001: no right to the API (api unauthorized). 85088: cloud development is not opened (no qbase privilege).
-_PLATFORM_NOT_PERMITTED: Final = (48001, 85088)
 _FATAL_ERRORS: Final = (
     errors.AccountBlocked,
     errors.IPNotAllowed,
@@ -36,9 +33,9 @@ class IncompleteListing(WxtcbError):
 
 def is_fatal(error: WxtcbError) -> bool:
     """Return whether every other tenant would fail with the same error."""
-    # Other error codes of `PermissionDenied` concern one mini program.
+    # 48001: api unauthorized. 85088: no qbase privilege. Other error codes concern one mini program.
     if isinstance(error, errors.PermissionDenied):
-        return error.errcode in _PLATFORM_NOT_PERMITTED
+        return error.errcode in (48001, 85088)
     if isinstance(error, errors.TicketError) and error.transient:
         return False
     # A journal that cannot store one record cannot store any. A conflict, or an invalid value, concerns one tenant.
@@ -58,6 +55,6 @@ def quota_reset_at(error: errors.QuotaExceeded, now: datetime) -> datetime:
     """Return the presumed reset time of the quota: the next midnight in China, or the first of the next month."""
     # 45009 is a daily quota; 45040 and 48006 are monthly. The documentation gives no time zone: China's is presumed.
     midnight = now.astimezone(CHINA_TIMEZONE).replace(hour=0, minute=0, second=0, microsecond=0)
-    if error.errcode == _DAILY_QUOTA_EXCEEDED:
+    if error.errcode == 45009:
         return midnight + timedelta(days=1)
     return (midnight.replace(day=1) + timedelta(days=32)).replace(day=1)

@@ -15,7 +15,6 @@ import attrs
 from wxtcb.errors import WxtcbError
 
 EMPTY_MAPPING: Final[Mapping[str, str]] = MappingProxyType({})
-_COMMIT_BATCH_SIZE: Final = 500
 
 
 class JournalError(WxtcbError):
@@ -66,13 +65,11 @@ class Intent:
 class TenantRecord:
     """State of one tenant in the journal.
 
-    - `version`: grows by one with every commit; a journal rejects any other version.
-    - `attempt`: number of creates that were intended.
+    - `version`: grows by one with every commit. `attempt`: number of creates that were intended.
     - `intent`: set while the outcome of the last create is unknown.
     - `env`, `opened_at`: environment bound to the tenant, and since when in Unix time.
     - `tranid`: order number of the environment; None if it was adopted or the response was lost.
     - `links`: confirmation page by mini program; an empty string if the platform returned none.
-    - `services`: progress by service name.
     - `metadata`: values that a custom `Step` stores by key.
     - `retired`: the tenant was removed on purpose. Its environment stays in the journal.
     """
@@ -98,11 +95,9 @@ class TenantRecord:
         return tuple(appid for appid in appids if appid not in self.links)
 
     def effective_record(self, *, resend_links: bool) -> TenantRecord:
-        """Return the record that steps are decided on: without links if they are to be requested again."""
         return attrs.evolve(self, links=EMPTY_MAPPING) if resend_links else self
 
     def has_service(self, name: str) -> bool:
-        """Return whether a service is established; False if its request was sent but not answered."""
         return self.services.get(name) in (ServiceState.DONE, ServiceState.UNCONFIRMED)
 
     def unconfirmed_services(self, names: Iterable[str]) -> tuple[str, ...]:
@@ -318,8 +313,7 @@ class MemoryJournal:
 
 
 def _unique_keys(record: TenantRecord) -> set[tuple[str, str]]:
-    env, alias = record.unique_keys()
-    return {(kind, key) for kind, key in (("env", env), ("alias", alias)) if key is not None}
+    return {(kind, key) for kind, key in zip(("env", "alias"), record.unique_keys(), strict=True) if key is not None}
 
 
 async def commit_record(
@@ -346,8 +340,7 @@ async def commit_record_changes(journal: Journal, record_changes: Iterable[Recor
     remaining = iter(record_changes)
     # A journal on disk writes concurrent commits in one transaction. Batches bound the number of tasks.
     while batch := [
-        commit_record(journal, each.before, each.after, now, each.previous_owner)
-        for each in islice(remaining, _COMMIT_BATCH_SIZE)
+        commit_record(journal, each.before, each.after, now, each.previous_owner) for each in islice(remaining, 500)
     ]:
         # All commits of the batch must end before an error is raised, so that none runs on unobserved.
         for result in await asyncio.gather(*batch, return_exceptions=True):

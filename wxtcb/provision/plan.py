@@ -106,7 +106,6 @@ class TenantPlan:
 
     @property
     def is_blocked(self) -> bool:
-        """Whether no step runs for this tenant until an operator decides."""
         return self.action in (Action.CONFLICT, Action.DUPLICATE)
 
     @property
@@ -129,11 +128,9 @@ class Plan:
 
     - `notes`: warnings about the plan as a whole.
     - `missing_envs`: environments of the journal, by tenant, that the platform does not list.
-    - `absent_tenants`: environments, by tenant, of tenants that the journal knows and a complete list of tenants lacks.
-      The environment is an empty string if its create is ambiguous.
+    - `absent_tenants`: those of tenants that a complete list lacks; an empty string if the create is ambiguous.
 
-    A plan is a snapshot. An apply lists the environments again before every create, and creates none for a tenant whose
-    action was not CREATE.
+    An apply lists the environments again before every create, and creates none for a tenant that was not CREATE.
     """
 
     namespace: str
@@ -156,7 +153,6 @@ class Plan:
 
     @property
     def create_count(self) -> int:
-        """Number of environments that would be created, and billed."""
         return self.counts[Action.CREATE]
 
     @property

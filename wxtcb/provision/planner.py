@@ -28,7 +28,6 @@ from wxtcb.provision.step import Step
 from wxtcb.provision.tenant import Tenant
 
 LISTING_RETRIES: Final = 2
-_MAX_CLOCK_SKEW: Final = 60.0
 
 
 @attrs.frozen
@@ -120,7 +119,7 @@ class Planner:
 def clock_skew_notes(bindings: Mapping[str, Binding], now: float) -> Iterator[str]:
     """Yield a note if the latest of *bindings* is more than a minute ahead of *now*, which is in Unix time."""
     ahead = max((binding.since for binding in bindings.values()), default=now) - now
-    if ahead > _MAX_CLOCK_SKEW:
+    if ahead > 60:
         yield (
             f"Note: the journal contains a timestamp {ahead:.0f} s in the future: the system clock was set back, or "
             "was ahead before. Waits are not affected."
@@ -166,13 +165,21 @@ class PlanInput:
     @cached_property
     def previous_owners(self) -> Mapping[str, TenantRecord]:
         """Present owner of each environment, or ambiguous create, that a tenant takes over; by the tenant's name."""
-        owners = ((name, self._find_previous_owner(name, env)) for name, env in self.decisions.adopt.items())
-        return {name: owner for name, owner in owners if owner is not None}
+        # Without a complete list, an absent tenant proves nothing: it may be in another call.
+        adopted = self.decisions.adopt.items() if self.decisions.complete else ()
+        owners = {
+            name: self.records.get(binding.tenant)
+            if (binding := self.bindings.get(env))
+            else self.ambiguous_creates.get(self.aliases[name].lower())
+            for name, env in adopted
+            if name in self.aliases
+        }
+        return {name: owner for name, owner in owners.items() if owner and owner.tenant not in self.aliases}
 
     @cached_property
     def released_envs(self) -> frozenset[str]:
-        return frozenset(
-            (*self.decisions.forget.values(), *(self.decisions.adopt[name] for name in self.previous_owners))
+        return frozenset(self.decisions.forget.values()).union(
+            map(self.decisions.adopt.__getitem__, self.previous_owners)
         )
 
     @cached_property
@@ -181,7 +188,6 @@ class PlanInput:
 
     @cached_property
     def missing_envs(self) -> tuple[str, ...]:
-        """Bound environments that the platform should list and does not."""
         listed = self.listing.by_env
         return tuple(env for env in self.kept_bindings if env not in listed and env not in self.recent_envs)
 
@@ -198,7 +204,6 @@ class PlanInput:
         return reset_record(record) if record.env else attrs.evolve(record, intent=None)
 
     def record_change(self, record: TenantRecord) -> RecordChange | None:
-        """Return the change that the decisions make to *record* alone; `transfer_change` changes `previous_owners`."""
         name, after = record.tenant, record
         if name in self.decisions.forget and record.env == self.decisions.forget[name]:
             after = reset_record(record)
@@ -271,16 +276,7 @@ class PlanInput:
         released = attrs.evolve(reset_record(previous), version=previous.version + 1)
         return RecordChange(own, after, previous_owner=RecordChange(previous, released))
 
-    def _find_previous_owner(self, name: str, env: str) -> TenantRecord | None:
-        # Without a complete list, an absent tenant proves nothing: it may be in another call.
-        if not self.decisions.complete or name not in self.aliases:
-            return None
-        binding = self.bindings.get(env)
-        owner = self.records.get(binding.tenant) if binding else self.ambiguous_creates.get(self.aliases[name].lower())
-        return None if owner is None or owner.tenant in self.aliases else owner
-
     def _is_settled(self, record: TenantRecord) -> bool:
-        """Return whether an operator decided already that the absent tenant was removed or renamed."""
         return record.retired or any(owner.tenant == record.tenant for owner in self.previous_owners.values())
 
     def _adopt_error(self, name: str, env: str) -> str | None:
@@ -295,10 +291,8 @@ class PlanInput:
             return f"its alias is {info.alias!r}, not {self.aliases[name]!r}: give the tenant that alias"
         record, alias = self.records.get(name), self.aliases[name].lower()
         if record is not None and record.intent is not None and record.alias.lower() != alias:
-            return (
-                f"the outcome of a create under the previous alias {record.alias} is unknown: restore that alias and "
-                "provision first"
-            )
+            unknown = f"the outcome of a create under the previous alias {record.alias} is unknown"
+            return f"{unknown}: restore that alias and provision first"
         if record is not None and record.env not in (None, env) and record.env in self.listing.by_env:
             return f"the tenant has {record.env}, which is still listed: delete that environment first"
         owner = self.alias_owners.get(alias)
@@ -340,9 +334,9 @@ def plan_tenant(
         return planned if intended else _plan_new_environment(planned, observed)
     if intended and len(matches) == 1 and matches[0] not in observed.kept_bindings:
         return _with_environment(planned, Action.ADOPT, observed.listing.by_env[matches[0]])
+    adoptable = tuple(env for env in matches if observed.may_be_adopted(env))
     return attrs.evolve(
-        _blocked(planned, _alias_in_use_reason(alias, matches, observed), *matches),
-        adoptable=tuple(env for env in matches if observed.may_be_adopted(env)),
+        _blocked(planned, _alias_in_use_reason(alias, matches, observed), *matches), adoptable=adoptable
     )
 
 
@@ -351,9 +345,7 @@ def _plan_bound_environment(planned: TenantPlan, env: str, observed: PlanInput) 
     if info is None and env in observed.recent_envs:
         return attrs.evolve(planned, action=Action.READY, env=env)
     if info is None:
-        reason = (
-            "is no longer listed: it was deleted, or the list is incomplete. Plan again; if it was deleted, forget it"
-        )
+        reason = "is not listed: it was deleted, or the list is incomplete. Plan again; if it was deleted, forget it"
     elif info.alias.lower() != planned.alias.lower():
         reason = f"has alias {info.alias}, not {planned.alias}: restore that alias of the tenant"
     else:

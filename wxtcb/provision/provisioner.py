@@ -11,6 +11,7 @@ from typing import Self, cast
 import anyio
 import attrs
 
+from wxtcb import validation
 from wxtcb.api.environment import DESCRIBE_ENVS
 from wxtcb.errors import InvalidArgument, SessionClosed
 from wxtcb.provision.audit import Audit, audit_tenants
@@ -23,25 +24,15 @@ from wxtcb.provision.step import Step
 from wxtcb.provision.steps import STEPS
 from wxtcb.provision.tenant import Tenant, check_name, resolve_aliases
 from wxtcb.session import Session
-from wxtcb.validation import (
-    check_list_of,
-    check_mapping,
-    check_positive_int,
-    check_seconds,
-    check_string,
-    is_loopback,
-    to_tuple,
-    type_validator,
-    validator,
-)
+from wxtcb.validation import check_positive_int, check_seconds, type_validator, validator
 
 
 def _as_steps(value: Iterable[Step]) -> tuple[Step, ...]:
-    return to_tuple(value)
+    return validation.to_tuple(value)
 
 
 def _check_steps(name: str, value: object) -> None:
-    check_list_of(name, value, Step)
+    validation.check_list_of(name, value, Step)
     names = [step.name for step in cast("tuple[Step, ...]", value)]
     if len(set(names)) < len(names):
         raise InvalidArgument(f"{name} must have different names: {', '.join(names)}")
@@ -60,20 +51,17 @@ class Provisioner:
     A failure of one tenant does not affect another. Leaving the block cancels runs in progress, and raises the
     unexpected error of a run that was not awaited.
 
-    - `journal`: stores the state of every tenant. With the default, in memory, only the sandbox or another platform on
-      loopback may be provisioned.
+    - `journal`: state of every tenant. With the default, in memory, only a platform on loopback may be provisioned.
     - `concurrency`: number of steps in progress at a time. A tenant that waits for NORMAL uses none.
-    - `timeout`: seconds until a tenant that is not NORMAL has failed.
-    - `interval`: seconds between the polls for NORMAL. One poll serves all waiting tenants.
+    - `timeout`, `interval`: seconds until a tenant that is not NORMAL has failed, and between the shared polls for it.
     - `settle`: propagation delay, the seconds until an environment is surely listed, and before an outcome is checked.
     - `grace`: seconds that a cancelled run waits for replies; None for the total timeout of a request.
     - `max_failures`: number of failed tenants after which no further tenant is started; None for no limit.
     - `namespace`: goes into derived aliases (`derive_alias`), and into the journal; by default the component appid.
-    - `steps`: steps of each tenant, in this order.
-    - `clock`: returns Unix time. It can make no wait shorter.
+    - `steps`: steps of each tenant, in this order. `clock`: returns Unix time; it can make no wait shorter.
 
     Before each create, the run lists the environments and commits an intent to the journal. An ambiguous create is not
-    sent again without a check (`wxtcb.provision.reconciliation`). A service is safe to send again: its name is its key.
+    sent again without a check. A service is safe to send again: its name is its key.
 
     An error that every tenant would meet (ticket, secret, IP, permission, closed session, unwritable journal) stops the
     run. An exhausted quota, or a list that lacks an environment of the journal, stops creates. Other tenants are then
@@ -100,7 +88,7 @@ class Provisioner:
 
     async def __aenter__(self) -> Self:
         appid = self.session.component_appid
-        on_loopback = is_loopback(self.session.base_url)
+        on_loopback = validation.is_loopback(self.session.base_url)
         current = JournalIdentity(component_appid=appid, on_loopback=on_loopback, namespace=self.namespace or appid)
         stored = await self.journal.bind_identity(current)
         mismatch = ""
@@ -153,9 +141,9 @@ class Provisioner:
         planner, desired = self._create_planner(), tuple(tenants)
         aliases = resolve_aliases(desired, planner.namespace)
         for argument, pairs in (("adopt", adopt), ("forget", forget)):
-            check_mapping(argument, pairs)
+            validation.check_mapping(argument, pairs)
             for name, env in pairs.items():
-                check_string(f"{argument}: {name}", env)
+                validation.check_string(f"{argument}: {name}", env)
         flags = {"resend_links": resend_links, "complete": complete, "removed": removed}
         return await planner.plan(desired, aliases, OperatorDecisions(adopt=adopt, forget=forget, **flags))
 
@@ -200,7 +188,7 @@ class Provisioner:
         self, names_and_aliases: tuple[tuple[str, str], ...], make_plan: Callable[[], Awaitable[Plan]]
     ) -> Run:
         base_url, appid = self.session.base_url, self.session.component_appid
-        if not self.journal.durable and not is_loopback(base_url):
+        if not self.journal.durable and not validation.is_loopback(base_url):
             raise InvalidArgument(
                 f"{base_url} is not on this machine, and the journal ends with the process, so a crash would lose "
                 "track of billed environments: use a SqliteJournal. No request was sent"

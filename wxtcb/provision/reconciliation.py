@@ -66,7 +66,6 @@ class ExpectedEnvironments:
         return self._last_diff
 
     def is_waiting_for_recent(self, snapshot: Snapshot[EnvList]) -> bool:
-        """Return whether a listing lacks a recently created environment whose propagation delay is not over."""
         listed, overdue = snapshot.value.by_env, self.compare(snapshot).missing
         if all(env in listed or env in overdue for env in self.recently_created):
             self.recently_created = frozenset()
@@ -78,8 +77,8 @@ class EnvironmentListing:
     """A fresh listing of the environments, shared by all tenants that create at the same time.
 
     A listing is fresh if it started at most 5 seconds ago; with a slow platform, twice the time it took, but at most 30
-    seconds. One that lacks known environments is not used before they have been missing for 30 seconds. If the journal
-    knows one of them, `IncompleteListing` is raised: an operator must decide. Once `halted`, nothing waits any more.
+    seconds. If it lacks known environments for 30 seconds, it is used, or `IncompleteListing` is raised if the journal
+    knows one of them.
     """
 
     poller: SharedPoller[EnvList]
@@ -104,7 +103,6 @@ class EnvironmentListing:
         return self.started_at >= now - max(MAX_LISTING_AGE, min(2 * self._last_duration, MAX_SLOW_LISTING_AGE))
 
     async def find_by_alias(self, alias: str, now: float) -> tuple[str, ...]:
-        """Return the environments with *alias*; list them again if the listing is not fresh."""
         if not self.is_fresh(now):
             await self._refresh(now - MAX_LISTING_AGE)
         return self.alias_index.find(alias)
@@ -171,10 +169,9 @@ class WaitForVisibility:
 
 @attrs.define(eq=False)
 class OutcomeCheck:
-    """Wait until listings show whether an ambiguous create under *alias* took effect.
+    """Wait until listings after `due_at` show whether an ambiguous create under *alias* took effect.
 
-    Listings that started before `due_at` do not count. One listing proves that an environment exists; two consecutive
-    complete listings prove that none does. At `deadline` the check ends as inconclusive, with `reason`.
+    One shows that it did; two consecutive complete ones that it did not. At `deadline` the check is inconclusive.
     """
 
     alias: str

@@ -32,7 +32,6 @@ class Outcome(Enum):
 
     @property
     def is_done(self) -> bool:
-        """Whether all steps are done, even if a confirmation is missing."""
         return self in (Outcome.DONE, Outcome.UNCONFIRMED, Outcome.AWAITING)
 
 
@@ -53,8 +52,7 @@ OUTCOME_ADVICE: Final[Mapping[Outcome, str]] = MappingProxyType(
 class Problem:
     """Failure of one step, for the tenant or for one mini program or service.
 
-    `outcome_unknown` is True if the step may have taken effect. `error` is the exception; None if the call was
-    cancelled, or if the platform reported the failure inside a reply with errcode 0.
+    `error` is None if the call was cancelled, or if the platform reported the failure in a reply with errcode 0.
     """
 
     step: str
@@ -164,7 +162,6 @@ class Report:
 
     @property
     def done_count(self) -> int:
-        """Number of tenants that are done, including those that await or lack a confirmation."""
         return sum(count for outcome, count in self.counts.items() if outcome.is_done)
 
     @property
@@ -173,7 +170,6 @@ class Report:
 
     @property
     def link_count(self) -> int:
-        """Number of pages that administrators of mini programs must open."""
         return sum(len(entry.links) for entry in self.tenants)
 
     @property
@@ -181,7 +177,6 @@ class Report:
         return sum(len(entry.unconfirmed) for entry in self.tenants)
 
     def to_json(self) -> bytes:
-        """Return the report as one JSON object, including links. It contains no secret."""
         return orjson.dumps(
             {
                 "tenants": [entry.to_dict() for entry in self.tenants],

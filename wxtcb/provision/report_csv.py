@@ -27,34 +27,26 @@ _MAX_CELL_LENGTH: Final = 32_767  # of Excel, which drops the rest of a longer c
 def render_csv(report: Report) -> str:
     """Return *report* as CSV: a header, then one row per tenant, including links.
 
-    - All cells are quoted, and lines end in CR LF.
-    - Several values in a cell are separated by ``;``, and links by a line break.
-    - A cell that a spreadsheet would run as a formula, or change as a date or number, begins with an apostrophe.
-    - A cell is truncated to 32,767 characters.
-
-    Write it with the encoding ``utf-8-sig``: without the byte order mark, Excel does not read UTF-8.
+    All cells are quoted. Several values in a cell are separated by ``;``, and links by a line break. A cell that a
+    spreadsheet would run or change begins with an apostrophe. A cell is truncated to 32,767 characters.
+    Write it with ``utf-8-sig``: without the byte order mark, Excel does not read UTF-8.
     """
     metadata_names = tuple(dict.fromkeys(name for entry in report.tenants for name in entry.metadata))
     info = report.run_info
     run_info = (info.base_url, info.component_appid, info.namespace) if info else ("", "", "")
-    run_cells = (report.created_at.isoformat(), *run_info)
     output = io.StringIO(newline="")
     writer = csv.writer(output, quoting=csv.QUOTE_ALL)
     header = (*_COLUMNS, *(f"metadata {name}" for name in metadata_names), *_RUN_INFO_COLUMNS)
     writer.writerow(map(_escape_cell, header))
     for entry in report.tenants:
         cells = (
-            entry.tenant,
-            entry.alias,
-            entry.outcome.value,
-            entry.env or "",
-            entry.tranid or "",
+            *(entry.tenant, entry.alias, entry.outcome.value, entry.env or "", entry.tranid or ""),
             *map(";".join, (entry.done, entry.services, entry.unconfirmed)),
             "\n".join(f"{link.appid} {link.url}" for link in entry.links),
             ";".join(entry.existing),
             entry.summary,
             *(entry.metadata.get(name, "") for name in metadata_names),
-            *run_cells,
+            *(report.created_at.isoformat(), *run_info),
         )
         writer.writerow(map(_escape_cell, cells))
     return output.getvalue()

@@ -1,7 +1,4 @@
-"""HTML report: one self-contained page, with the tenants that need action first.
-
-The page loads nothing and runs no script; `frame.html` and `page.css` are its resources.
-"""
+"""HTML report: one self-contained page, which loads nothing and runs no script; tenants that need action first."""
 
 from __future__ import annotations
 
@@ -15,18 +12,14 @@ from types import MappingProxyType
 from typing import Final
 
 from wxtcb.provision.journal import HistoryEntry, to_utc
-from wxtcb.provision.report import OUTCOME_ADVICE, Outcome, Problem, Report, TenantReport
+from wxtcb.provision.report import OUTCOME_ADVICE, Outcome, Report, TenantReport
 from wxtcb.validation import is_loopback
 
 Histories = Mapping[str, tuple[HistoryEntry, ...]]
 
-_NO_HISTORIES: Final[Histories] = MappingProxyType({})
 _ACTION_REQUIRED: Final = (Outcome.UNKNOWN, Outcome.DUPLICATE, Outcome.CONFLICT, Outcome.FAILED, Outcome.UNFINISHED)
 _COMPLETED: Final = (Outcome.UNCONFIRMED, Outcome.AWAITING, Outcome.DONE)
-_LINKS_ADVICE: Final = (
-    "Send each link to the administrator of its mini program only: the share takes effect when the administrator opens "
-    "it and confirms."
-)
+_LINKS_ADVICE: Final = "Send each link to its mini program's administrator only, who must open it and confirm."
 
 # Tab and line break stay. Half of a surrogate pair cannot be encoded as UTF-8.
 _CONTROL_CHARACTERS: Final = r"\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff"
@@ -36,7 +29,7 @@ _UNSAFE_CHARACTERS: Final = re.compile(f"[{_CONTROL_CHARACTERS}{_BIDI_CHARACTERS
 _WEB_URL: Final = re.compile(r"https?://[^\s\x00-\x20\x7f-\x9f]+", re.IGNORECASE)
 
 
-def render_html(report: Report, histories: Histories = _NO_HISTORIES) -> str:
+def render_html(report: Report, histories: Histories = MappingProxyType({})) -> str:
     """Return *report* as one HTML page: failures first, and all links to open in a section of their own.
 
     *histories* has the history of tenants by name, as `Journal.history` returns it.
@@ -131,7 +124,10 @@ def _render_section(name: str, heading: str, count: int, advice: str, content: s
 def _render_tenant(index: int, entry: TenantReport, history: tuple[HistoryEntry, ...]) -> str:
     reason, timeline = "", ""
     if entry.problems:
-        reason = f'<ul class="why">{"".join(map(_render_problem, entry.problems))}</ul>'
+        for problem in entry.problems:
+            unknown = " <em>may have taken effect</em>" if problem.outcome_unknown else ""
+            reason += f"<li><b>{escape(problem.subject)}</b>{unknown} {escape(problem.message)}</li>"
+        reason = f'<ul class="why">{reason}</ul>'
     elif entry.summary and entry.outcome is not Outcome.AWAITING:
         reason = f'<p class="why">{escape(entry.summary)}</p>'
     if history:
@@ -140,11 +136,6 @@ def _render_tenant(index: int, entry: TenantReport, history: tuple[HistoryEntry,
     # Anchors use the position in the report: a tenant's name may contain any character.
     heading, details = f"<h3>{escape(entry.tenant)}</h3>", _render_details(index, entry)
     return f'<article id="t{index}">{heading}{reason}{details}{timeline}</article>\n'
-
-
-def _render_problem(problem: Problem) -> str:
-    unknown = " <em>may have taken effect</em>" if problem.outcome_unknown else ""
-    return f"<li><b>{escape(problem.subject)}</b>{unknown} {escape(problem.message)}</li>"
 
 
 def _render_details(index: int, entry: TenantReport) -> str:

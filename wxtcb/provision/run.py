@@ -55,7 +55,6 @@ class EventStream:
         return self._iterate(queue)
 
     def emit(self, event: RunEvent | None) -> None:
-        """Give *event* to all subscribers; None ends the stream."""
         self._closed = self._closed or event is None
         for queue in self._queues:
             queue.put_nowait(event)
@@ -128,7 +127,6 @@ class Run:
 
     @property
     def report(self) -> Report:
-        """The current report; tenants in progress and tenants that are not started are unfinished."""
         elapsed = StepContext.loop_time() - self._started_at if self._elapsed is None else self._elapsed
         tenants = tuple(self._collector.iter_reports())
         if self._stop_event is None:
@@ -154,8 +152,7 @@ class Run:
     async def cancel(self, *, grace: float | None = None) -> None:
         """Send no further request, and return when the run has ended.
 
-        Requests in progress have *grace* seconds to be answered; by default, as long as a request may take. A create
-        without an answer is then reported as unknown.
+        Requests in progress have *grace* seconds (by default the total timeout). A create without answer is unknown.
         """
         self._halt("cancelled")
         try:
@@ -181,7 +178,6 @@ class Run:
                 raise
 
     async def _prepare(self) -> tuple[Plan, StepContext] | None:
-        """Make the plan and commit the operator's decisions; if that fails, no tenant is started."""
         settings, wall_clock = self._settings, self._settings.wall_clock
         with self._planning_scope:
             try:
@@ -274,7 +270,6 @@ class Run:
             self._apply_result(tenant_state, step, result)
 
     def _on_unexpected_error(self, step: Step, tenant_states: list[TenantState], error: Exception) -> StepResult:
-        """Record an exception that no step should raise; other tenants continue, and the run raises it at its end."""
         self._unexpected_error = self._unexpected_error or error
         message = f"unexpected exception in the step ({type(error).__name__}: {error}); report it to its author"
         for tenant_state in tenant_states:
@@ -304,7 +299,7 @@ class Run:
             case StepResult.END if tenant_state.blocked_outcome or tenant_state.problems:
                 self._finish_tenant(tenant_state)
             case _:
-                raise TypeError(f"step {step.name}: {result} without a problem or a pending wait; record one first")
+                raise TypeError(f"step {step.name} ended with {result} but without a problem or wait; record one first")
 
     def _record_problem(self, tenant_state: TenantState, problem: Problem) -> None:
         tenant_state.problems += (problem,)

@@ -34,15 +34,12 @@ class PendingWait(Protocol):
     @property
     def due_at(self) -> float:
         """The loop time before which a listing cannot satisfy the condition."""
-        ...
 
     def evaluate(self, snapshot: Snapshot[EnvList]) -> StepResult | Problem | None:
         """Return how the tenant continues after a listing; None to keep waiting, a `Problem` to end it."""
-        ...
 
     def check_timeout(self, now: float) -> StepResult | Problem | None:
         """Return how the tenant continues after a failed listing; None to keep waiting."""
-        ...
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -52,8 +49,7 @@ class Step:
     - `name` appears in plans, events and reports, `title` above the progress bar.
     - `is_needed` returns whether a tenant needs the step, from its record and the last known status of its environment.
     - `run` runs the step for at most `batch_size` tenants. If it raises, these tenants end.
-    - `can_batch` returns whether two tenants may be in one batch.
-    - A `billable` step is not started any more once the run is stopped.
+    - `can_batch` returns whether two tenants may be in one batch. A `billable` step is not started in a stopped run.
     """
 
     name: str

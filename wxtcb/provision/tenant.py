@@ -11,20 +11,10 @@ from typing import Final, Self, cast
 
 import attrs
 
+from wxtcb import validation
 from wxtcb.api.cloudrun import Server
 from wxtcb.errors import InvalidArgument
-from wxtcb.validation import (
-    check_alias,
-    check_list_of,
-    check_string,
-    check_strings,
-    check_type,
-    hide_arguments_in_traceback,
-    to_str_tuple,
-    to_tuple,
-    type_validator,
-    validator,
-)
+from wxtcb.validation import check_alias, to_str_tuple, type_validator, validator
 
 PLACEHOLDER_ENV_ID: Final = "(not open yet)"
 _CONTROL_CATEGORIES: Final = ("Cc", "Cs")
@@ -50,7 +40,7 @@ def _hash_alias(namespace: str, tenant: str) -> str:
 
 def check_name(name: str, value: object) -> None:
     """Raise `InvalidArgument` unless *value* is a non-empty string without control characters."""
-    check_string(name, value)
+    validation.check_string(name, value)
     # NUL separates namespace and tenant in the hash of an alias: in a name, it could make two pairs equal.
     if not is_valid_name(str(value)):
         raise InvalidArgument(f"{name} must not contain control characters such as NUL or line breaks: {value!r}")
@@ -63,11 +53,11 @@ def is_valid_name(value: str) -> bool:
 
 
 def _clear_env_id(server: Server) -> Server:
-    check_type("Service: server", server, Server)
+    validation.check_type("Service: server", server, Server)
     return attrs.evolve(server, env_id=PLACEHOLDER_ENV_ID)
 
 
-@hide_arguments_in_traceback
+@validation.hide_arguments_in_traceback
 @attrs.frozen
 class Service:
     """Cloud-hosting service of an environment that does not exist yet: a `Server` whose `env_id` is ignored.
@@ -79,7 +69,6 @@ class Service:
 
     @classmethod
     def from_name(cls, name: str) -> Self:
-        """Return a service with this name that is not public, and the platform's defaults."""
         return cls(Server(env_id=PLACEHOLDER_ENV_ID, service_name=name, is_public=False))
 
     @property
@@ -91,21 +80,20 @@ class Service:
         return self._template.remark
 
     def to_server(self, env_id: str) -> Server:
-        """Return the server to establish in environment *env_id*."""
         return attrs.evolve(self._template, env_id=env_id)
 
 
 def _as_services(value: Iterable[Service]) -> tuple[Service, ...]:
-    return to_tuple(value)
+    return validation.to_tuple(value)
 
 
 def _check_appids(name: str, value: object) -> None:
-    check_strings(name, value)
+    validation.check_strings(name, value)
     _check_unique(name, cast("tuple[str, ...]", value))
 
 
 def _check_services(name: str, value: object) -> None:
-    check_list_of(name, value, Service)
+    validation.check_list_of(name, value, Service)
     _check_unique(name, (service.name for service in cast("tuple[Service, ...]", value)))
 
 
@@ -137,7 +125,6 @@ class Tenant:
         return tuple(service.name for service in self.services)
 
     def resolve_alias(self, namespace: str) -> str:
-        """Return the given alias, or the derived one."""
         return self.alias or _hash_alias(namespace, self.name)
 
 
@@ -171,7 +158,7 @@ def resolve_aliases(tenants: Iterable[Tenant], namespace: str) -> tuple[str, ...
     duplicate_check, aliases, problems = DuplicateCheck(namespace), list[str](), list[str]()
     for number, tenant in enumerate(tenants, 1):
         location = f"tenant {number}"
-        check_type(location, tenant, Tenant)
+        validation.check_type(location, tenant, Tenant)
         alias = tenant.resolve_alias(namespace)
         aliases.append(alias)
         found = duplicate_check.add(tenant.name, tenant.alias, location, alias)

@@ -20,9 +20,7 @@ _BLOCKED_OUTCOMES: Final = {Action.CONFLICT: Outcome.CONFLICT, Action.DUPLICATE:
 class TenantState:
     """State of one tenant during a run.
 
-    - `record`: the newest record that the journal has stored.
-    - `env`, `tranid`, `status`: its environment, even if the journal could not store it.
-    - `step`: the current step; None before the start. `pending_wait`: what it waits for. `ended`: nothing more is done.
+    - `record`: the newest record that the journal has stored. `env`, `tranid`, `status`: even if it could not store it.
     - `blocked_outcome`, `existing`, `reason`: the environments that have its alias, if they block it.
     - `ambiguous_create`: a create with an unknown outcome. `ambiguous_create_count` counts those of this run.
     """
@@ -65,7 +63,6 @@ class TenantState:
         return self.record.effective_record(resend_links=self.resend_links)
 
     def block(self, envs: tuple[str, ...]) -> None:
-        """Block the tenant because other environments have its alias; an operator must decide."""
         self.existing = envs
         self.blocked_outcome = Outcome.CONFLICT if len(envs) == 1 else Outcome.DUPLICATE
         self.reason = alias_in_use_message(self.record.alias, envs)

@@ -26,10 +26,7 @@ TENANT_FIELDS: Final = (*CSV_COLUMNS, "source_type")
 
 
 class TenantsFileError(InvalidArgument):
-    """A tenants file cannot be used; no request was sent.
-
-    `problems` has all problems of the file at `path`, each with its line. TOML files give the number of the tenant.
-    """
+    """A tenants file cannot be used; `problems` has all its problems, each with its line (TOML: its number)."""
 
     def __init__(self, path: Path, problems: tuple[str, ...]) -> None:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
@@ -47,9 +44,7 @@ def read_tenants(path: str | Path, *, namespace: str | None = None) -> tuple[Ten
       `source_type`. Lists are lists. A service is a name, or the fields of `cloudrun.Server` without `env_id`.
 
     Two tenants must not have the same name or alias. Derived aliases are compared too if *namespace* is given: the
-    component appid, unless you chose another namespace.
-
-    The function blocks: call it in a thread if an event loop runs. Raises `TenantsFileError` with all problems.
+    component appid, unless you chose another namespace. Blocks. Raises `TenantsFileError` with all problems.
     """
     path = Path(path)
     try:

@@ -114,7 +114,6 @@ class JournalFile:
             raise
 
     def checkpoint(self) -> None:
-        """Write a large ``-wal`` file back into the journal, and truncate it."""
         # TRUNCATE: after a partial checkpoint the journal would be older than a part of its log. If that log lost its
         # end in a crash, pages of two moments would be mixed. After a failed checkpoint the log only keeps growing.
         with contextlib.suppress(sqlite3.Error, OSError):
@@ -123,7 +122,6 @@ class JournalFile:
                 self._truncate_wal(self._db)
 
     def close(self) -> None:
-        """Write everything into the journal and close it; raise if that fails, or if another program changed it."""
         try:
             change = self._detect_external_change()
             # The connection still refers to a moved file, so its log can be written back. After other changes, a write

@@ -37,18 +37,15 @@ def _as_path(path: str | os.PathLike[str]) -> Path:
 class SqliteJournal:
     """Journal in the file at *path*, which one process at a time may open.
 
-    The first call opens the file. It creates the file if there is none, with mode 600, in an existing directory. A
-    record that `commit` has stored is on the disk, and survives a crash of the process or the machine.
+    The first call opens the file, and creates it if there is none, with mode 600, in an existing directory. It must be
+    on a local disk. A record that `commit` has stored survives a crash of the process or the machine.
 
-    All calls raise `JournalError`:
+    All calls raise `JournalError`: at once if another process has the file open (`JournalInUse`), or if it is damaged,
+    readable for other users, or written by another program or version of wxtcb; it is then left unchanged. After any
+    other failure, the next call opens the file again and continues with what is on the disk.
 
-    - `JournalInUse` at once, if another process has the file open. A killed process does not count.
-    - If the file is damaged, readable for other users, or written by another program or another version of wxtcb. It
-      is then left unchanged.
-    - After any other failure, the next call opens the file again and continues with what is on the disk.
-
-    The file must be on a local disk. While the journal is open, and after a crash, the ``-wal`` file next to it holds a
-    part of the data. `aclose` (or ``async with``) writes it back; then the file alone can be copied.
+    While the journal is open, and after a crash, the ``-wal`` file next to it holds a part of the data. `aclose` (or
+    ``async with``) writes it back; then the file alone can be copied.
 
     Any number of event loops may use one journal. A forked child must not use a journal that was opened before the
     fork. A child that was not forked by Python, and does not execute another program, keeps the file locked.
@@ -88,8 +85,7 @@ class SqliteJournal:
     async def aclose(self) -> None:
         """Finish the pending calls, write everything into the file and close it; later calls fail.
 
-        Raises `JournalError` if the write fails: the ``-wal`` file next to the journal then holds the rest. Raises it
-        also if another program removed, replaced or changed the file while it was open; the message says what to do.
+        Raises `JournalError` if that fails, or if another program changed the file; the message says what to do.
         """
         # Shielded: a cancelled caller must not cancel the future that other callers of `aclose` wait for.
         await asyncio.shield(asyncio.wrap_future(self._writer.stop()))
@@ -126,10 +122,9 @@ class QueryJob:
 
 @attrs.define(eq=False)
 class WriterThread:
-    """The thread that owns the connection to the file at `path`; the first job starts it.
+    """The thread that owns the connection to the file at `path`, and runs all waiting jobs in one transaction.
 
-    It runs all waiting jobs in one transaction, so that many concurrent commits cost one write to the disk. No other
-    object refers to the connection, because a forked child must neither use nor close it.
+    No other object refers to the connection, because a forked child must neither use nor close it.
     """
 
     path: Path
@@ -153,7 +148,6 @@ class WriterThread:
             self._jobs.put(job)
 
     def stop(self) -> Future[None]:
-        """Finish the queued jobs and close the file; return a future for the end or its error."""
         if self._is_in_forked_child():
             # The parent's thread does not exist here, so its future would never be resolved.
             self._close_future = Future()
@@ -180,32 +174,6 @@ class WriterThread:
         while self._run_batch(file):
             # After the callers are notified: they need not wait for it.
             file.checkpoint()
-        self._close_file(file)
-
-    def _run_batch(self, file: JournalFile) -> bool:
-        # Waits for the first job only; jobs that arrive during the transaction form the next batch.
-        batch = [self._jobs.get(), *(self._jobs.get() for _ in range(self._jobs.qsize()))]
-        jobs = [job for job in batch if job is not None and not job.future.cancelled()]
-        if jobs:
-            self._execute(jobs, file)
-            _notify_loops(jobs)
-        return None not in batch
-
-    def _execute(self, jobs: list[QueryJob], file: JournalFile) -> None:
-        """Run all jobs in one transaction; a row that cannot be read fails only its own job."""
-        try:
-            with file.transaction() as db:
-                for job in jobs:
-                    try:
-                        job.result = job.query(db)
-                    except CorruptRow as error:
-                        job.error = to_journal_error(error, self.path)
-        except Exception as error:
-            # One error for each job: a traceback is added to it in each caller.
-            for job in jobs:
-                job.error = to_journal_error(error, self.path)
-
-    def _close_file(self, file: JournalFile) -> None:
         try:
             file.close()
         except UnusableFile as error:
@@ -217,6 +185,28 @@ class WriterThread:
             self._close_future.set_exception(journal_error)
         else:
             self._close_future.set_result(None)
+
+    def _run_batch(self, file: JournalFile) -> bool:
+        # Waits for the first job only; jobs that arrive during the transaction form the next batch.
+        batch = [self._jobs.get(), *(self._jobs.get() for _ in range(self._jobs.qsize()))]
+        jobs = [job for job in batch if job is not None and not job.future.cancelled()]
+        if jobs:
+            self._execute(jobs, file)
+            _notify_loops(jobs)
+        return None not in batch
+
+    def _execute(self, jobs: list[QueryJob], file: JournalFile) -> None:
+        try:
+            with file.transaction() as db:
+                for job in jobs:
+                    try:
+                        job.result = job.query(db)
+                    except CorruptRow as error:
+                        job.error = to_journal_error(error, self.path)
+        except Exception as error:
+            # One error for each job: a traceback is added to it in each caller.
+            for job in jobs:
+                job.error = to_journal_error(error, self.path)
 
 
 def _notify_loops(jobs: list[QueryJob]) -> None:

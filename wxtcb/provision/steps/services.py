@@ -1,7 +1,6 @@
-"""Step that establishes the cloud-run services of a tenant.
+"""Step that establishes the cloud-run services of a tenant; sending one again cannot create a second service.
 
-A request with an ambiguous outcome is sent again under the same name, which cannot create a second service. If the
-platform then answers that the name exists, the service is done but unconfirmed, until a list shows it.
+If the platform answers that the name exists, the service is done but unconfirmed, until a list shows it.
 """
 
 from __future__ import annotations

@@ -23,9 +23,7 @@ _MAX_REPLICAS: Final = 50
 _DECIMAL: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _INTEGER_FIELDS: Final = ("min_num", "max_num", "policy_threshold")
 _INTEGER: Final = re.compile(r"-?[0-9]+")
-_NUMERIC_FIELDS: Final[Mapping[str, re.Pattern[str]]] = dict.fromkeys(("cpu", "mem"), _DECIMAL) | dict.fromkeys(
-    _INTEGER_FIELDS, _INTEGER
-)
+_NUMERIC_FIELDS: Final = {"cpu": _DECIMAL, "mem": _DECIMAL, **dict.fromkeys(_INTEGER_FIELDS, _INTEGER)}
 _UNSTORED_FIELDS: Final = {"env_id", "server_name", "version_name", "is_rebuild", "rollback", "snapshot_name"}
 
 
