@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal, Self, TypeVar, cast
 import aiohttp
 import attrs
 
+from wxtcb import validation
 from wxtcb._concurrency.limiter import RequestLimiter
 from wxtcb._concurrency.shared_poll import Poller, SharedPoller
 from wxtcb._http.aiohttp_connector import open_transport
@@ -32,19 +33,6 @@ from wxtcb.secret import Secret
 from wxtcb.telemetry.dispatch import HookDispatcher, is_async_callable, notify_open, to_hooks
 from wxtcb.tokens.providers import ReadOnly, TicketSource, TokenSource
 from wxtcb.tokens.stores import ClosableTokenStore, TokenStore, is_token_store
-from wxtcb.validation import (
-    check_base_url,
-    check_positive_int,
-    check_proxy,
-    check_seconds,
-    check_secret,
-    check_string,
-    hide_arguments_in_traceback,
-    instance_validator,
-    to_secret_or_none,
-    type_validator,
-    validator,
-)
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -132,7 +120,7 @@ def _to_proxy(value: str | Secret | None) -> Secret | None:
     if value is None:
         return None
     proxy = Secret.of(value)
-    check_proxy(proxy.reveal())
+    validation.check_proxy(proxy.reveal())
     return proxy
 
 
@@ -152,7 +140,7 @@ def _combine_may_send(parent: Callable[[], bool] | None, added: Callable[[], boo
 
 
 def _check_base_url(session: Session, _: attrs.Attribute[str], value: str) -> None:
-    check_base_url(value, allow_http=session.allow_http)
+    validation.check_base_url(value, allow_http=session.allow_http)
 
 
 def _check_credentials(
@@ -234,7 +222,7 @@ class SessionLifecycle:
 
 
 # The decorator is outermost, because it wraps the `__init__` that attrs generates.
-@hide_arguments_in_traceback
+@validation.hide_arguments_in_traceback
 @attrs.frozen(eq=False, kw_only=True)
 class Session:
     """The connections and the token of one third-party platform (第三方平台); one per platform and process.
@@ -269,7 +257,7 @@ class Session:
     Raises `InvalidArgument` for an invalid option or combination. No secret is in a repr or in a traceback.
     """
 
-    component_appid: str = attrs.field(validator=validator(check_string))
+    component_appid: str = attrs.field(validator=validation.validator(validation.check_string))
     component_appsecret: Secret = attrs.field(default=None, converter=_to_app_secret)
     ticket: TicketSource | None = attrs.field(default=None, converter=_to_ticket_source, repr=False)
     token_store: TokenStore | StoreURL | None = attrs.field(default=None, converter=_to_token_store)
@@ -277,21 +265,29 @@ class Session:
     token_source: TokenSource | ReadOnly | None = attrs.field(
         default=None, converter=_to_token_source, repr=False, validator=_check_credentials
     )
-    ticket_timeout: float | None = attrs.field(default=None, validator=validator(check_seconds, optional=True))
-    retry: RetryPolicy = attrs.field(factory=RetryPolicy, validator=instance_validator(RetryPolicy, optional=False))
-    timeout: Timeout = attrs.field(factory=Timeout, validator=instance_validator(Timeout, optional=False))
-    connections: int = attrs.field(default=100, validator=validator(check_positive_int))
-    max_fetches_per_hour: int | None = attrs.field(default=30, validator=validator(check_positive_int, optional=True))
-    allow_http: bool = attrs.field(default=False, validator=type_validator(bool, optional=False))
+    ticket_timeout: float | None = attrs.field(
+        default=None, validator=validation.validator(validation.check_seconds, optional=True)
+    )
+    retry: RetryPolicy = attrs.field(
+        factory=RetryPolicy, validator=validation.instance_validator(RetryPolicy, optional=False)
+    )
+    timeout: Timeout = attrs.field(factory=Timeout, validator=validation.instance_validator(Timeout, optional=False))
+    connections: int = attrs.field(default=100, validator=validation.validator(validation.check_positive_int))
+    max_fetches_per_hour: int | None = attrs.field(
+        default=30, validator=validation.validator(validation.check_positive_int, optional=True)
+    )
+    allow_http: bool = attrs.field(default=False, validator=validation.type_validator(bool, optional=False))
     base_url: str = attrs.field(default="https://api.weixin.qq.com", validator=_check_base_url)
     proxy: Secret | None = attrs.field(default=None, converter=_to_proxy)
     # `ssl=False`, which aiohttp accepts, is rejected: it would turn off the verification of certificates.
-    ssl: tls.SSLContext | None = attrs.field(default=None, repr=False, validator=instance_validator(tls.SSLContext))
+    ssl: tls.SSLContext | None = attrs.field(
+        default=None, repr=False, validator=validation.instance_validator(tls.SSLContext)
+    )
     http: aiohttp.ClientSession | aiohttp.TCPConnector | None = attrs.field(
-        default=None, repr=False, validator=instance_validator(aiohttp.ClientSession, aiohttp.TCPConnector)
+        default=None, repr=False, validator=validation.instance_validator(aiohttp.ClientSession, aiohttp.TCPConnector)
     )
     hooks: tuple[Hook, ...] = attrs.field(default=(), converter=to_hooks)
-    partial: PartialMode = attrs.field(default="raise", validator=validator(_check_partial))
+    partial: PartialMode = attrs.field(default="raise", validator=validation.validator(_check_partial))
     # Not arguments, so that `attrs.evolve` makes an independent session. Only `with_options` makes views.
     # The dispatcher binds the hooks to this session.
     _dispatcher: HookDispatcher = attrs.field(
@@ -385,11 +381,11 @@ class Session:
         if there is no valid token; `SendVetoed`, `SessionClosed` and `WrongLoop`.
         """
         # From here on, no frame of a traceback contains the token as a plain string.
-        secret = to_secret_or_none(token)
+        secret = validation.to_secret_or_none(token)
         del token
         own_token = None
         if secret is not None:
-            check_secret("token", secret)
+            validation.check_secret("token", secret)
             own_token = StaticToken(Token(secret, generation=0))
         resources = self._lifecycle.resources_in_current_loop()
         encoded, query = encode_request(endpoint, body, query)

@@ -18,7 +18,6 @@ import pytest
 
 import wxtcb
 from wxtcb import errors, events, telemetry
-from wxtcb._http import executor
 from wxtcb.api import environment
 from wxtcb.telemetry.dispatch import to_hooks
 from wxtcb.telemetry.metrics import COUNTERS, GAUGES, SessionRegistry, increment_for
@@ -344,7 +343,7 @@ async def test_resend_emits_an_event(new_session, wechat, caplog):
 async def test_resend_without_hooks_builds_no_event(new_session, wechat, monkeypatch):
     """One invalid token can cause ten thousand resends at once."""
     made = []
-    monkeypatch.setattr(executor, "RequestResent", lambda *facts: made.append(facts))
+    monkeypatch.setattr(events, "RequestResent", lambda *facts: made.append(facts))
     wechat.usual[LIST] = {"info_list": []}
     wechat.play(LIST, 42001)
     async with new_session() as session:

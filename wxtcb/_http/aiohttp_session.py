@@ -12,21 +12,7 @@ import attrs
 from aiohttp.payload import Payload
 from yarl import URL
 
-from wxtcb._http.transport import (
-    HEADERS,
-    PerTokenCache,
-    Request,
-    Response,
-    ResponseTooLarge,
-    SendFailure,
-    SendResult,
-    Timeout,
-    Vetoed,
-    build_url,
-    map_cancellation,
-    map_exception,
-    read_bounded,
-)
+from wxtcb._http import transport
 
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
@@ -34,7 +20,7 @@ if TYPE_CHECKING:
     from wxtcb.secret import Secret
 
 
-UNSOLICITED_REPLY: Final = SendFailure("the connection had received data before the request", sent=False)
+UNSOLICITED_REPLY: Final = transport.SendFailure("the connection had received data before the request", sent=False)
 
 
 class _BodyNotSent(Exception):
@@ -53,8 +39,8 @@ class _TrackedPayload(Payload):
     # aiohttp closes a payload after the request unless it is marked so; there is nothing to close.
     _autoclose = True
 
-    def __init__(self, request: Request) -> None:
-        super().__init__(request.body.data, content_type=HEADERS["Content-Type"])
+    def __init__(self, request: transport.Request) -> None:
+        super().__init__(request.body.data, content_type=transport.HEADERS["Content-Type"])
         self._request = request
         self.requested = False
         self.sent = False
@@ -88,7 +74,7 @@ class SessionTransport:
     """
 
     base_url: str
-    timeout: Timeout
+    timeout: transport.Timeout
     http: aiohttp.ClientSession = attrs.field(repr=False)
     owns_session: bool
     proxy: Secret | None = None
@@ -96,17 +82,19 @@ class SessionTransport:
     _client_timeout: aiohttp.ClientTimeout = attrs.field(
         init=False, default=attrs.Factory(lambda self: self.timeout.to_aiohttp(), takes_self=True)
     )
-    _url_cache: PerTokenCache[URL] = attrs.field(
+    _url_cache: transport.PerTokenCache[URL] = attrs.field(
         init=False,
         repr=False,
-        default=attrs.Factory(lambda self: PerTokenCache(functools.partial(build_url, self.base_url)), takes_self=True),
+        default=attrs.Factory(
+            lambda self: transport.PerTokenCache(functools.partial(transport.build_url, self.base_url)), takes_self=True
+        ),
     )
 
     @classmethod
     def open(
         cls,
         base_url: str,
-        timeout: Timeout,
+        timeout: transport.Timeout,
         *,
         http: aiohttp.ClientSession | aiohttp.TCPConnector | None = None,
         proxy: Secret | None = None,
@@ -121,17 +109,17 @@ class SessionTransport:
             connector=http or aiohttp.TCPConnector(limit=0),
             connector_owner=http is None,
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers=HEADERS,
+            headers=transport.HEADERS,
         )
         return cls(base_url, timeout, session, owns_session=True, proxy=proxy, ssl=ssl)
 
-    async def send(self, request: Request) -> SendResult:
+    async def send(self, request: transport.Request) -> transport.SendResult:
         body = _TrackedPayload(request)
         try:
             response = await self.http.post(
                 self._url_cache.get(request),
                 data=body,
-                headers=None if self.owns_session else HEADERS,
+                headers=None if self.owns_session else transport.HEADERS,
                 allow_redirects=False,
                 auto_decompress=True,
                 middlewares=(),
@@ -143,13 +131,13 @@ class SessionTransport:
             # A response although the body was not written: it cannot be the response to this request.
             if body.requested and not body.sent:
                 response.close()
-                return Vetoed() if body.vetoed else UNSOLICITED_REPLY
+                return transport.Vetoed() if body.vetoed else UNSOLICITED_REPLY
             return await _read_response(response)
         except asyncio.CancelledError as error:
-            return map_cancellation(error, sent=body.sent, closed=self.http.closed)
+            return transport.map_cancellation(error, sent=body.sent, closed=self.http.closed)
         # Any exception of aiohttp may hold the URL with the token, so none may leave.
         except Exception as error:
-            return Vetoed() if body.vetoed else map_exception(error, sent=body.sent)
+            return transport.Vetoed() if body.vetoed else transport.map_exception(error, sent=body.sent)
 
     async def aclose(self) -> None:
         if self.owns_session:
@@ -162,10 +150,10 @@ def _has_unsolicited_data(writer: AbstractStreamWriter) -> bool:
     return bool(getattr(getattr(writer, "protocol", None), "should_close", False))
 
 
-async def _read_response(response: aiohttp.ClientResponse) -> Response | ResponseTooLarge:
+async def _read_response(response: aiohttp.ClientResponse) -> transport.Response | transport.ResponseTooLarge:
     try:
-        body = await read_bounded(response.content)
+        body = await transport.read_bounded(response.content)
     finally:
         # Once everything is read, the connection is back in the pool and this does nothing.
         response.close()
-    return ResponseTooLarge(response.status) if body is None else Response(response.status, body)
+    return transport.ResponseTooLarge(response.status) if body is None else transport.Response(response.status, body)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 import attrs
 
+from wxtcb import events
 from wxtcb._http.retry import AMBIGUOUS_FAILURES, FailureKind, RetryDecision, RetryPolicy, RetryQuota, classify, decide
 from wxtcb._http.transport import (
     MAX_REPLY_BYTES,
@@ -29,15 +30,6 @@ from wxtcb._http.transport import (
 from wxtcb._protocol.codec import LARGE_REPLY_BYTES, RequestBody, excerpt, read_large_reply, read_reply
 from wxtcb._protocol.endpoint import Credential, Endpoint, Repeat, Reply, attach_metadata
 from wxtcb.errors import ApiError, BadReply, OutcomeUnknown, SendVetoed, SessionClosed, TransportError, WxtcbError
-from wxtcb.events import (
-    Abandoned,
-    CallFinished,
-    CallStarted,
-    EndpointRateLimited,
-    PossibleDuplicate,
-    RequestResent,
-    RetryScheduled,
-)
 from wxtcb.telemetry.dispatch import HookDispatcher
 
 if TYPE_CHECKING:
@@ -169,7 +161,7 @@ class RequestExecutor:
     async def _execute_with_events(self, call: _Call[R]) -> R:
         """Run the call between its `CallStarted` and `CallFinished` events."""
         path, started = call.endpoint.path, self.now()
-        call.dispatcher.emit(CallStarted(path, call.number))
+        call.dispatcher.emit(events.CallStarted(path, call.number))
         error: WxtcbError | None = None
         cancelled = False
         try:
@@ -183,7 +175,7 @@ class RequestExecutor:
             raise
         finally:
             elapsed = self.now() - started
-            call.dispatcher.emit(CallFinished(path, call.number, call.attempts, elapsed, error, cancelled))
+            call.dispatcher.emit(events.CallFinished(path, call.number, call.attempts, elapsed, error, cancelled))
 
     async def _execute(self, call: _Call[R]) -> R:
         """Run the attempts of the call, annotate its error, and release its slot."""
@@ -195,7 +187,7 @@ class RequestExecutor:
         except asyncio.CancelledError:
             # A cancelled call has no error to put `maybe_acted` on, so an event reports it.
             if call.maybe_acted and call.endpoint.repeat.is_unsafe_to_repeat:
-                call.dispatcher.emit(Abandoned(call.endpoint.path, call.maybe_acted))
+                call.dispatcher.emit(events.Abandoned(call.endpoint.path, call.maybe_acted))
             raise
         finally:
             # During a backoff, and while it waits for admission, the call holds no slot.
@@ -264,7 +256,7 @@ class RequestExecutor:
         self.quota.refund_success()
         if call.maybe_acted and call.endpoint.repeat.is_unsafe_to_repeat:
             attach_metadata(reply, maybe_acted=call.maybe_acted)
-            call.dispatcher.emit(PossibleDuplicate(call.endpoint.path, call.maybe_acted))
+            call.dispatcher.emit(events.PossibleDuplicate(call.endpoint.path, call.maybe_acted))
         return reply
 
     async def _on_failure(self, call: _Call[R], error: WxtcbError, token: Token | None) -> None:
@@ -287,7 +279,7 @@ class RequestExecutor:
                 self.limiter.release()
                 seconds = self.limiter.pause(call.endpoint.path, sent_at=call.attempt_started_at)
                 if seconds is not None:
-                    call.dispatcher.emit(EndpointRateLimited(call.endpoint.path, seconds))
+                    call.dispatcher.emit(events.EndpointRateLimited(call.endpoint.path, seconds))
                 self._emit_resent(call, error, failure)
             case RetryDecision.RETRY:
                 call.holds_slot = False
@@ -332,7 +324,9 @@ class RequestExecutor:
         if is_last or call.retry_time + delay > policy.window or not self.quota.try_spend(error):
             raise error
         call.dispatcher.emit(
-            RetryScheduled(path, call.number, attempt=call.failures, delay=delay, error=error, reason=failure.label)
+            events.RetryScheduled(
+                path, call.number, attempt=call.failures, delay=delay, error=error, reason=failure.label
+            )
         )
         # This sleep ends with SessionClosed as soon as the session closes.
         await self.limiter.sleep(delay)
@@ -341,7 +335,7 @@ class RequestExecutor:
     def _emit_resent(self, call: _Call[R], error: WxtcbError, failure: FailureKind) -> None:
         # One invalid token can fail thousands of calls at once, so the event is built only if it has an observer.
         if call.dispatcher.is_observed:
-            call.dispatcher.emit(RequestResent(call.endpoint.path, call.number, error, failure.label))
+            call.dispatcher.emit(events.RequestResent(call.endpoint.path, call.number, error, failure.label))
 
 
 def _redact_token(outcome: SendOutcome, token: Secret | None) -> SendOutcome:

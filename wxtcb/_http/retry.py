@@ -12,18 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from wxtcb import errors
 from wxtcb._protocol.endpoint import Repeat
-from wxtcb.errors import (
-    ApiError,
-    BadReply,
-    CloudUnavailable,
-    InvalidToken,
-    PlatformBusy,
-    RateLimited,
-    TicketError,
-    TransportError,
-    WxtcbError,
-)
 from wxtcb.validation import check_positive_int, check_seconds, type_validator, validator
 
 if TYPE_CHECKING:
@@ -64,26 +54,26 @@ AMBIGUOUS_FAILURES: Final = frozenset(
     {FailureKind.BUSY, FailureKind.CLOUD_UNAVAILABLE, FailureKind.REPLY_LOST, FailureKind.INVALID_REPLY}
 )
 _API_FAILURE_KINDS: Final = (
-    (InvalidToken, FailureKind.INVALID_TOKEN),
-    (PlatformBusy, FailureKind.BUSY),
-    (CloudUnavailable, FailureKind.CLOUD_UNAVAILABLE),
-    (RateLimited, FailureKind.RATE_LIMITED),
+    (errors.InvalidToken, FailureKind.INVALID_TOKEN),
+    (errors.PlatformBusy, FailureKind.BUSY),
+    (errors.CloudUnavailable, FailureKind.CLOUD_UNAVAILABLE),
+    (errors.RateLimited, FailureKind.RATE_LIMITED),
 )
 
 
-def classify(error: WxtcbError) -> FailureKind:
+def classify(error: errors.WxtcbError) -> FailureKind:
     """Return the kind of failure that *error*, raised by one attempt, stands for."""
     match error:
-        case TransportError():
+        case errors.TransportError():
             return FailureKind.REPLY_LOST if error.sent else FailureKind.NOT_SENT
-        case BadReply():
+        case errors.BadReply():
             if 400 <= error.status < 500:
                 return FailureKind.REJECTED
             return FailureKind.INVALID_REPLY if error.permanent else FailureKind.REPLY_LOST
-        case TicketError(transient=True):
+        case errors.TicketError(transient=True):
             # The call itself was not sent: it failed while a token was fetched for it.
             return FailureKind.NOT_SENT
-        case ApiError():
+        case errors.ApiError():
             return next((kind for cls, kind in _API_FAILURE_KINDS if isinstance(error, cls)), FailureKind.REJECTED)
         case _:
             return FailureKind.REJECTED
@@ -158,9 +148,9 @@ class RetryQuota:
     capacity: int = 500
     available: int = attrs.field(init=False, default=attrs.Factory(lambda self: self.capacity, takes_self=True))
 
-    def try_spend(self, error: WxtcbError) -> bool:
+    def try_spend(self, error: errors.WxtcbError) -> bool:
         """Spend the units for a retry after *error*; return False if too few are available."""
-        cost = 10 if isinstance(error, TransportError) and error.timeout else 5
+        cost = 10 if isinstance(error, errors.TransportError) and error.timeout else 5
         if self.available < cost:
             return False
         self.available -= cost

@@ -8,19 +8,11 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from wxtcb import validation
 from wxtcb._protocol.endpoint import Done, Endpoint, Repeat, Reply
 from wxtcb._protocol.fields import aliases, interned, wire_name
 from wxtcb.api._waiters import env_normal, wait_until
 from wxtcb.errors import InvalidRequest
-from wxtcb.validation import (
-    check_alias,
-    check_not_empty,
-    check_string,
-    check_strings,
-    to_secret_or_none,
-    to_str_tuple,
-    validator,
-)
 
 if TYPE_CHECKING:
     from wxtcb.secret import Secret
@@ -33,7 +25,7 @@ class NewEnv(Reply):
 
     tranid: str
     # A success without an id is a bad reply: the outcome of the create is unknown.
-    env: str = attrs.field(validator=validator(check_string))
+    env: str = attrs.field(validator=validation.validator(validation.check_string))
 
 
 @attrs.frozen(kw_only=True)
@@ -86,7 +78,7 @@ async def create_env(session: Session, *, alias: str, env_type: str | None = Non
     attempts that the platform answered with -1 may have created environments too.
     Official interface: createTcbEnv, page cloudbase-batch/env-mgnt/createTcbEnv.
     """
-    check_alias("alias", alias)
+    validation.check_alias("alias", alias)
     try:
         return await session.call(CREATE_ENV, {"alias": alias, "EnvType": env_type})
     except InvalidRequest as error:
@@ -112,7 +104,7 @@ async def modify_env(session: Session, env: str, *, token: str | Secret | None =
     rejected because the first attempt took effect: check with `describe_envs`.
     Official interface: changeTcbEnv, page cloudbase-batch/env-mgnt/changeTcbEnv.
     """
-    token = to_secret_or_none(token)
+    token = validation.to_secret_or_none(token)
     return await session.call(MODIFY_ENV, {"env": env}, token=token)
 
 
@@ -161,7 +153,7 @@ async def use_cloud_access_token_get(session: Session, env: str, *, token: str |
     The call uses the session's token, or *token*, the access token of an authoriser.
     Official interface: setCloudAccessToken, page cloudbase-batch/env-mgnt/setCloudAccessToken.
     """
-    token = to_secret_or_none(token)
+    token = validation.to_secret_or_none(token)
     return await session.call(USE_CLOUD_ACCESS_TOKEN_GET, {"env": env}, token=token)
 
 
@@ -182,9 +174,9 @@ async def use_cloud_access_token_set(
     After `OutcomeUnknown`, read the setting and compare.
     Official interface: setCloudAccessToken, page cloudbase-batch/env-mgnt/setCloudAccessToken.
     """
-    token = to_secret_or_none(token)
-    paths = to_str_tuple(api_whitelist)
-    check_strings("api_whitelist", paths)
+    token = validation.to_secret_or_none(token)
+    paths = validation.to_str_tuple(api_whitelist)
+    validation.check_strings("api_whitelist", paths)
     body = {"env": env, "open": is_open, "api_whitelist": paths, "version": version}
     return await session.call(USE_CLOUD_ACCESS_TOKEN_SET, body, token=token)
 
@@ -194,10 +186,11 @@ async def use_cloud_access_token_set(
 class Share:
     """One environment and the appids of the mini programs that may use it, at least one."""
 
-    env: str = attrs.field(validator=validator(check_string))
+    env: str = attrs.field(validator=validation.validator(validation.check_string))
     # A string is an iterable of strings for type checkers, so `appids="wx1"` needs a check at run time.
     appids: tuple[str, ...] = attrs.field(
-        converter=to_str_tuple, validator=[validator(check_strings), validator(check_not_empty)]
+        converter=validation.to_str_tuple,
+        validator=[validation.validator(validation.check_strings), validation.validator(validation.check_not_empty)],
     )
 
 
@@ -315,15 +308,15 @@ async def batch_get_env_id(session: Session, appids: Iterable[str], *, source_ty
     others are in ``.reply.relation_data``.
     Official interface: getShareCloudbaseEnv, page cloudbase-batch/env-mgnt/getShareCloudbaseEnv.
     """
-    names = to_str_tuple(appids)
-    check_strings("appids", names)
-    check_not_empty("appids", names)
+    names = validation.to_str_tuple(appids)
+    validation.check_strings("appids", names)
+    validation.check_not_empty("appids", names)
     return await session.call(BATCH_GET_ENV_ID, {"appids": names, "source_type": source_type})
 
 
 def _share_body(data: Iterable[Share], source_type: int | None) -> dict[str, object]:
     shares = tuple(data)
-    check_not_empty("data", shares)
+    validation.check_not_empty("data", shares)
     return {"data": shares, "source_type": source_type}
 
 

@@ -17,24 +17,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 import attrs
 import orjson
 
+from wxtcb import validation
 from wxtcb._protocol.endpoint import Done, Endpoint, Repeat, Reply
 from wxtcb._protocol.fields import aliases, interned, wire_name
 from wxtcb.api._pagination import by_offset
 from wxtcb.api._waiters import WaitCondition, wait_until
 from wxtcb.errors import InvalidArgument
-from wxtcb.validation import (
-    Variables,
-    check_not_empty,
-    check_positive_int,
-    check_strings,
-    check_variables,
-    hide_arguments_in_traceback,
-    is_valid_unicode,
-    to_secret_or_none,
-    to_str_tuple,
-    to_variables,
-    validator,
-)
 
 if TYPE_CHECKING:
     import zipfile
@@ -121,8 +109,8 @@ async def pack(folder: str | os.PathLike[str], *, exclude: Collection[str] = DEF
     folder, for a special file, for a name that is not UTF-8, and for more than 20 MB. Raises `OSError` for a file that
     cannot be read.
     """
-    names = to_str_tuple(exclude)
-    check_strings("exclude", names)
+    names = validation.to_str_tuple(exclude)
+    validation.check_strings("exclude", names)
     return await asyncio.to_thread(_pack_folder, Path(folder), frozenset(names))
 
 
@@ -166,7 +154,7 @@ def _iter_files(folder: Path, root: Path, exclude: frozenset[str]) -> Iterator[P
 def _add_file(archive: zipfile.ZipFile, path: Path, name: str, buffer: io.BytesIO) -> None:
     import zipfile
 
-    if not is_valid_unicode(name):
+    if not validation.is_valid_unicode(name):
         raise InvalidArgument(f"the name {name!r} is not valid UTF-8 and cannot be packed; add it to exclude")
     # A fixed time and fixed permissions: equal files give an equal zip on every machine.
     entry = zipfile.ZipInfo(name, _ZIP_EPOCH)
@@ -223,7 +211,7 @@ class FunctionVpc:
     subnet_id: str | None = attrs.field(default=None, metadata=wire_name("subnetid"))
 
 
-@hide_arguments_in_traceback
+@validation.hide_arguments_in_traceback
 @attrs.frozen(kw_only=True)
 class FunctionConfig:
     """Changes to the settings of a function; None keeps a setting.
@@ -234,10 +222,10 @@ class FunctionConfig:
 
     memory_size: int | None = None
     timeout: int | None = None
-    environment_variables: Variables | None = attrs.field(
+    environment_variables: validation.Variables | None = attrs.field(
         default=None,
-        converter=to_variables,
-        validator=validator(check_variables, optional=True),
+        converter=validation.to_variables,
+        validator=validation.validator(validation.check_variables, optional=True),
         repr=False,
         hash=False,
     )
@@ -342,9 +330,9 @@ def _upload_body(envs: Iterable[str], function_name: str, code: Code) -> dict[st
 
 def _validate_envs(envs: Iterable[str]) -> tuple[str, ...]:
     """Return environment ids as a tuple; raise `InvalidArgument` for an empty list or a single string."""
-    names = to_str_tuple(envs)
-    check_strings("envs", names)
-    check_not_empty("envs", names)
+    names = validation.to_str_tuple(envs)
+    validation.check_strings("envs", names)
+    validation.check_not_empty("envs", names)
     return names
 
 
@@ -416,7 +404,7 @@ def iter_functions(
     If functions are created or deleted meanwhile, others may be skipped or repeated at the edge of a page.
     """
     if page_size is not None:
-        check_positive_int("page_size", page_size)
+        validation.check_positive_int("page_size", page_size)
 
     async def fetch(offset: int) -> tuple[Sequence[Function], int]:
         page = await get_scf_list(session, env, offset=offset, limit=page_size, search_key=search_key)
@@ -477,8 +465,8 @@ class Trigger:
     `trigger_name` starts with a letter and contains at most 60 of a-z, A-Z, 0-9, '-' and '_'. `type` is always Timer.
     """
 
-    trigger_name: str = attrs.field(validator=validator(_check_trigger_name))
-    config: str = attrs.field(validator=validator(_check_cron))
+    trigger_name: str = attrs.field(validator=validation.validator(_check_trigger_name))
+    config: str = attrs.field(validator=validation.validator(_check_cron))
     type: str = attrs.field(init=False, default="Timer")
 
 
@@ -588,7 +576,7 @@ async def invoke_cloud_function(
     (-1): it raises `OutcomeUnknown`. Raises `InvalidArgument` for an event that cannot be written as JSON.
     Official interface: invokeCloudFunction, page cloudbase-batch/scf-mgnt/invokeCloudFunction.
     """
-    token = to_secret_or_none(token)
+    token = validation.to_secret_or_none(token)
     query = {"env": env, "name": function_name}
     return await session.call(INVOKE_CLOUD_FUNCTION, _encode_event(event) or b"{}", query=query, token=token)
 
@@ -597,7 +585,7 @@ def _encode_event(event: FunctionEvent) -> bytes:
     if event is None or isinstance(event, bytes):
         return event or b""
     if isinstance(event, str):
-        if not is_valid_unicode(event):
+        if not validation.is_valid_unicode(event):
             raise InvalidArgument("event is not valid Unicode: it contains a lone surrogate")
         return event.encode()
     try:

@@ -34,6 +34,7 @@ class PendingWait(Protocol):
     @property
     def due_at(self) -> float:
         """The loop time before which a listing cannot satisfy the condition."""
+        ...
 
     def evaluate(self, snapshot: Snapshot[EnvList]) -> StepResult | Problem | None:
         """Return how the tenant continues after a listing; None to keep waiting, a `Problem` to end it."""

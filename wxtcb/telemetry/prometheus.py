@@ -11,16 +11,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import REGISTRY, Collector, CollectorRegistry
 
 from wxtcb.events import CallFinished, Event, Hook, SessionInfo
-from wxtcb.telemetry.metrics import (
-    COUNTERS,
-    DURATION_BUCKETS,
-    DURATION_HELP,
-    GAUGES,
-    Counter,
-    Gauge,
-    SessionRegistry,
-    increment_for,
-)
+from wxtcb.telemetry import metrics
 
 APPID_LABEL: Final = "component_appid"
 
@@ -30,13 +21,13 @@ class _EventCounter:
     """Hook that counts the events of one session."""
 
     durations: prometheus_client.Histogram
-    counters: Mapping[Counter, prometheus_client.Counter]
+    counters: Mapping[metrics.Counter, prometheus_client.Counter]
     component_appid: str
 
     def __call__(self, event: Event, /) -> None:
         if isinstance(event, CallFinished):
             self.durations.labels(self.component_appid, event.endpoint, event.outcome).observe(event.elapsed)
-        elif (increment := increment_for(event)) is not None:
+        elif (increment := metrics.increment_for(event)) is not None:
             counter, values = increment
             self.counters[counter].labels(self.component_appid, *values).inc()
 
@@ -45,15 +36,15 @@ class _EventCounter:
 class _GaugeCollector(Collector):
     """Collector that reads the gauges of the open sessions at every scrape."""
 
-    sessions: SessionRegistry
+    sessions: metrics.SessionRegistry
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
         # Without this method the registry calls `collect` at registration to learn the names.
-        return [_gauge_family(gauge) for gauge in GAUGES]
+        return [_gauge_family(gauge) for gauge in metrics.GAUGES]
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         stats_by_appid = self.sessions.stats_by_appid().items()
-        for gauge in GAUGES:
+        for gauge in metrics.GAUGES:
             family = _gauge_family(gauge)
             for appid, stats in stats_by_appid:
                 if (value := gauge.value(stats)) is not None:
@@ -70,19 +61,19 @@ class PrometheusHook:
     """
 
     def __init__(self, *, registry: CollectorRegistry = REGISTRY) -> None:
-        self._sessions = SessionRegistry()
+        self._sessions = metrics.SessionRegistry()
         self._durations = prometheus_client.Histogram(
             "wxtcb_call_duration_seconds",
-            DURATION_HELP,
+            metrics.DURATION_HELP,
             [APPID_LABEL, "endpoint", "outcome"],
-            buckets=DURATION_BUCKETS,
+            buckets=metrics.DURATION_BUCKETS,
             registry=registry,
         )
         self._counters = {
             each: prometheus_client.Counter(
                 _metric_name(each), each.help, [APPID_LABEL, *each.labels], registry=registry
             )
-            for each in COUNTERS
+            for each in metrics.COUNTERS
         }
         registry.register(_GaugeCollector(self._sessions))
 
@@ -96,10 +87,10 @@ class PrometheusHook:
         self._sessions.add(session)
 
 
-def _metric_name(metric: Counter | Gauge) -> str:
+def _metric_name(metric: metrics.Counter | metrics.Gauge) -> str:
     unit = "_seconds" if metric.unit == "s" else ""
     return f"wxtcb_{metric.name.replace('.', '_')}{unit}"
 
 
-def _gauge_family(gauge: Gauge) -> GaugeMetricFamily:
+def _gauge_family(gauge: metrics.Gauge) -> GaugeMetricFamily:
     return GaugeMetricFamily(_metric_name(gauge), gauge.help, labels=[APPID_LABEL])
