@@ -96,9 +96,7 @@ def _plan_and_run(
         confirm(f"{_cost_message(plan)} at {billed_url}?")
     controller = RunController(plan, create_progress_view(console, plan, quiet=options.as_json))
     run_until_signal(_run_and_report(controller, options, target), controller.handle_signal)
-    if controller.interrupted_by is not None:
-        return Interrupted(controller.interrupted_by).exit_code
-    return 0 if controller.report and controller.report.all_done else EXIT_FAILED
+    return controller.exit_code
 
 
 def _cost_message(plan: Plan) -> str:
@@ -166,6 +164,12 @@ class RunController:
                 await self.run.wait()
 
     # Any: a signal handler gets the task of work of every result type. This one does not need it.
+    @property
+    def exit_code(self) -> int:
+        if self.interrupted_by is not None:
+            return Interrupted(self.interrupted_by).exit_code
+        return 0 if self.report and self.report.all_done else EXIT_FAILED
+
     def handle_signal(self, signum: int, _: asyncio.Task[Any]) -> None:
         """Stop the run; requests in progress may finish after the first signal, and are cancelled by the second."""
         if self.interrupted_by is not None:
