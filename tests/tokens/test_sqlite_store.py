@@ -269,7 +269,9 @@ async def test_waiter_fails_if_the_directory_is_deleted(tmp_path):
     async with SqliteStore(folder / "tokens.db") as store:
         waiting = asyncio.create_task(store.wait_for_change(APPID, version="", timeout=LONG))
         await asyncio.sleep(0.05)
-        shutil.rmtree(folder, ignore_errors=True)
+        # A poll may create SQLite's -wal and -shm files while the directory is being deleted.
+        while folder.exists():
+            shutil.rmtree(folder, ignore_errors=True)
         with pytest.raises(TokenStoreError, match="directory"):
             await finish(waiting)
 
