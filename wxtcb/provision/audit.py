@@ -234,7 +234,8 @@ async def build_audit(namespace: str, comparison: Comparison, notes: tuple[str, 
             with_derived_alias += [info.env] if _DERIVED_ALIAS.fullmatch(info.alias.lower()) else []
     records = cooperative_iter(comparison.bound_records.values())
     bound = [comparison.to_bound_environment(record) async for record in records]
-    findings.sort(key=lambda finding: list(FindingKind).index(finding.kind))
+    order = list(FindingKind)
+    findings.sort(key=lambda finding: order.index(finding.kind))
     notes = (*derived_alias_notes(with_derived_alias), *notes)
     return Audit(namespace, len(comparison.desired), tuple(findings), tuple(bound), tuple(unrelated), counts, notes)
 
