@@ -207,9 +207,10 @@ def confirm(question: str) -> None:
     require_terminal(question)
     # Standard error, because standard output may be redirected to a file. It is not made resilient: if the question
     # cannot be shown, an answer to it is worth nothing.
-    sys.stderr.write(f"{question} [y/N] ")
-    sys.stderr.flush()
     try:
+        # Ctrl-C can come as soon as the question is visible, which is before `write` returns.
+        sys.stderr.write(f"{question} [y/N] ")
+        sys.stderr.flush()
         answer = sys.stdin.readline().strip().lower()
     except KeyboardInterrupt:
         sys.stderr.write("\nNothing was changed.\n")
