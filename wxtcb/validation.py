@@ -30,6 +30,9 @@ T = TypeVar("T")
 
 Variables = Mapping[str, str | Secret]
 
+# A shorter message token can be guessed from one captured push, without asking anybody. 16 letters and digits have 95
+# bits.
+RECOMMENDED_TOKEN_LENGTH: Final = 16
 # Official rule of createTcbEnv: the alias starts with a-z and contains only a-z, A-Z, 0-9 and '-'.
 _ALIAS_PATTERN: Final = re.compile(r"[a-z][a-zA-Z0-9-]*")
 _APPID_PATTERN: Final = re.compile(r"wx[0-9A-Za-z]+")

@@ -30,7 +30,13 @@ from wxtcb.tokens.stores import ClosableTokenStore, TokenStore, is_token_store
 from wxtcb.tokens.ticket.asgi import BODY_TIMEOUT, ReadChunk, Receive, Scope, Send, read_body, serve_aiohttp, serve_asgi
 from wxtcb.tokens.ticket.peers import PeerLimiter, to_address
 from wxtcb.tokens.ticket.writer import MAX_WRITE_WAIT, TicketWriter
-from wxtcb.validation import check_appid, check_seconds, hide_arguments_in_traceback, validator
+from wxtcb.validation import (
+    RECOMMENDED_TOKEN_LENGTH,
+    check_appid,
+    check_seconds,
+    hide_arguments_in_traceback,
+    validator,
+)
 
 try:
     from wxtcb.tokens.ticket.crypto import AesKey, MessageCrypto
@@ -47,8 +53,6 @@ NOTIFICATION_CLOSE_TIMEOUT: Final = 5.0
 # About 1 MB. WeChat repeats a push within minutes.
 MAX_REMEMBERED_NOTIFICATIONS: Final = 10_000
 DEFAULT_REPLAY_WINDOW: Final = 600.0
-# The shortest token that cannot be guessed from one captured push: 16 letters and digits have 95 bits.
-RECOMMENDED_TOKEN_LENGTH: Final = 16
 
 
 def _to_token_store(store: TokenStore | str | Secret) -> TokenStore | Secret:

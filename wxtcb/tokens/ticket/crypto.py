@@ -105,13 +105,12 @@ def _open_padded(padded: bytes, appid: bytes) -> bytes | None:
     wrong = (size - 1) // PADDING_BLOCK_SIZE
     for position, byte in enumerate(padded[: -PADDING_BLOCK_SIZE - 1 : -1], 1):
         wrong |= (byte ^ size) * (position <= size)
-    end = len(padded) - size
-    start = end - len(appid)
-    # A wrong key yields valid padding about once in 256 messages, but then another length.
-    wrong |= int.from_bytes(padded[_RANDOM_SIZE:_HEADER_SIZE], "big") ^ (start - _HEADER_SIZE)
-    # The platform of the recipient is part of the ciphertext, so it cannot be forged without the key. The zeros in
-    # front give the slice the size of an appid for any padding.
+    start = len(padded) - size - len(appid)
+    # The platform of the recipient is part of the ciphertext, so it cannot be forged without the key. A wrong key
+    # yields valid padding about once in 256 messages, but then another length and appid. Both are compared at once, and
+    # as bytes, because large numbers take longer. The zeros in front give the slice its size for any padding.
     framed = bytes(256 + len(appid)) + padded
-    offset = len(framed) - size
-    wrong |= not compare_digest(framed[offset - len(appid) : offset], appid)
+    end = len(framed) - size
+    expected = ((start - _HEADER_SIZE) % 2**32).to_bytes(4, "big") + appid
+    wrong |= not compare_digest(padded[_RANDOM_SIZE:_HEADER_SIZE] + framed[end - len(appid) : end], expected)
     return None if wrong else padded[_HEADER_SIZE:start]
