@@ -125,3 +125,10 @@ def test_new_figures_take_the_place_of_old_ones_and_leave_the_others(everything,
     assert "1.100 KB" in waiters
     assert "old" not in clients + waiters
     assert "<svg" in (tmp_path / "figures.svg").read_text()
+
+
+def test_script_about_answers_to_altered_pushes_works():
+    """All of them get one answer; times are compared in a full run only."""
+    command = [sys.executable, PLACE / "push_oracle.py", "--smoke"]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=600).stdout
+    assert "altered pushes, answers: ['200 success']" in printed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from urllib.parse import parse_qs, urlencode
 
@@ -284,6 +285,68 @@ def test_signature_outside_of_the_replay_window_is_rejected(at, monkeypatch):
     assert read_push(*pushed(TICKET, at=at)) == refused
 
 
+def plain(**changes):
+    """Parse a ticket as WeChat's cloud hosting pushes it, with changes."""
+    fields = {
+        "AppId": APPID,
+        "CreateTime": NOW,
+        "InfoType": "component_verify_ticket",
+        "ComponentVerifyTicket": "ticket@@@abc",
+    }
+    return message.parse_plain_push(APPID, json.dumps({**fields, **changes}).encode(), NOW)
+
+
+def test_plain_ticket_is_parsed_with_its_time():
+    """In JSON CreateTime is a number; a string is accepted as well."""
+    assert plain() == plain(CreateTime=str(NOW)) == PushedTicket(Secret("ticket@@@abc"), NOW)
+
+
+def test_plain_notification_has_fields_by_name():
+    """The names are those of the same message in XML."""
+    info = {"name": "我", "code": 7, "none": None, "list": [1, {"a": "b"}]}
+    parsed = plain(InfoType="authorized", AuthorizationCodeExpiredTime=NOW, info=info, nothing={})
+    assert (parsed.info_type, parsed.create_time) == ("authorized", NOW)
+    assert dict(parsed.fields) == {
+        "AppId": APPID,
+        "CreateTime": str(NOW),
+        "InfoType": "authorized",
+        "ComponentVerifyTicket": "ticket@@@abc",
+        "AuthorizationCodeExpiredTime": str(NOW),
+        "info/name": "我",
+        "info/code": "7",
+        "info/none": "",
+        "info/list": "1",
+        "info/list/a": "b",
+        "nothing": "",
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"AppId": "wx1"}, "another platform"),
+        ({"CreateTime": NOW + 301}, "ahead"),
+        ({"CreateTime": NOW - 12 * 3600 - 1}, "12 hours"),
+        ({"CreateTime": 1.5}, "whole seconds"),
+        ({"CreateTime": [NOW, NOW]}, "exactly one CreateTime"),
+        ({"ComponentVerifyTicket": None}, "empty"),
+        ({"a": [[1]]}, "list in a list"),
+        ({"a": {"b": {"c": {"d": {"e": {"f": {"g": {"h": 1}}}}}}}}, "too large"),
+        ({"a": [1] * 200}, "too large"),
+        ({"a" * 65: 1}, "too large"),
+    ],
+)
+def test_plain_push_with_an_invalid_value_is_malformed(changes, reason):
+    """The rules are those of a signed push."""
+    assert reason in plain(**changes).reason
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'"a"', b"\xff", b"[" * 60_000, b'{"a":' * 500 + b"1"])
+def test_plain_body_that_is_no_object_is_malformed(body):
+    """Neither a deep nor an invalid document raises anything."""
+    assert message.parse_plain_push(APPID, body, NOW) == PushMalformed("the body is not a JSON object")
+
+
 def test_no_rejection_quotes_the_push():
     """Reasons are fixed strings."""
     odd = b"<xml><Encrypt>S3CRET</Encrypt></xml>"
@@ -334,3 +397,17 @@ def test_any_input_has_a_result(message):
     assert isinstance(verdict, PushedTicket | Notification | PushMalformed | PushUndecryptable | PushRefused)
     if isinstance(verdict, PushRefused):
         assert verdict.status in (400, 403)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9),
+    lambda children: st.lists(children, max_size=9) | st.dictionaries(st.text(max_size=9), children, max_size=9),
+)
+
+
+@pytest.mark.unmeasured
+@settings(max_examples=200)
+@given(json_values.map(lambda value: json.dumps(value).encode()) | st.binary())
+def test_any_plain_body_has_a_result(body):
+    """Arbitrary bytes and JSON raise nothing."""
+    assert isinstance(message.parse_plain_push(APPID, body, NOW), PushedTicket | Notification | PushMalformed)
