@@ -767,6 +767,7 @@ def test_every_async_callable_is_accepted(new_receiver, on_notification):
         ({"encoding_aes_key": KEY + "="}, "encoding_aes_key must be the EncodingAESKey"),
         ({"previous_encoding_aes_key": ""}, "previous_encoding_aes_key must be the EncodingAESKey"),
         ({"token_store": None}, "token_store must be"),
+        ({"token_store": b"S3CRET"}, "token_store must be"),
         ({"token_store": "nonsense://S3CRET"}, "URL of a token store"),
         ({"on_notification": 5}, "on_notification must be an async callable"),
         ({"on_notification": lambda notification: None}, "on_notification must be an async callable"),

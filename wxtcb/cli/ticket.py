@@ -199,9 +199,7 @@ async def listen(receiver: TicketReceiver, address: ListenAddress) -> AsyncItera
         try:
             # Not a `TCPSite`, which has no limit of connections.
             listener = await asyncio.get_running_loop().create_server(
-                lambda: server() if len(server.connections) < _MAX_CONNECTIONS else ClosingProtocol(),
-                address.host,
-                address.port,
+                lambda: AdmissionProtocol(server), address.host, address.port
             )
         except OSError as error:
             raise InvalidArgument(f"--host {address.host} --port {address.port}: {error.strerror}") from error
@@ -218,11 +216,20 @@ async def listen(receiver: TicketReceiver, address: ListenAddress) -> AsyncItera
             raise
 
 
-class ClosingProtocol(asyncio.Protocol):
-    """Protocol that closes its connection at once."""
+@attrs.define(eq=False)
+class AdmissionProtocol(asyncio.Protocol):
+    """Protocol that passes a new connection to *server*, or closes it if there are `_MAX_CONNECTIONS` already."""
+
+    server: web.Server
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        cast("asyncio.Transport", transport).abort()
+        # Decided here and not when the protocol is created: asyncio accepts up to 100 connections before it calls this.
+        if len(self.server.connections) >= _MAX_CONNECTIONS:
+            cast("asyncio.Transport", transport).abort()
+            return
+        handler = self.server()
+        transport.set_protocol(handler)
+        handler.connection_made(transport)
 
 
 def is_below(path: str, parent: str) -> bool:

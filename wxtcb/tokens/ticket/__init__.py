@@ -75,7 +75,7 @@ def _check_plain_push_key(name: str, value: object) -> None:
 
 def _check_store(name: str, value: object) -> None:
     if not isinstance(value, Secret) and not is_token_store(value):
-        raise InvalidArgument(f"{name} must be the token store of the sessions or its URL, not {value!r}")
+        raise InvalidArgument(f"{name} must be the token store of the sessions or its URL, not {type(value).__name__}")
 
 
 def _check_callback(name: str, value: object) -> None:
