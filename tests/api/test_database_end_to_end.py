@@ -12,8 +12,8 @@ import wxtcb
 from wxtcb.api import database
 from wxtcb.api.database import ConflictMode, FileType, collection, gt
 from wxtcb.sandbox import ReadyPolicy, World
-from wxtcb.sandbox.handlers import HANDLERS
 from wxtcb.sandbox.request import Body
+from wxtcb.sandbox.routes import HANDLERS
 
 GEO = collection("geo")
 VALUES = st.recursive(

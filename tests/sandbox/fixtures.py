@@ -7,8 +7,8 @@ from typing import Any
 import orjson
 
 from wxtcb.sandbox import World
-from wxtcb.sandbox.handlers import HANDLERS
 from wxtcb.sandbox.request import Body
+from wxtcb.sandbox.routes import HANDLERS
 
 PEOPLE = [
     {"_id": "a", "name": "Ann", "age": 30, "tags": ["x", "y"], "home": {"town": "Rome", "no": 1}},

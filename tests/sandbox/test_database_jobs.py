@@ -10,8 +10,8 @@ import pytest
 
 from wxtcb.sandbox import ReadyPolicy, World
 from wxtcb.sandbox.errors import PlatformError
-from wxtcb.sandbox.handlers import HANDLERS
 from wxtcb.sandbox.request import Body
+from wxtcb.sandbox.routes import HANDLERS
 
 from .sandbox_harness import Clock, Harness
 

@@ -13,8 +13,8 @@ from attrs import evolve, frozen
 
 from wxtcb.sandbox.errors import PlatformError, platform_error
 from wxtcb.sandbox.faults import Fault, FaultKind, Faults
-from wxtcb.sandbox.handlers import HANDLERS
 from wxtcb.sandbox.request import MALFORMED_JSON, TOKEN_PARAM, Body, PlatformRequest
+from wxtcb.sandbox.routes import HANDLERS
 from wxtcb.sandbox.schema import ENDPOINT_SCHEMAS, Credential, EndpointSchema
 from wxtcb.sandbox.validator import check_action_matches, check_body, check_duplicate_keys, check_query
 from wxtcb.sandbox.world import World

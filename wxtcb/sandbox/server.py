@@ -11,8 +11,9 @@ from aiohttp import web
 from attrs import Factory, define, field
 
 from wxtcb.sandbox.admin import ADMIN_PREFIX, handle_admin_request
+from wxtcb.sandbox.cos.http_api import ObjectRequest
+from wxtcb.sandbox.cos.store import STORAGE_PREFIX
 from wxtcb.sandbox.faults import Faults
-from wxtcb.sandbox.handlers.object_storage import ObjectRequest
 from wxtcb.sandbox.push.crypto import load_encryptor_factory
 from wxtcb.sandbox.push.delivery import PushClient, ResultCallback, deliver, is_loopback, parse_target
 from wxtcb.sandbox.push.schedule import PushResult, PushSchedule, PushSettings, PushTargetNotSet
@@ -20,7 +21,6 @@ from wxtcb.sandbox.request import PlatformRequest, SeenRequest
 from wxtcb.sandbox.request_log import redact_body, redact_query
 from wxtcb.sandbox.responder import DeliveryMode, OutgoingResponse, respond
 from wxtcb.sandbox.schema import DEFAULT_MAX_BODY_BYTES, ENDPOINT_SCHEMAS
-from wxtcb.sandbox.services.object_storage import STORAGE_PREFIX
 from wxtcb.sandbox.world import World
 
 Sleep = Callable[[float], Awaitable[None]]

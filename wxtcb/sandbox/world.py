@@ -17,10 +17,10 @@ from wxtcb.sandbox.errors import platform_error
 from wxtcb.sandbox.limits import DAY, MINUTE, RateWindow, ResetQuota
 from wxtcb.sandbox.request import Body
 from wxtcb.sandbox.request_log import FailedRequestLog
-from wxtcb.sandbox.services import ServiceContext
 from wxtcb.sandbox.services.access_token import AccessTokenPolicies
 from wxtcb.sandbox.services.cloudrun import CloudRun, Service
 from wxtcb.sandbox.services.containers import Containers
+from wxtcb.sandbox.services.context import ServiceContext
 from wxtcb.sandbox.services.database.databases import Databases
 from wxtcb.sandbox.services.functions import Functions
 from wxtcb.sandbox.services.storage import Hosting, Storage

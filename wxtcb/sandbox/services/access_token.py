@@ -8,7 +8,7 @@ from attrs import define, field, frozen
 
 from wxtcb.sandbox.errors import platform_error
 from wxtcb.sandbox.request import Body
-from wxtcb.sandbox.services import ServiceContext
+from wxtcb.sandbox.services.context import ServiceContext
 
 
 @frozen

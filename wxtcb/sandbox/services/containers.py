@@ -10,7 +10,7 @@ from attrs import define, field
 
 from wxtcb.sandbox.errors import PlatformError, platform_error
 from wxtcb.sandbox.request import Body, check_json_object
-from wxtcb.sandbox.services import Readiness, ServiceContext
+from wxtcb.sandbox.services.context import Readiness, ServiceContext
 
 if TYPE_CHECKING:
     from wxtcb.sandbox.world import Handler, World

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import define, field, frozen
 
+from wxtcb.sandbox.cos.store import LinkMethod, ObjectStore, StoredObject
 from wxtcb.sandbox.errors import platform_error
 from wxtcb.sandbox.request import Body
-from wxtcb.sandbox.services import Readiness, ServiceContext
-from wxtcb.sandbox.services.object_storage import LinkMethod, ObjectStore, StoredObject
+from wxtcb.sandbox.services.context import Readiness, ServiceContext
 
 if TYPE_CHECKING:
     from wxtcb.sandbox.world import Handler

@@ -14,7 +14,7 @@ from attrs import asdict, define, field, frozen
 
 from wxtcb.sandbox.errors import PlatformError, platform_error
 from wxtcb.sandbox.request import Body
-from wxtcb.sandbox.services import Readiness, ServiceContext
+from wxtcb.sandbox.services.context import Readiness, ServiceContext
 from wxtcb.sandbox.services.database.collection import Collection
 from wxtcb.sandbox.services.database.statements import Statement, StatementOperation, parse_statement
 from wxtcb.sandbox.services.database.values import DatabaseRecord, Evaluator, Value, decode_record, encode_record

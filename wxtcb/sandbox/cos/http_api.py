@@ -14,8 +14,8 @@ from typing import Final
 from aiohttp import BodyPartReader, MultipartReader, web
 from attrs import define, field, frozen
 
+from wxtcb.sandbox.cos.store import Blob, LinkMethod, ObjectStore, SignedLink
 from wxtcb.sandbox.faults import Fault, FaultKind
-from wxtcb.sandbox.services.object_storage import Blob, LinkMethod, ObjectStore, SignedLink
 
 _CHUNK_SIZE: Final = 256 * 1024
 _XML_HEADERS: Final = {"Content-Type": "application/xml"}

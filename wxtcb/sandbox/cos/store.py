@@ -17,7 +17,7 @@ from attrs import Factory, define, field, frozen
 
 from wxtcb.sandbox.errors import platform_error
 from wxtcb.sandbox.request import Body
-from wxtcb.sandbox.services import ServiceContext
+from wxtcb.sandbox.services.context import ServiceContext
 
 STORAGE_PREFIX: Final = "/_cos/"
 _PAGE_SIZE: Final = 1000

@@ -1,16 +1,12 @@
-"""Handlers: what each validated call does to the world.
-
-Groups with state of their own have their handlers next to it, in `wxtcb.sandbox.services`.
-"""
+"""Routes: the handler of each path, collected from the groups in `wxtcb.sandbox.services`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Final
 
-from wxtcb.sandbox.handlers import environment, token
 from wxtcb.sandbox.request import Body, success
-from wxtcb.sandbox.services import cloudrun, containers, functions, storage
+from wxtcb.sandbox.services import cloudrun, containers, environment, functions, storage, token
 from wxtcb.sandbox.services.database import databases
 from wxtcb.sandbox.world import Handler, World
 

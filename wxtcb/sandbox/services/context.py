@@ -1,0 +1,41 @@
+"""View of the world that all services share, and the readiness of their operations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+from attrs import define, field, frozen
+
+from wxtcb.sandbox.environments import ReadyPolicy
+
+
+@define
+class Readiness:
+    """Readiness of an operation: ready `policy.seconds` after `started_at` and after `policy.polls` earlier polls."""
+
+    started_at: float
+    policy: ReadyPolicy
+    poll_count: int = 0
+
+    def poll(self, now: float) -> bool:
+        self.poll_count += 1
+        return self.is_ready(now)
+
+    def is_ready(self, now: float) -> bool:
+        return now >= self.started_at + self.policy.seconds and self.poll_count > self.policy.polls
+
+
+@frozen
+class ServiceContext:
+    """Services' view of the world; `require_normal` raises `PlatformError` unless an environment is NORMAL."""
+
+    clock: Callable[[], float]
+    random: Random = field(repr=False)
+    format_now: Callable[[], str]
+    require_normal: Callable[[str], None]
+    operation_policy: Callable[[], ReadyPolicy]
+    base_url: Callable[[], str]
+
+    def start_operation(self) -> Readiness:
+        return Readiness(self.clock(), self.operation_policy())
