@@ -4,12 +4,13 @@ What a request may contain is read from `facts/*.json`, never from the library's
 of them is found by the other.
 """
 
-from wxtcb.sandbox.environments import Environment, ReadyPolicy
 from wxtcb.sandbox.faults import Fault, FaultKind, Faults, InvalidFault
 from wxtcb.sandbox.push.schedule import Push, PushResult, PushSchedule, PushTargetNotSet
 from wxtcb.sandbox.request import SeenRequest
 from wxtcb.sandbox.server import Sandbox
 from wxtcb.sandbox.services.cloudrun import Service
+from wxtcb.sandbox.services.context import ReadyPolicy
+from wxtcb.sandbox.services.environment import Environment
 from wxtcb.sandbox.world import Share, World
 
 __all__ = [

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 from attrs import asdict
 
-from wxtcb.sandbox.environments import ReadyPolicy
 from wxtcb.sandbox.faults import InvalidFault
 from wxtcb.sandbox.push.schedule import PushTargetNotSet
+from wxtcb.sandbox.services.context import ReadyPolicy
 
 if TYPE_CHECKING:
     from wxtcb.sandbox.server import Sandbox

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from wxtcb.sandbox.request import Body, success
-from wxtcb.sandbox.services import cloudrun, containers, environment, functions, storage, token
+from wxtcb.sandbox.services import cloudrun, containers, environment, functions, hosting, storage, token
 from wxtcb.sandbox.services.database import databases
 from wxtcb.sandbox.world import Handler, World
 
@@ -21,6 +21,6 @@ def _with_encoded_reply(handler: Handler) -> Callable[[World, Body], bytes]:
 
 HANDLERS: Final = {
     path: _with_encoded_reply(handler)
-    for group in (environment, databases, storage, functions, cloudrun, containers, token)
+    for group in (environment, databases, storage, hosting, functions, cloudrun, containers, token)
     for path, handler in group.HANDLERS.items()
 }

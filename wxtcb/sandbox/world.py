@@ -12,18 +12,25 @@ from typing import Final
 from attrs import Factory, define, evolve, field, frozen
 
 from wxtcb.sandbox.credentials import CredentialStore, MessageSettings
-from wxtcb.sandbox.environments import HALTED, NORMAL, UNAVAILABLE, Environment, EnvironmentRegistry, ReadyPolicy
 from wxtcb.sandbox.errors import platform_error
 from wxtcb.sandbox.limits import DAY, MINUTE, RateWindow, ResetQuota
 from wxtcb.sandbox.request import Body
 from wxtcb.sandbox.request_log import FailedRequestLog
-from wxtcb.sandbox.services.access_token import AccessTokenPolicies
 from wxtcb.sandbox.services.cloudrun import CloudRun, Service
 from wxtcb.sandbox.services.containers import Containers
-from wxtcb.sandbox.services.context import ServiceContext
+from wxtcb.sandbox.services.context import ReadyPolicy, ServiceContext
 from wxtcb.sandbox.services.database.databases import Databases
+from wxtcb.sandbox.services.environment import (
+    HALTED,
+    NORMAL,
+    UNAVAILABLE,
+    AccessTokenPolicies,
+    Environment,
+    EnvironmentRegistry,
+)
 from wxtcb.sandbox.services.functions import Functions
-from wxtcb.sandbox.services.storage import Hosting, Storage
+from wxtcb.sandbox.services.hosting import Hosting
+from wxtcb.sandbox.services.storage import Storage
 
 _APPID: Final = re.compile(r"wx[0-9a-z]{16}")
 _LOWER_ALPHANUMERIC: Final = string.ascii_lowercase + string.digits

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final, cast
 
 from attrs import Factory, define, evolve, field, frozen
 
-from wxtcb.sandbox.environments import HALTED, NORMAL, UNAVAILABLE, ReadyPolicy
 from wxtcb.sandbox.errors import platform_error
 from wxtcb.sandbox.request import Body, check_json_object
-from wxtcb.sandbox.services.context import Readiness, ServiceContext
+from wxtcb.sandbox.services.context import Readiness, ReadyPolicy, ServiceContext
+from wxtcb.sandbox.services.environment import HALTED, NORMAL, UNAVAILABLE
 
 if TYPE_CHECKING:
     from wxtcb.sandbox.world import Handler, World

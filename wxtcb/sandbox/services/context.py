@@ -7,7 +7,32 @@ from random import Random
 
 from attrs import define, field, frozen
 
-from wxtcb.sandbox.environments import ReadyPolicy
+
+@frozen
+class ReadyPolicy:
+    """Readiness condition of something new: after `seconds` and after `polls` polls, whichever is later.
+
+    For an environment, both are counted from the first `describeenvs` call that lists it, because it starts the
+    initialisation. An environment that is never polled stays UNAVAILABLE.
+    """
+
+    seconds: float = 0.0
+    polls: int = 0
+
+    @classmethod
+    def immediately(cls) -> ReadyPolicy:
+        """Return the policy under which the first poll shows NORMAL."""
+        return cls()
+
+    @classmethod
+    def after_seconds(cls, seconds: float) -> ReadyPolicy:
+        """Return the policy of NORMAL so many seconds after the first poll, on the world's clock."""
+        return cls(seconds=seconds)
+
+    @classmethod
+    def after_polls(cls, polls: int) -> ReadyPolicy:
+        """Return the policy under which so many polls show UNAVAILABLE and the next one NORMAL."""
+        return cls(polls=polls)
 
 
 @define
