@@ -25,8 +25,6 @@ _INTEGER_FIELDS: Final = ("min_num", "max_num", "policy_threshold")
 _INTEGER: Final = re.compile(r"-?[0-9]+")
 _NUMERIC_FIELDS: Final = {"cpu": _DECIMAL, "mem": _DECIMAL, **dict.fromkeys(_INTEGER_FIELDS, _INTEGER)}
 _UNSTORED_FIELDS: Final = {"env_id", "server_name", "version_name", "is_rebuild", "rollback", "snapshot_name"}
-
-
 _Key = tuple[str, str]
 
 
@@ -121,7 +119,7 @@ class CloudRunEnvironments:
 
 
 @frozen
-class Service:
+class CloudRunService:
     """A cloud-run service. `body` is the request that established it."""
 
     env: str
@@ -158,7 +156,7 @@ class CloudRun:
     _context: ServiceContext = field(repr=False)
     _environment_ready_policy: Callable[[], ReadyPolicy] = field(repr=False)
     release_fails: bool = False
-    services: dict[tuple[str, str], Service] = field(init=False, repr=False, factory=dict[tuple[str, str], Service])
+    services: dict[_Key, CloudRunService] = field(init=False, repr=False, factory=dict[_Key, CloudRunService])
     environments: CloudRunEnvironments = field(init=False, repr=False)
     microservice_envs: set[str] = field(init=False, repr=False, factory=set[str])
     _service_versions: dict[_Key, _ServiceVersions] = field(
@@ -170,12 +168,12 @@ class CloudRun:
     def __attrs_post_init__(self) -> None:
         self.environments = CloudRunEnvironments(self._context, self._environment_ready_policy)
 
-    def establish(self, env: str, name: str, body: Mapping[str, object]) -> Service:
+    def establish(self, env: str, name: str, body: Mapping[str, object]) -> CloudRunService:
         self._context.require_normal(env)
         if (env, name) in self.services:
             raise platform_error(40097, f"service_name {name} exists")
         self._service_versions[env, name] = _ServiceVersions()
-        service = self.services[env, name] = Service(env, name, body, self._context.format_now())
+        service = self.services[env, name] = CloudRunService(env, name, body, self._context.format_now())
         return service
 
     def enable_microservices(self, body: Body) -> None:

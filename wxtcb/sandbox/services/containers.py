@@ -48,7 +48,7 @@ class ContainerVersion:
 
 
 @define(eq=False)
-class ContainerService:
+class VersionedService:
     """A service with its versions by name, oldest first, and how many versions it ever had."""
 
     env: str
@@ -71,7 +71,7 @@ class Containers:
     _context: ServiceContext = field(repr=False)
     builds_fail: bool = False
     _enabled_envs: set[str] = field(init=False, repr=False, factory=set[str])
-    _services: dict[_Key, ContainerService] = field(init=False, repr=False, factory=dict[_Key, ContainerService])
+    _services: dict[_Key, VersionedService] = field(init=False, repr=False, factory=dict[_Key, VersionedService])
 
     def enable(self, env: str) -> None:
         """Enable hosting. No page says that the call may be repeated, so the second one is rejected."""
@@ -87,9 +87,9 @@ class Containers:
             raise platform_error(40097, f"container service of {env} is not open")
         if (env, name) in self._services:
             raise platform_error(40097, f"service_name {name} exists")
-        self._services[env, name] = ContainerService(env, name, self._context.format_now(), vpc_id)
+        self._services[env, name] = VersionedService(env, name, self._context.format_now(), vpc_id)
 
-    def services_of(self, env: str) -> list[ContainerService]:
+    def services_of(self, env: str) -> list[VersionedService]:
         return [service for service in self._services.values() if service.env == env]
 
     def delete_service(self, body: Body) -> None:
@@ -166,7 +166,7 @@ class Containers:
         for version in service.versions.values():
             version.flow_ratio = flow_ratios.get(version.name, 0)
 
-    def _service(self, body: Body) -> ContainerService:
+    def _service(self, body: Body) -> VersionedService:
         env, name = body.string("env"), body.string("service_name")
         self._context.require_normal(env)
         if (env, name) not in self._services:

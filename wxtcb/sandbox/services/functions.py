@@ -27,7 +27,7 @@ _NON_SETTINGS: Final = frozenset({"env", "functionname", "envs", "zipfile"})
 
 
 @define
-class Function:
+class CloudFunction:
     """A function of one environment. While `readiness` is set, it is not ready, and `transition` says why."""
 
     env: str
@@ -54,7 +54,7 @@ class Functions:
     """The cloud functions. New and changed ones become ready later. One list call is one poll."""
 
     _context: ServiceContext = field(repr=False)
-    functions: dict[tuple[str, str], Function] = field(init=False, factory=dict[tuple[str, str], Function])
+    functions: dict[tuple[str, str], CloudFunction] = field(init=False, factory=dict[tuple[str, str], CloudFunction])
     _handlers: dict[str, FunctionHandler] = field(init=False, repr=False, factory=dict[str, FunctionHandler])
     _failures: dict[str, tuple[str, str]] = field(init=False, repr=False, factory=dict[str, tuple[str, str]])
 
@@ -79,9 +79,9 @@ class Functions:
             self._context.require_normal(env)
             if (env, name) in self.functions:
                 raise platform_error(40097, f"a function of this name exists: {name}")
-            stamp = self._context.format_now()
-            function = Function(env, name, code, stamp, stamp, self._context.start_operation(), settings=dict(settings))
-            self.functions[env, name] = function
+            now, operation = self._context.format_now(), self._context.start_operation()
+            # A copy for each environment: the settings are changed independently later.
+            self.functions[env, name] = CloudFunction(env, name, code, now, now, operation, settings=dict(settings))
 
         return {"fail_env_list": _for_each_env(body, create_in)}
 
@@ -139,7 +139,7 @@ class Functions:
         except Exception as error:
             raise platform_error(-504002, f"{name}: {error!r}") from error
 
-    def _get(self, env: str, name: str) -> Function:
+    def _get(self, env: str, name: str) -> CloudFunction:
         self._context.require_normal(env)
         function = self.functions.get((env, name))
         if function is None:
@@ -147,7 +147,7 @@ class Functions:
         self._update_status(function)
         return function
 
-    def _begin_update(self, env: str, name: str) -> Function:
+    def _begin_update(self, env: str, name: str) -> CloudFunction:
         function = self._get(env, name)
         if function.readiness is not None or function.status == "CreateFailed":
             raise platform_error(40097, f"FailedOperation.FunctionStatusError: {name} is {function.status}")
@@ -155,7 +155,7 @@ class Functions:
         function.mod_time = self._context.format_now()
         return function
 
-    def _update_status(self, function: Function) -> None:
+    def _update_status(self, function: CloudFunction) -> None:
         if function.readiness is not None and function.readiness.is_ready(self._context.clock()):
             function.readiness, function.failure = None, self._failures.get(function.name)
 
@@ -188,7 +188,7 @@ def _for_each_env(body: Body, action: Callable[[str], None], message_name: str =
     return failed
 
 
-def _default_result(function: Function, event: bytes) -> object:
+def _default_result(function: CloudFunction, event: bytes) -> object:
     try:
         shown: object = orjson.loads(event)
     except orjson.JSONDecodeError:
@@ -213,7 +213,7 @@ def _parse_trigger(row: Body) -> dict[str, str]:
     return {"trigger_name": name, "config": config, "type": "timer"}
 
 
-def _function_row(function: Function) -> dict[str, object]:
+def _function_row(function: CloudFunction) -> dict[str, object]:
     reasons = [dict(zip(("errcode", "errmsg"), function.failure, strict=True))] if function.failure else []
     row: dict[str, object] = {"name": function.name, "runtime": "Nodejs8.9", "status": function.status}
     return {**row, "status_reason": reasons, "add_time": function.add_time, "mod_time": function.mod_time}

@@ -22,7 +22,7 @@ _SUCCESS: Final = {"status": 0, "errmsg": "ok"}
 
 
 @define(eq=False)
-class Storage:
+class FileStorage:
     """The files of the environments, one bucket per environment."""
 
     _context: ServiceContext = field(repr=False)

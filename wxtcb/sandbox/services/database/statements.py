@@ -40,7 +40,7 @@ class Statement:
 
 
 @frozen
-class Selection:
+class RecordSelection:
     """Conditions, order and limits of a query. None means not given. `step_names` are the steps that were used."""
 
     predicate: RecordPredicate
@@ -75,9 +75,9 @@ def parse_statement(text: str, evaluator: Evaluator) -> Statement:
     return Statement(name, tuple(steps), cast("StatementOperation", operation), args)
 
 
-def build_selection(statement: Statement) -> Selection:
+def build_selection(statement: Statement) -> RecordSelection:
     """Return the selection that the steps of a statement describe."""
-    selection = Selection(lambda _: True)
+    selection = RecordSelection(lambda _: True)
     for name, args in statement.steps:
         if name not in _STEP_CATEGORIES:
             raise unsupported(f"{name}() before {statement.operation}()")
@@ -113,7 +113,7 @@ def _project(record: DatabaseRecord, fields: DatabaseRecord) -> DatabaseRecord:
     return {name: value for name, value in record.items() if name not in fields or fields[name]}
 
 
-def _apply_step(selection: Selection, name: str, args: Args) -> Selection:
+def _apply_step(selection: RecordSelection, name: str, args: Args) -> RecordSelection:
     match name:
         case "where":
             return evolve(selection, predicate=build_predicate(_single_arg(name, args)))
