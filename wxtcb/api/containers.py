@@ -203,10 +203,10 @@ async def del_container_service(session: Session, env: str, service_name: str) -
 
 
 # New versions
-# The fields of the next four classes are those of `cloudrun.models`, but this family spells some of their names without
-# underscores on the wire (ispublic, tagname, fullname, registryserver, username), so the classes cannot be shared.
+# `cloudrun` has classes with the fields of the next four, but this family spells some names without underscores on the
+# wire (ispublic, tagname, fullname, registryserver, username), so the classes cannot be shared.
 @attrs.frozen(kw_only=True)
-class ImageInfo:
+class CsImageInfo:
     """Image of a version: its repository and tag in the registry `server_addr`, and the address for a pull."""
 
     repository_name: str
@@ -217,7 +217,7 @@ class ImageInfo:
 
 
 @attrs.frozen(kw_only=True)
-class RepositoryName:
+class CsRepositoryName:
     """Name of a code repository; `full_name` is owner/name."""
 
     name: str | None = None
@@ -225,16 +225,16 @@ class RepositoryName:
 
 
 @attrs.frozen(kw_only=True)
-class CodeDetail:
+class CsCodeDetail:
     """Code repository of a version: its name and its URL."""
 
-    name: RepositoryName | None = None
+    name: CsRepositoryName | None = None
     url: str | None = None
 
 
 @hide_arguments_in_traceback
 @attrs.frozen(kw_only=True)
-class ImageSecretInfo:
+class CsImageSecretInfo:
     """Account of a private registry; `password` is shown in no repr."""
 
     registry_server: str | None = attrs.field(default=None, metadata=wire_name("registryserver"))
@@ -275,10 +275,10 @@ class CsVersion:
     version_remark: str | None = None
     package_name: str | None = None
     package_version: str | None = None
-    image_info: ImageInfo | None = None
-    code_detail: CodeDetail | None = None
-    # A dict instead of `ImageSecretInfo` would show its password in the repr.
-    image_secret_info: ImageSecretInfo | None = attrs.field(default=None, validator=type_validator(ImageSecretInfo))
+    image_info: CsImageInfo | None = None
+    code_detail: CsCodeDetail | None = None
+    # A dict instead of `CsImageSecretInfo` would show its password in the repr.
+    image_secret_info: CsImageSecretInfo | None = attrs.field(default=None, validator=type_validator(CsImageSecretInfo))
     # "pulls" is the platform's spelling.
     image_pull_secret: str | None = attrs.field(default=None, metadata=wire_name("image_pulls_secret"))
     custom_logs: str | None = None
