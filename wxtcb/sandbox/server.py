@@ -202,7 +202,9 @@ class Sandbox:
             if self._push_client is not None:
                 self._push_client.start()
         # Recorded before it is sent: a hanging or dropped response is seen as well.
-        self._record_request(parsed, outgoing)
+        self.counts[parsed.path] += 1
+        query, body, now = redact_query(parsed.query), redact_body(parsed.parsed_body), self.world.clock()
+        self.seen.append(SeenRequest(parsed.path, query, body, now, outgoing.errcode, outgoing.outcome, outgoing.acted))
         return await _send(request, outgoing, self._sleep)
 
     async def _serve_object(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -215,11 +217,6 @@ class Sandbox:
         outcome = fault.kind.value if fault else "answered"
         self.seen.append(SeenRequest(path, {}, None, self.world.clock(), None, outcome, object_request.acted))
         return response
-
-    def _record_request(self, parsed: PlatformRequest, outgoing: OutgoingResponse) -> None:
-        self.counts[parsed.path] += 1
-        query, body, now = redact_query(parsed.query), redact_body(parsed.parsed_body), self.world.clock()
-        self.seen.append(SeenRequest(parsed.path, query, body, now, outgoing.errcode, outgoing.outcome, outgoing.acted))
 
     def __repr__(self) -> str:
         return f"<Sandbox at {self.url}>"
@@ -246,8 +243,7 @@ async def _send(request: web.BaseRequest, outgoing: OutgoingResponse, sleep: Sle
             request.protocol.force_close()
             return web.Response()
         case DeliveryMode.HUNG:
-            never: asyncio.Future[web.StreamResponse] = asyncio.get_running_loop().create_future()
-            return await never
+            return await asyncio.Future[web.StreamResponse]()
         case DeliveryMode.TRUNCATED:
             response = web.StreamResponse(headers={**outgoing.headers, "Content-Length": str(len(outgoing.body))})
             await response.prepare(request)

@@ -88,8 +88,7 @@ class ObjectRequest:
                 self.request.protocol.force_close()
                 return web.Response()
             case FaultKind.HANG | FaultKind.HANG_AFTER:
-                never: asyncio.Future[web.StreamResponse] = asyncio.get_running_loop().create_future()
-                return await never
+                return await asyncio.Future[web.StreamResponse]()
             case FaultKind.HTTP | FaultKind.HTTP_AFTER:
                 return _html_response(status or 502, "Bad luck")
             case FaultKind.ECHO_PAGE:

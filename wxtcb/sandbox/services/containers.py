@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 from attrs import define, field
 
-from wxtcb.sandbox.errors import PlatformError, platform_error
+from wxtcb.sandbox.errors import platform_error
 from wxtcb.sandbox.request import Body, check_json_object
-from wxtcb.sandbox.services.context import Readiness, ServiceContext
+from wxtcb.sandbox.services.context import Readiness, ServiceContext, run_batch
 
 if TYPE_CHECKING:
     from wxtcb.sandbox.world import Handler, World
@@ -115,7 +115,7 @@ class Containers:
     def create_versions(self, body: Body) -> Mapping[str, object]:
         items = [Body({**body.fields, "env": env}) for env in body.strings("envs")]
         # This call spells the field "errormsg", the other batch calls "errmsg".
-        return _for_each(items, self.create_version, ("env",), "errormsg")
+        return run_batch(("env",), items, self.create_version, "errormsg")
 
     def list_versions(self, body: Body) -> Mapping[str, object]:
         """List a page of the versions of a service, oldest first; only the versions listed are polled."""
@@ -189,24 +189,6 @@ def _check_settings(body: Body) -> None:
     check_json_object("env_params", body.optional_string("env_params") or "{}")
 
 
-def _for_each(
-    items: Iterable[Body],
-    action: Callable[[Body], Mapping[str, str] | None],
-    key_names: Sequence[str],
-    message_name: str = "errmsg",
-) -> Mapping[str, object]:
-    """Apply an action to each of the items; failures are listed in `fail_list`, with errcode 0."""
-    succeeded: list[dict[str, str]] = []
-    failed: list[dict[str, str]] = []
-    for item in items:
-        keys = {name: item.string(name) for name in key_names}
-        try:
-            succeeded.append({**keys, **(action(item) or {})})
-        except PlatformError as error:
-            failed.append({**keys, message_name: error.message})
-    return {"succ_list": succeeded, "fail_list": failed}
-
-
 def _create_service(world: World, body: Body) -> None:
     vpc = body.optional_object("vpc")
     vpc_id = vpc.string("vpcid") if vpc else ""
@@ -246,11 +228,11 @@ HANDLERS: Final[dict[str, Handler]] = {
     "/componenttcb/getcsversiondetail": lambda world, body: world.containers.describe_version(body),
     "/componenttcb/setcsversionconfig": lambda world, body: world.containers.configure_version(body),
     "/componenttcb/delcsversion": lambda world, body: world.containers.delete_version(body),
-    "/componenttcb/batchdelcsversion": lambda world, body: _for_each(
-        body.objects("items"), world.containers.delete_version, _VERSION_KEYS
+    "/componenttcb/batchdelcsversion": lambda world, body: run_batch(
+        _VERSION_KEYS, body.objects("items"), world.containers.delete_version
     ),
     "/componenttcb/setcspropotion": lambda world, body: world.containers.split_traffic(body),
-    "/componenttcb/batchsetcspropotion": lambda world, body: _for_each(
-        body.objects("items"), world.containers.split_traffic, _VERSION_KEYS[:2]
+    "/componenttcb/batchsetcspropotion": lambda world, body: run_batch(
+        _VERSION_KEYS[:2], body.objects("items"), world.containers.split_traffic
     ),
 }

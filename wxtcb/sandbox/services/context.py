@@ -1,11 +1,15 @@
-"""View of the world that all services share, and the readiness of their operations."""
+"""View of the world that all services share, the readiness of their operations, and batch calls."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from random import Random
 
 from attrs import define, field, frozen
+
+from wxtcb.sandbox.errors import PlatformError
+from wxtcb.sandbox.request import Body
 
 
 @frozen
@@ -64,3 +68,25 @@ class ServiceContext:
 
     def start_operation(self) -> Readiness:
         return Readiness(self.clock(), self.operation_policy())
+
+    def utc_now(self) -> datetime:
+        # Parsed from the local time of the replies, so that both always name the same second.
+        return datetime.strptime(f"{self.format_now()} +0800", "%Y-%m-%d %H:%M:%S %z").astimezone(UTC)
+
+
+def run_batch(
+    key_names: Sequence[str],
+    items: Iterable[Body],
+    action: Callable[[Body], Mapping[str, str] | None],
+    message_name: str = "errmsg",
+) -> dict[str, list[dict[str, str]]]:
+    """Run *action* for each item, and list by their keys those that succeeded and those that were rejected."""
+    succeeded: list[dict[str, str]] = []
+    failed: list[dict[str, str]] = []
+    for item in items:
+        keys = {name: item.string(name) for name in key_names}
+        try:
+            succeeded.append({**keys, **(action(item) or {})})
+        except PlatformError as error:
+            failed.append({**keys, message_name: error.message})
+    return {"succ_list": succeeded, "fail_list": failed}

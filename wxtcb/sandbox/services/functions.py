@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final
 import orjson
 from attrs import define, field
 
-from wxtcb.sandbox.errors import PlatformError, platform_error
+from wxtcb.sandbox.errors import platform_error
 from wxtcb.sandbox.request import Body
-from wxtcb.sandbox.services.context import Readiness, ServiceContext
+from wxtcb.sandbox.services.context import Readiness, ServiceContext, run_batch
 
 if TYPE_CHECKING:
     from wxtcb.sandbox.world import Handler
@@ -179,13 +179,8 @@ def _decode_zip(text: str) -> bytes:
 
 def _for_each_env(body: Body, action: Callable[[str], None], message_name: str = "errmsg") -> list[dict[str, str]]:
     """Run *action* for each environment. Return the environments where it was rejected, and why."""
-    failed: list[dict[str, str]] = []
-    for env in body.strings("envs"):
-        try:
-            action(env)
-        except PlatformError as error:
-            failed.append({"env": env, message_name: error.message})
-    return failed
+    items = [Body({"env": env}) for env in body.strings("envs")]
+    return run_batch(("env",), items, lambda item: action(item.string("env")), message_name)["fail_list"]
 
 
 def _default_result(function: CloudFunction, event: bytes) -> object:

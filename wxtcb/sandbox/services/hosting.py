@@ -49,6 +49,7 @@ class Hosting:
         site = self._sites.get(env)
         if site is None:
             return {"Data": []}
+        # A website that is set up is "init" at first and "process" later, which clients must treat alike.
         first = not site.readiness.poll_count
         ready = site.readiness.poll(self._context.clock())
         status, domain = "online" if ready else "init" if first else "process", f"{env}-1304480914.tcloudbaseapp.com"
@@ -57,8 +58,7 @@ class Hosting:
 
     def read(self, env: str, path: str) -> bytes | None:
         site = self._sites.get(env)
-        found = None if site is None else self._object_store.get(site.bucket, path)
-        return None if found is None else found.blob.file.read_bytes()
+        return None if site is None else self._object_store.read(site.bucket, path)
 
     def upload_link(self, body: Body) -> Mapping[str, object]:
         """Issue a link for uploading a file by PUT, valid for a minute."""

@@ -16,6 +16,7 @@ from wxtcb.sandbox.services.context import ServiceContext
 if TYPE_CHECKING:
     from wxtcb.sandbox.world import Handler
 
+# Documented for the non-batch twins of both calls; the pages of the batch calls name no maximum.
 _MAX_FILES: Final = 50
 _NOT_FOUND: Final = {"status": -503003, "errmsg": "STORAGE_FILE_NONEXIST"}
 _SUCCESS: Final = {"status": 0, "errmsg": "ok"}
@@ -40,8 +41,7 @@ class FileStorage:
         return self.objects.url(self.objects.issue_link(LinkMethod.GET, bucket, path, 7200))
 
     def read(self, env: str, path: str) -> bytes | None:
-        found = self.objects.get(_bucket(env), path)
-        return None if found is None else found.blob.file.read_bytes()
+        return self.objects.read(_bucket(env), path)
 
     def upload_link(self, body: Body) -> Mapping[str, object]:
         """Issue a link for uploading a file by POST, valid for 15 minutes."""
@@ -61,6 +61,7 @@ class FileStorage:
             if max_age < 1:
                 raise platform_error(40097, "max_age must be at least 1")
             found, url = self._find_object(env, file_id), ""
+            # An upload without its x-cos-meta-fileid is stored, but its id leads to no file.
             if found is not None and found.file_id_meta == _encode_file_id(file_id):
                 url = self.objects.url(self.objects.issue_link(LinkMethod.GET, _bucket(env), found.key, max_age))
             links.append({"fileid": file_id, "download_url": url, **(_SUCCESS if url else _NOT_FOUND)})
@@ -95,6 +96,7 @@ class FileStorage:
         return self.objects.get(_bucket(env), file_id[len(start) :]) if file_id.startswith(start) else None
 
 
+# The form of the buckets in the documentation; the number is the Tencent Cloud account.
 def _bucket(env: str) -> str:
     return f"7465-{env}-1304480914"
 

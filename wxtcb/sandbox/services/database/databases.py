@@ -6,7 +6,6 @@ import codecs
 import csv
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 import orjson
@@ -255,7 +254,7 @@ class Databases:
         """Parse the query, which must be one of these operations, and return it with its collection."""
         env = body.string("env")
         self._context.require_normal(env)
-        statement = parse_statement(body.string("query"), Evaluator(self._utc_now))
+        statement = parse_statement(body.string("query"), Evaluator(self._context.utc_now))
         if statement.operation not in operations:
             raise platform_error(40097, f"query: {statement.operation}() is not an operation of this action")
         return self.collection(env, statement.collection), statement
@@ -271,9 +270,6 @@ class Databases:
 
     def _new_id(self) -> str:
         return f"{self._context.random.getrandbits(128):032x}"
-
-    def _utc_now(self) -> datetime:
-        return datetime.strptime(f"{self._context.format_now()} +0800", "%Y-%m-%d %H:%M:%S %z").astimezone(UTC)
 
 
 def _put_error(collection: DatabaseCollection, record: DatabaseRecord, *, replace: bool) -> str | None:
