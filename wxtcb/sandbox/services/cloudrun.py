@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from wxtcb.sandbox.world import Handler, World
 
 _REGION: Final = "ap-shanghai"
+# Unlike the alias of createenv, this one allows no capital letters.
 _ALIAS: Final = re.compile(r"[a-z][a-z0-9-]*")
 _MAX_REPLICAS: Final = 50
 _DECIMAL: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?")
@@ -88,6 +89,7 @@ class CloudRunEnvironments:
 
     def add(self, alias: str, *, with_database: bool = True) -> str:
         """Add an environment that is NORMAL already, with a RUNNING database if *with_database*."""
+        # As if it had been polled once: an environment is never ready before its first poll.
         done = Readiness(self._context.clock(), ReadyPolicy.immediately(), poll_count=1)
         return self._add(alias, alias, done, done if with_database else None).env_id
 
@@ -197,6 +199,7 @@ class CloudRun:
         name = f"{body.string('server_name')}-{service_versions.created_count:03d}"
         service_versions.versions[name] = CloudRunVersion(name, 0, fields, stamp, stamp, building)
         _set_traffic(service_versions, name, body.integer("flow_ratio", 0))
+        # The create counts as the first poll, so that with the default policy the reply already names the version.
         if not building.poll(self._context.clock()):
             return {"result": "creating", "run_id": self._new_run_id()}
         return {"result": "succ", "version_name": name, "run_id": self._new_run_id()}
@@ -266,6 +269,7 @@ class CloudRun:
 
     def _require_built(self, service_versions: _ServiceVersions, name: str) -> CloudRunVersion:
         version = _require_version(service_versions, name)
+        # No call of this family returns the progress of a build, so each attempt to use a version counts as a poll.
         if not version.readiness.poll(self._context.clock()):
             raise platform_error(40097, f"version_name {version.name} is still creating")
         return version
@@ -273,6 +277,7 @@ class CloudRun:
 
 def _set_traffic(service_versions: _ServiceVersions, name: str, ratio: int) -> None:
     """Set the traffic share of a version. If the sum exceeds 100, reduce the others, the newest first."""
+    # No page says which versions lose their traffic, so this order is a choice.
     service_versions.versions[name] = evolve(service_versions.versions[name], flow_ratio=ratio)
     excess = sum(version.flow_ratio for version in service_versions.versions.values()) - 100
     for other in [version for version in reversed(service_versions.versions.values()) if version.name != name]:

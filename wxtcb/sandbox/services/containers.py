@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from wxtcb.sandbox.world import Handler, World
 
 _MAX_PAGE_SIZE: Final = 100
+# The documented defaults of a version.
 _REPLICAS: Final[dict[str, object]] = {"cpu": 0.5, "mem": 1, "minnum": 0, "maxnum": 50}
 _POLICY: Final[dict[str, object]] = {"policy_type": "cpu", "policy_threshold": 60}
 _DEFAULTS: Final = {**_REPLICAS, **_POLICY, "container_port": 80, "custom_logs": "stdout"}
@@ -157,6 +158,7 @@ class Containers:
         if len(flow_ratios) < len(rows):
             raise platform_error(40097, "items: a version_name is duplicated")
         service = self._service(body)
+        # Everything is checked before the first change: a rejected call leaves the traffic as it was.
         for name, share in flow_ratios.items():
             service.version(name)
             if not 0 <= share <= 100:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 FunctionHandler = Callable[[bytes], object]
 
 _TRIGGER_NAME: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9_-]{0,59}")
+# Every other field of the two calls is stored as a setting.
 _NON_SETTINGS: Final = frozenset({"env", "functionname", "envs", "zipfile"})
 
 
@@ -130,12 +131,14 @@ class Functions:
         """Run a function that was ready at least once. Raise `PlatformError` -504002 if it fails."""
         name, event = body.string("name"), body.raw_body
         function = self._get(body.string("env"), name)
+        # One that was ready once can also be invoked while it is updated, and after a failed update.
         if function.transition == "Creating" and function.status != "Active":
             raise platform_error(-504002, f"{name} is {function.status}")
         handler = self._handlers.get(name)
         try:
             value = _default_result(function, event) if handler is None else handler(event)
             return {"resp_data": value if isinstance(value, str) else orjson.dumps(value).decode()}
+        # The handler belongs to a test and may raise anything; so may the code of a real function.
         except Exception as error:
             raise platform_error(-504002, f"{name}: {error!r}") from error
 
@@ -170,6 +173,7 @@ def _decode_zip(text: str) -> bytes:
             names = opened.namelist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError):
         raise platform_error(40097, "zipfile is not a zip") from None
+    # The page leaves open whether the 20 MB apply to the zip or to its base64. Clients are given the larger limit.
     if len(data) > 20 << 20:
         raise platform_error(40097, f"zipfile has {len(data)} bytes, and 20 MB are allowed")
     if all("/" in name for name in names):

@@ -13,6 +13,7 @@ from wxtcb.sandbox.request import Body, success
 from wxtcb.sandbox.schema import ENDPOINT_SCHEMAS
 from wxtcb.sandbox.world import Handler, World
 
+# The reply must have a number also where the world has no limit.
 _UNLIMITED: Final = 10_000_000
 
 
