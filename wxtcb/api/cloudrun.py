@@ -17,15 +17,14 @@ from wxtcb.secret import Secret
 from wxtcb.validation import (
     Variables,
     check_list_of,
-    check_not_empty,
     check_number,
     check_string,
     check_strings,
     check_variables,
     hide_arguments_in_traceback,
     int_range,
+    require_strings,
     to_secret_or_none,
-    to_str_tuple,
     to_str_tuple_or_none,
     to_variables,
     type_validator,
@@ -205,15 +204,12 @@ async def create_cloudbaserun_env(
     was lost: check with `describe_cloudbaserun_envs` whether the alias exists before you retry.
     Official interface: createCloudbaseEnv, page cloudrun-batch/cloudenv-mgnt/createCloudbaseEnv.
     """
-    subnets = None if subnet_ids is None else to_str_tuple(subnet_ids)
+    subnets = None if subnet_ids is None else require_strings("subnet_ids", subnet_ids)
     if alias is not None and not _ALIAS_PATTERN.fullmatch(alias):
         rule = "it must start with a-z and contain only a-z, 0-9 and '-'"
         raise InvalidArgument(f"alias {alias!r} is invalid: {rule}")
     if (vpc_id is None) is not (subnets is None):
         raise InvalidArgument("vpc_id and subnet_ids belong together: give both or neither")
-    if subnets is not None:
-        check_strings("subnet_ids", subnets)
-        check_not_empty("subnet_ids", subnets)
     return await session.call(CREATE_CLOUDBASERUN_ENV, {"alias": alias, "vpc_id": vpc_id, "sub_net_ids": subnets})
 
 

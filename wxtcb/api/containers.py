@@ -24,6 +24,7 @@ from wxtcb.validation import (
     check_variables,
     hide_arguments_in_traceback,
     int_range,
+    require_strings,
     to_secret_or_none,
     to_str_tuple,
     to_variables,
@@ -322,9 +323,7 @@ async def batch_create_cs_version(session: Session, version: CsVersion, *, envs:
     The documentation does not say whether `mount_wx_token` applies here.
     Official interface: batchcreatecsversion, page Third-party_Platforms/2.0/api/cloudbase/batch/batchcreatecsversion.
     """
-    names = to_str_tuple(envs)
-    check_strings("envs", names)
-    check_not_empty("envs", names)
+    names = require_strings("envs", envs)
     return await session.call(BATCH_CREATE_CS_VERSION, {"envs": names, **wire_fields(version)})
 
 

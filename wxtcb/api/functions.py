@@ -325,15 +325,7 @@ def _config_body(config: FunctionConfig) -> dict[str, object]:
 
 
 def _upload_body(envs: Iterable[str], function_name: str, code: Code) -> dict[str, object]:
-    return {"functionname": function_name, "envs": _validate_envs(envs), "zipfile": code.base64}
-
-
-def _validate_envs(envs: Iterable[str]) -> tuple[str, ...]:
-    """Return environment ids as a tuple; raise `InvalidArgument` for an empty list or a single string."""
-    names = validation.to_str_tuple(envs)
-    validation.check_strings("envs", names)
-    validation.check_not_empty("envs", names)
-    return names
+    return {"functionname": function_name, "envs": validation.require_strings("envs", envs), "zipfile": code.base64}
 
 
 # Lists
@@ -520,7 +512,7 @@ async def batch_update_triggers(
     triggers. Raises `PartialFailure` if some environments failed; in the others the triggers are set.
     Official interface: updateTriggers, page cloudbase-batch/scf-mgnt/updateTriggers.
     """
-    body = {"funcname": function_name, "envs": _validate_envs(envs), "triggers": tuple(triggers)}
+    body = {"funcname": function_name, "envs": validation.require_strings("envs", envs), "triggers": tuple(triggers)}
     return await session.call(BATCH_UPDATE_TRIGGERS, body)
 
 

@@ -61,7 +61,7 @@ from wxtcb.api.database.query import (
     set_ as set_,
 )
 from wxtcb.errors import InvalidArgument, OperationFailed
-from wxtcb.validation import check_not_empty, check_string, check_strings, check_type, to_str_tuple, validator
+from wxtcb.validation import check_not_empty, check_string, check_type, require_strings, validator
 
 if TYPE_CHECKING:
     from wxtcb.session import Session
@@ -207,10 +207,8 @@ async def db_index_delete(session: Session, env: str, collection_name: str, name
     Official interface: dbindexManage, page cloudbase-batch/db-mgnt/dbindexManage.
     """
     body = _collection_body(env, collection_name)
-    index_names = to_str_tuple(names)
-    check_strings("names", index_names)
-    check_not_empty("names", index_names)
-    return await session.call(DB_INDEX_DELETE, {**body, "indexes": [{"name": name} for name in index_names]})
+    indexes = [{"name": name} for name in require_strings("names", names)]
+    return await session.call(DB_INDEX_DELETE, {**body, "indexes": indexes})
 
 
 async def db_collection_get(
