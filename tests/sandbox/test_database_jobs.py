@@ -11,7 +11,7 @@ import pytest
 from wxtcb.sandbox import ReadyPolicy, World
 from wxtcb.sandbox.errors import PlatformError
 from wxtcb.sandbox.request import Body
-from wxtcb.sandbox.routes import HANDLERS
+from wxtcb.sandbox.routes import handle
 
 from .sandbox_harness import Clock, Harness
 
@@ -29,7 +29,7 @@ def env(world: World) -> str:
 
 def call(world: World, path: str, **fields: object) -> dict[str, Any]:
     """Make a call without HTTP."""
-    answer: dict[str, Any] = orjson.loads(HANDLERS[f"/componenttcb/{path}"](world, Body(fields)))
+    answer: dict[str, Any] = orjson.loads(handle(world, f"/componenttcb/{path}", Body(fields)))
     return answer
 
 

@@ -14,7 +14,7 @@ from attrs import evolve, frozen
 from wxtcb.sandbox.errors import PlatformError, platform_error
 from wxtcb.sandbox.faults import Fault, FaultKind, Faults
 from wxtcb.sandbox.request import MALFORMED_JSON, TOKEN_PARAM, Body, PlatformRequest
-from wxtcb.sandbox.routes import HANDLERS
+from wxtcb.sandbox.routes import handle
 from wxtcb.sandbox.schema import ENDPOINT_SCHEMAS, CredentialKind, EndpointSchema
 from wxtcb.sandbox.validator import check_action_matches, check_body, check_duplicate_keys, check_query
 from wxtcb.sandbox.world import World
@@ -69,7 +69,7 @@ def respond(world: World, faults: Faults, request: PlatformRequest) -> OutgoingR
 
 def _handle_request(world: World, request: PlatformRequest, schema: EndpointSchema) -> OutgoingResponse:
     try:
-        body = HANDLERS[request.path](world, _check_request(world, request, schema))
+        body = handle(world, request.path, _check_request(world, request, schema))
     except PlatformError as error:
         return _error_response(world, error, OutgoingResponse())
     return OutgoingResponse(body, errcode=0, acted=True)

@@ -1,8 +1,7 @@
-"""Routes: the handler of each path, collected from the groups in `wxtcb.sandbox.services`."""
+"""Routes: the handlers by path, collected from the groups in `wxtcb.sandbox.services`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 from wxtcb.sandbox.request import Body, success
@@ -10,17 +9,14 @@ from wxtcb.sandbox.services import cloudrun, containers, environment, functions,
 from wxtcb.sandbox.services.database import databases
 from wxtcb.sandbox.world import Handler, World
 
-
-def _with_encoded_reply(handler: Handler) -> Callable[[World, Body], bytes]:
-    def handle(world: World, body: Body) -> bytes:
-        reply = handler(world, body)
-        return reply if isinstance(reply, bytes) else success(**(reply or {}))
-
-    return handle
-
-
-HANDLERS: Final = {
-    path: _with_encoded_reply(handler)
+HANDLERS: Final[dict[str, Handler]] = {
+    path: handler
     for group in (environment, databases, storage, hosting, functions, cloudrun, containers, token)
     for path, handler in group.HANDLERS.items()
 }
+
+
+def handle(world: World, path: str, body: Body) -> bytes:
+    """Handle a validated call, and return its encoded reply."""
+    reply = HANDLERS[path](world, body)
+    return reply if isinstance(reply, bytes) else success(**(reply or {}))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from wxtcb.sandbox.world import Handler, World
 
 _MAX_PAGE_SIZE: Final = 100
-# The documented defaults of a version.
+# The documented defaults of a version; that of `custom_logs` is from the sample of a detail.
 _REPLICAS: Final[dict[str, object]] = {"cpu": 0.5, "mem": 1, "minnum": 0, "maxnum": 50}
 _POLICY: Final[dict[str, object]] = {"policy_type": "cpu", "policy_threshold": 60}
 _DEFAULTS: Final = {**_REPLICAS, **_POLICY, "container_port": 80, "custom_logs": "stdout"}
