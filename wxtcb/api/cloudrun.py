@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -521,10 +521,6 @@ def _as_service_mounts(value: Iterable[ServiceVolumeMount] | None) -> tuple[Serv
     return None if value is None else tuple(value)
 
 
-def _check_sidecars(name: str, value: object) -> None:
-    check_list_of(name, value, SidecarSpec)
-
-
 def _check_replica_range(version: Version | VersionUpdate, _: attrs.Attribute[Any], max_num: int | None) -> None:
     min_num = version.min_num
     if min_num is not None and max_num is not None and min_num > max_num:
@@ -596,7 +592,9 @@ class Version(VersionSettings):
     access_type: int | None = None
     es_info: EsInfo | None = attrs.field(default=None, validator=type_validator(EsInfo))
     sidecar_specs: tuple[SidecarSpec, ...] | None = attrs.field(
-        default=None, converter=_as_sidecars, validator=validator(_check_sidecars, optional=True)
+        default=None,
+        converter=_as_sidecars,
+        validator=validator(partial(check_list_of, expected_type=SidecarSpec), optional=True),
     )
     security: Security | None = None
     service_volumes: tuple[ServiceVolume, ...] | None = attrs.field(default=None, converter=_as_volumes)

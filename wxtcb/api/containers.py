@@ -449,11 +449,6 @@ BATCH_DEL_CS_VERSION: Final = Endpoint(
 )
 
 
-_READY_STATUSES: Final = frozenset({"normal"})
-# No page lists the statuses. A sample shows build_fail, so every status that ends with "_fail" counts as a failure.
-_FAILURE_STATUSES: Final = {"*_fail": "waiting will not change that; delete the version and create another"}
-
-
 async def get_cs_version_list(
     session: Session, env: str, service_name: str, *, limit: int | None = None, offset: int | None = None
 ) -> CsVersionList:
@@ -502,8 +497,9 @@ async def wait_until_version_normal(
         resource=f"version {version_name} of container service {service_name} in {env}",
         find=lambda detail: detail,
         status_of=lambda detail: detail.status,
-        ready_statuses=_READY_STATUSES,
-        failure_statuses=_FAILURE_STATUSES,
+        ready_statuses=frozenset({"normal"}),
+        # No page lists the statuses. A sample shows build_fail, so every status that ends with "_fail" is a failure.
+        failure_statuses={"*_fail": "waiting will not change that; delete the version and create another"},
     )
     # The detail of one version is small, so waiters do not share a poll as they do for lists of environments.
     poller = session.poller(partial(get_cs_version_detail, session, env, service_name, version_name))

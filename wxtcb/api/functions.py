@@ -366,16 +366,6 @@ GET_SCF_LIST: Final = Endpoint(
 )
 
 
-# From Tencent Cloud's API: the platform's pages show only some of the statuses.
-_READY_STATUSES: Final = frozenset({"Active"})
-_FAILURE_STATUSES: Final[Mapping[str, str]] = {
-    "CreateFailed": "it could not be created; delete it before you create it again",
-    "UpdateFailed": "it could not be updated",
-    "PublishFailed": "its version could not be published",
-    "DeleteFailed": "it could not be deleted",
-}
-
-
 async def get_scf_list(
     session: Session, env: str, *, offset: int | None = None, limit: int | None = None, search_key: str | None = None
 ) -> FunctionList:
@@ -426,8 +416,14 @@ async def wait_until_active(
         resource=f"function {function_name} of {env}",
         find=lambda function: function,
         status_of=lambda function: function.status,
-        ready_statuses=_READY_STATUSES,
-        failure_statuses=_FAILURE_STATUSES,
+        ready_statuses=frozenset({"Active"}),
+        # From Tencent Cloud's API: the platform's pages show only some of the statuses.
+        failure_statuses={
+            "CreateFailed": "it could not be created; delete it before you create it again",
+            "UpdateFailed": "it could not be updated",
+            "PublishFailed": "its version could not be published",
+            "DeleteFailed": "it could not be deleted",
+        },
         reason_of=lambda function: "; ".join(f"{each.errcode}: {each.errmsg}" for each in function.status_reason),
     )
     return await wait_until(session.poller(find), condition, timeout=timeout, interval=interval)
