@@ -190,7 +190,7 @@ def test_a_missing_file_fails_the_job(world: World, env: str) -> None:
 
 
 def test_a_job_takes_its_time(world: World, env: str, clock: Clock) -> None:
-    """A job waits, then runs when it is due, also if nobody polls it."""
+    """A job waits, then runs when it is due, even if it is never polled."""
     world.operations_ready_after = ReadyPolicy(seconds=60, polls=1)
     world.storage.write(env, "in", b"{}")
     job_id = begin(world, env, file_type=JSON, conflict_mode=INSERT, stop_on_error=False)

@@ -136,7 +136,7 @@ def _change_response(
         case FaultKind.HUGE:
             return evolve(outgoing, delivery_mode=DeliveryMode.PADDED, megabytes=fault.megabytes)
         case FaultKind.HTTP | FaultKind.HTTP_AFTER:
-            return _html_response(outgoing, fault.status or 502, "Bad luck")
+            return _html_response(outgoing, fault.status or 502, "Error")
         case FaultKind.ECHO_PAGE:
             # Quotes stay unescaped, so that a JSON body appears as it was sent.
             page = html.escape(_describe_request(request), quote=False)

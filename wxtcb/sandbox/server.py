@@ -27,7 +27,7 @@ Sleep = Callable[[float], Awaitable[None]]
 
 _JSON_HEADERS: Final = {"Content-Type": "application/json; charset=utf-8"}
 _MAX_SEEN_REQUESTS: Final = 100_000
-# A storm of tests opens thousands of connections at once; the default of 128 would make the kernel drop some.
+# A load test opens thousands of connections at once; the default of 128 would make the kernel drop some.
 _BACKLOG: Final = 4096
 # Not 0: aiohttp waits without limit then. Hanging responses never end, so any wait for them is lost time.
 _SHUTDOWN_TIMEOUT: Final = 0.05
@@ -58,7 +58,7 @@ class Sandbox:
     port: int = 0
     world: World = Factory(World)
     faults: Faults = Factory(Faults)
-    pushes: PushSchedule = field(init=False, default=Factory(lambda box: PushSchedule(box.world), takes_self=True))
+    pushes: PushSchedule = field(init=False, default=Factory(lambda self: PushSchedule(self.world), takes_self=True))
     seen: deque[SeenRequest] = field(init=False, factory=lambda: deque[SeenRequest](maxlen=_MAX_SEEN_REQUESTS))
     counts: Counter[str] = field(init=False, factory=Counter[str])
     _sleep: Sleep = asyncio.sleep

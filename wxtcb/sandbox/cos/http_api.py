@@ -90,7 +90,7 @@ class ObjectRequest:
             case FaultKind.HANG | FaultKind.HANG_AFTER:
                 return await asyncio.Future[web.StreamResponse]()
             case FaultKind.HTTP | FaultKind.HTTP_AFTER:
-                return _html_response(status or 502, "Bad luck")
+                return _html_response(status or 502, "Error")
             case FaultKind.ECHO_PAGE:
                 return _html_response(status or 502, self.request.raw_path)
             case FaultKind.REDIRECT:
