@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from wxtcb.sandbox.request import Body, success
+import orjson
+
+from wxtcb.sandbox.request import Body
 from wxtcb.sandbox.services import cloudrun, containers, environment, functions, hosting, storage, token
 from wxtcb.sandbox.services.database import databases
 from wxtcb.sandbox.world import Handler, World
@@ -19,4 +21,4 @@ HANDLERS: Final[dict[str, Handler]] = {
 def handle(world: World, path: str, body: Body) -> bytes:
     """Handle a validated call, and return its encoded reply."""
     reply = HANDLERS[path](world, body)
-    return reply if isinstance(reply, bytes) else success(**(reply or {}))
+    return reply if isinstance(reply, bytes) else orjson.dumps({"errcode": 0, "errmsg": "ok", **(reply or {})})

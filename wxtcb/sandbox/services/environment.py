@@ -163,7 +163,7 @@ class AccessTokenPolicies:
         self.shared_envs.add(env)
 
 
-def create_env(world: World, body: Body) -> Mapping[str, object]:
+def _create_env(world: World, body: Body) -> Mapping[str, object]:
     """Create an environment; a second one with the same alias is created, and billed, too."""
     alias = body.string("alias")
     if _ALIAS.fullmatch(alias) is None:
@@ -172,13 +172,13 @@ def create_env(world: World, body: Body) -> Mapping[str, object]:
     return {"tranid": tranid, "env": env}
 
 
-def describe_envs(world: World, _body: Body) -> bytes:
+def _describe_envs(world: World, _body: Body) -> bytes:
     """List every visible environment; the first listing starts the initialisation of a new one."""
     # The registry caches the encoded rows, so the reply is joined and not encoded again.
     return b'{"errcode":0,"errmsg":"ok","info_list":' + world.poll_environments() + b"}"
 
 
-def share_envs(world: World, body: Body) -> Mapping[str, object]:
+def _share_envs(world: World, body: Body) -> Mapping[str, object]:
     """Offer environments to mini programs; pairs that fail are listed in `err_list`, with errcode 0."""
     failed: list[dict[str, str]] = []
     links: list[dict[str, str]] = []
@@ -194,7 +194,7 @@ def share_envs(world: World, body: Body) -> Mapping[str, object]:
     return {"err_list": failed, "msg_info_list": links}
 
 
-def unshare_envs(world: World, body: Body) -> Mapping[str, object]:
+def _unshare_envs(world: World, body: Body) -> Mapping[str, object]:
     """Withdraw environments from mini programs; pairs that were not shared are listed in `err_list`."""
     source_type = body.fields.get("source_type")
     pairs = [(item.string("env"), appid) for item in body.objects("data") for appid in item.strings("appids")]
@@ -202,7 +202,7 @@ def unshare_envs(world: World, body: Body) -> Mapping[str, object]:
     return {"err_list": [{"env": env, "appid": appid, "errmsg": "not shared"} for env, appid in failed]}
 
 
-def get_shares(world: World, body: Body) -> Mapping[str, object]:
+def _get_shares(world: World, body: Body) -> Mapping[str, object]:
     """List the environments that each mini program may use: those whose share its administrator has confirmed."""
     source_type = body.fields.get("source_type")
     # A repeated appid has one row in the reply.
@@ -217,11 +217,11 @@ def get_shares(world: World, body: Body) -> Mapping[str, object]:
 
 
 HANDLERS: Final[dict[str, Handler]] = {
-    "/componenttcb/createenv": create_env,
-    "/componenttcb/describeenvs": describe_envs,
-    "/componenttcb/batchshareenv": share_envs,
-    "/componenttcb/batchunshareenv": unshare_envs,
-    "/componenttcb/batchgetenvid": get_shares,
+    "/componenttcb/createenv": _create_env,
+    "/componenttcb/describeenvs": _describe_envs,
+    "/componenttcb/batchshareenv": _share_envs,
+    "/componenttcb/batchunshareenv": _unshare_envs,
+    "/componenttcb/batchgetenvid": _get_shares,
     "/tcb/modifyenv": lambda world, body: world.access_token_policies.enable_for_mini_programs(body.string("env")),
     "/tcb/usecloudaccesstoken": lambda world, body: world.access_token_policies.get_or_set(body),
 }
