@@ -55,7 +55,7 @@ _WITHOUT_EFFECT: Final = {
 
 
 class InvalidFault(ValueError):
-    """A JSON description of a fault, or another request to the admin API, is invalid."""
+    """A JSON description of faults is invalid."""
 
 
 # The validators compare `type(value)` because a bool is an instance of int: `"times": true` is an error.

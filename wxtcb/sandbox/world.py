@@ -18,16 +18,9 @@ from wxtcb.sandbox.request import Body
 from wxtcb.sandbox.request_log import FailedRequestLog
 from wxtcb.sandbox.services.cloudrun import CloudRun, CloudRunService
 from wxtcb.sandbox.services.containers import Containers
-from wxtcb.sandbox.services.context import ReadyPolicy, ServiceContext
+from wxtcb.sandbox.services.context import HALTED, NORMAL, UNAVAILABLE, ReadyPolicy, ServiceContext
 from wxtcb.sandbox.services.database.databases import Databases
-from wxtcb.sandbox.services.environment import (
-    HALTED,
-    NORMAL,
-    UNAVAILABLE,
-    AccessTokenPolicies,
-    Environment,
-    EnvironmentRegistry,
-)
+from wxtcb.sandbox.services.environment import AccessTokenPolicies, Environment, EnvironmentRegistry
 from wxtcb.sandbox.services.functions import Functions
 from wxtcb.sandbox.services.hosting import Hosting
 from wxtcb.sandbox.services.storage import FileStorage

@@ -11,8 +11,7 @@ from attrs import Factory, define, evolve, field, frozen
 
 from wxtcb.sandbox.errors import platform_error
 from wxtcb.sandbox.request import Body, check_json_object
-from wxtcb.sandbox.services.context import Readiness, ReadyPolicy, ServiceContext
-from wxtcb.sandbox.services.environment import HALTED, NORMAL, UNAVAILABLE
+from wxtcb.sandbox.services.context import HALTED, NORMAL, UNAVAILABLE, Readiness, ReadyPolicy, ServiceContext
 
 if TYPE_CHECKING:
     from wxtcb.sandbox.world import Handler, World

@@ -1,15 +1,21 @@
-"""View of the world that all services share, the readiness of their operations, and batch calls."""
+"""Context of all services: their view of the world, statuses, readiness of operations, and batch calls."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from random import Random
+from typing import Final
 
 from attrs import define, field, frozen
 
 from wxtcb.sandbox.errors import PlatformError
 from wxtcb.sandbox.request import Body
+
+# Statuses of the environments of cloud development and of cloud hosting.
+NORMAL: Final = "NORMAL"
+UNAVAILABLE: Final = "UNAVAILABLE"
+HALTED: Final = "HALTED"
 
 
 @frozen

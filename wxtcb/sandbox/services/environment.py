@@ -13,14 +13,10 @@ from attrs import Factory, asdict, define, evolve, field, frozen
 
 from wxtcb.sandbox.errors import platform_error
 from wxtcb.sandbox.request import Body
-from wxtcb.sandbox.services.context import ReadyPolicy, ServiceContext
+from wxtcb.sandbox.services.context import NORMAL, UNAVAILABLE, ReadyPolicy, ServiceContext
 
 if TYPE_CHECKING:
     from wxtcb.sandbox.world import Handler, World
-
-NORMAL: Final = "NORMAL"
-UNAVAILABLE: Final = "UNAVAILABLE"
-HALTED: Final = "HALTED"
 
 _ALIAS: Final = re.compile(r"[a-z][a-zA-Z0-9-]*")
 

@@ -23,6 +23,7 @@ class StaticSite:
     env: str
     readiness: Readiness
 
+    # The form of the sample on the page; the number is the Tencent Cloud account.
     @property
     def bucket(self) -> str:
         return f"b8b3-static-{self.env}-1304480914"
