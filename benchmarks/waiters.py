@@ -31,7 +31,7 @@ from wxtcb.telemetry.dispatch import HookDispatcher
 from wxtcb.tokens.cache import TokenCache
 from wxtcb.tokens.providers import ComponentToken, FetchFunction
 from wxtcb.tokens.refresh import TokenRefresher
-from wxtcb.tokens.shared_state import SharedState
+from wxtcb.tokens.state_repository import SharedState
 from wxtcb.tokens.stores import MemoryStore
 
 KILOBYTE: Final = 1_000

@@ -14,7 +14,7 @@ import attrs
 import orjson
 import pytest
 
-from wxtcb._http.aiohttp_connector import ConnectorTransport
+from wxtcb._http.connector_transport import ConnectorTransport
 from wxtcb._http.retry import RetryPolicy
 from wxtcb._http.transport import Response, ResponseTooLarge, SendFailure, Timeout
 from wxtcb._protocol.endpoint import Credential, Done, Endpoint, Repeat, Reply

@@ -21,7 +21,7 @@ import attrs
 from wxtcb import validation
 from wxtcb._concurrency.limiter import RequestLimiter
 from wxtcb._concurrency.shared_poll import Poller, SharedPoller
-from wxtcb._http.aiohttp_connector import open_transport
+from wxtcb._http.connector_transport import open_transport
 from wxtcb._http.executor import RequestExecutor, StaticToken, Token
 from wxtcb._http.retry import RetryPolicy
 from wxtcb._http.transport import Timeout, Transport

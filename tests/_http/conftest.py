@@ -10,8 +10,8 @@ import pytest
 import trustme
 
 from wxtcb._http import transport as transport_module
-from wxtcb._http.aiohttp_connector import ConnectorTransport
-from wxtcb._http.aiohttp_session import SessionTransport
+from wxtcb._http.client_session_transport import SessionTransport
+from wxtcb._http.connector_transport import ConnectorTransport
 from wxtcb._http.transport import Timeout
 
 from .raw_http import OVER, REQUEST, Server

@@ -10,8 +10,8 @@ import pytest
 from aiohttp import web
 
 import wxtcb
-from wxtcb._http.aiohttp_connector import open_transport
-from wxtcb._http.aiohttp_session import SessionTransport
+from wxtcb._http.client_session_transport import SessionTransport
+from wxtcb._http.connector_transport import open_transport
 from wxtcb._http.transport import Response, SendFailure, Timeout
 from wxtcb.api import environment
 from wxtcb.secret import Secret

@@ -11,7 +11,7 @@ from cryptography.fernet import Fernet
 from wxtcb.cli.config import Settings, read_settings
 from wxtcb.errors import InvalidArgument, TicketError, TicketMissing, TokenStoreError
 from wxtcb.secret import Secret
-from wxtcb.tokens.shared_state import SharedState
+from wxtcb.tokens.state_repository import SharedState
 
 ENV = {
     "WXTCB_COMPONENT_APPID": " wx1 ",

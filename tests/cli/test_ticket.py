@@ -28,7 +28,7 @@ from wxtcb.cli.ticket import (
 )
 from wxtcb.events import PushMalformed, PushRefused, TicketReceived, TicketWriteFailed, TokenStoreWriteFailed
 from wxtcb.tokens.encrypted import EncryptedStore
-from wxtcb.tokens.shared_state import SharedState
+from wxtcb.tokens.state_repository import SharedState
 from wxtcb.tokens.stores import SqliteStore
 from wxtcb.tokens.ticket import Notification
 

@@ -13,7 +13,7 @@ from wxtcb.errors import TicketMissing, TokenStoreError
 from wxtcb.secret import Secret
 from wxtcb.tokens import Health
 from wxtcb.tokens.refresh import process_id
-from wxtcb.tokens.shared_state import SharedState
+from wxtcb.tokens.state_repository import SharedState
 from wxtcb.tokens.stores import SqliteStore
 
 from .children import start

@@ -28,7 +28,7 @@ from wxtcb.telemetry.dispatch import HookDispatcher
 from wxtcb.tokens.cache import RefreshWindows, create_token_cache
 from wxtcb.tokens.providers import is_transient
 from wxtcb.tokens.refresh import FetchedToken, TokenRefresher
-from wxtcb.tokens.shared_state import SharedState
+from wxtcb.tokens.state_repository import SharedState
 from wxtcb.tokens.stores import MemoryStore
 
 from .token_harness import APPID, CALLER, CacheHarness, catch, clock, errcode, refused, until

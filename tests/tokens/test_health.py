@@ -23,7 +23,7 @@ from wxtcb.secret import Secret
 from wxtcb.tokens import ComponentToken, ReadOnly
 from wxtcb.tokens.health import Health
 from wxtcb.tokens.refresh import TOKEN_PATH, process_id
-from wxtcb.tokens.shared_state import SharedState
+from wxtcb.tokens.state_repository import SharedState
 from wxtcb.tokens.stores import MemoryStore
 
 pytestmark = pytest.mark.virtual_time

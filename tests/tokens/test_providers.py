@@ -43,7 +43,7 @@ from wxtcb.tokens.providers import (
     TicketTokenProvider,
     is_transient,
 )
-from wxtcb.tokens.shared_state import SharedState
+from wxtcb.tokens.state_repository import SharedState
 from wxtcb.tokens.stores import MemoryStore
 
 pytestmark = pytest.mark.virtual_time

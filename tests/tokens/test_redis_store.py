@@ -21,8 +21,8 @@ from redis.backoff import NoBackoff
 import wxtcb.tokens.redis as module
 from wxtcb.errors import InvalidArgument, TokenStoreError
 from wxtcb.tokens.redis import RedisStore
-from wxtcb.tokens.shared_state import SharedState
-from wxtcb.tokens.state import TokenState
+from wxtcb.tokens.state_repository import SharedState
+from wxtcb.tokens.token_state import TokenState
 
 from .bounded_wait import LONG, finish
 from .valkey_server import running_valkey, shared_valkey

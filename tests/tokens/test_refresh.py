@@ -28,9 +28,9 @@ from wxtcb.events import TokenConflictDetected, TokenRefreshed, TokenRefreshFail
 from wxtcb.secret import Secret
 from wxtcb.tokens.providers import ComponentToken
 from wxtcb.tokens.refresh import RefreshRequest
-from wxtcb.tokens.shared_state import SharedState
-from wxtcb.tokens.state import LEASE_DURATION, dump_state
+from wxtcb.tokens.state_repository import SharedState
 from wxtcb.tokens.stores import MemoryStore
+from wxtcb.tokens.token_state import LEASE_DURATION, dump_state
 
 from .token_harness import APPID, CacheHarness, StoreConnection, catch, clock, errcode, kill, refused, until
 

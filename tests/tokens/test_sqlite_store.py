@@ -17,7 +17,7 @@ import pytest
 from wxtcb import _sqlite
 from wxtcb.errors import TokenStoreError
 from wxtcb.tokens import stores
-from wxtcb.tokens.shared_state import STORE_TIMEOUT, SharedState
+from wxtcb.tokens.state_repository import STORE_TIMEOUT, SharedState
 from wxtcb.tokens.stores import LOCK_TIMEOUT, SqliteStore
 
 from .bounded_wait import LONG, finish

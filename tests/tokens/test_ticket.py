@@ -21,7 +21,7 @@ from hypothesis import given, settings, strategies as st
 from wxtcb.errors import InvalidArgument, SessionClosed
 from wxtcb.events import NotificationDropped, PushMalformed, PushRefused, TicketReceived, TicketWriteFailed
 from wxtcb.secret import Secret
-from wxtcb.tokens.shared_state import SharedState
+from wxtcb.tokens.state_repository import SharedState
 from wxtcb.tokens.stores import MemoryStore, SqliteStore
 from wxtcb.tokens.ticket import MAX_CONCURRENT_NOTIFICATIONS, TicketReceiver
 from wxtcb.tokens.ticket.asgi import BODY_TIMEOUT, MAX_BODY

@@ -13,10 +13,10 @@ from wxtcb.errors import TokenStoreError
 from wxtcb.events import TicketReceived, TicketWriteFailed
 from wxtcb.secret import Secret
 from wxtcb.telemetry.dispatch import HookDispatcher
-from wxtcb.tokens.shared_state import SharedState
-from wxtcb.tokens.state import MAX_BACKOFF
+from wxtcb.tokens.state_repository import SharedState
 from wxtcb.tokens.stores import MemoryStore
 from wxtcb.tokens.ticket.writer import TicketWriter
+from wxtcb.tokens.token_state import MAX_BACKOFF
 
 pytestmark = pytest.mark.virtual_time
 APPID = "wx0123456789abcdef"

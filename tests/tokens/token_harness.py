@@ -16,7 +16,7 @@ from wxtcb.telemetry.dispatch import HookDispatcher
 from wxtcb.tokens.cache import TokenCache
 from wxtcb.tokens.providers import ComponentToken
 from wxtcb.tokens.refresh import TOKEN_PATH, TokenRefresher
-from wxtcb.tokens.shared_state import SharedState
+from wxtcb.tokens.state_repository import SharedState
 from wxtcb.tokens.stores import MemoryStore
 
 APPID = "wx0"

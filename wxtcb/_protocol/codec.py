@@ -3,7 +3,7 @@
 `encode_request` does everything that precedes sending: it checks the call, adds the action, and writes the body.
 `read_reply` does everything that follows: it parses the envelope with errcode and errmsg, and structures the rest as
 the reply class of the endpoint. Neither does I/O. None is never sent, and nothing else is ever left out of a body.
-Which fields a reply may have: `wxtcb._protocol.converter`. How a field is written in JSON: `wxtcb._protocol.fields`.
+Which fields a reply may have: `wxtcb._protocol.structuring`. How a field is written in JSON: `wxtcb._protocol.fields`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import attrs
 import cattrs
 import orjson
 
-from wxtcb._protocol.converter import SLICE_SIZE, describe_error, structure_hook, structure_lists_in_slices
 from wxtcb._protocol.endpoint import Credential, Endpoint, Reply, attach_metadata
 from wxtcb._protocol.errcodes import api_error
 from wxtcb._protocol.fields import Encoded, wire_fields
+from wxtcb._protocol.structuring import SLICE_SIZE, describe_error, structure_hook, structure_lists_in_slices
 from wxtcb.errors import ApiError, BadReply, InvalidArgument
 from wxtcb.secret import Secret, redact
 from wxtcb.validation import check_mapping, check_query

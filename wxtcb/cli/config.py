@@ -19,7 +19,7 @@ from wxtcb.secret import Secret
 from wxtcb.session import Session
 from wxtcb.tokens import SqliteStore, TokenStore
 from wxtcb.tokens.providers import StoredTicketSource, TicketSource
-from wxtcb.tokens.shared_state import SharedState
+from wxtcb.tokens.state_repository import SharedState
 from wxtcb.validation import check_base_url, is_loopback, is_valid_unicode
 
 APPID_VAR: Final = "WXTCB_COMPONENT_APPID"

@@ -49,9 +49,9 @@ from wxtcb.tokens.refresh import (
     TokenRefresher,
     process_id,
 )
-from wxtcb.tokens.shared_state import SharedState
-from wxtcb.tokens.state import RETRY_BACKOFF
+from wxtcb.tokens.state_repository import SharedState
 from wxtcb.tokens.stores import MemoryStore, TokenStore
+from wxtcb.tokens.token_state import RETRY_BACKOFF
 
 # How long a caller waits for a mandatory refresh, counted from the start of the refresh, while the token is valid.
 MAX_REFRESH_WAIT: Final = 5.0

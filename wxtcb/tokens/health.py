@@ -8,7 +8,7 @@ from wxtcb._protocol.errcodes import api_error
 from wxtcb.errors import ApiError, TicketExpired, TicketMissing, TokenStoreError, WxtcbError
 from wxtcb.tokens.cache import TokenCache
 from wxtcb.tokens.providers import API_COMPONENT_TOKEN
-from wxtcb.tokens.state import TICKET_TTL, TokenState
+from wxtcb.tokens.token_state import TICKET_TTL, TokenState
 
 
 @attrs.frozen(kw_only=True)

@@ -15,8 +15,8 @@ from typing import Final
 import attrs
 
 from wxtcb.errors import TokenStoreError
-from wxtcb.tokens.shared_state import SharedState, StateSnapshot, StateTransition
-from wxtcb.tokens.state import LEASE_DURATION, Lease, TokenState
+from wxtcb.tokens.state_repository import SharedState, StateSnapshot, StateTransition
+from wxtcb.tokens.token_state import LEASE_DURATION, Lease, TokenState
 
 # A third of the duration, so that one lost reply of the store leaves time for another attempt.
 RENEW_INTERVAL: Final = LEASE_DURATION / 3

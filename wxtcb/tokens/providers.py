@@ -20,8 +20,8 @@ from wxtcb._protocol.codec import RequestBody, encode_body
 from wxtcb._protocol.endpoint import Credential, Done, Endpoint, Repeat, Reply
 from wxtcb.secret import Secret
 from wxtcb.tokens.callbacks import UserCodeFailure, call_user_code
-from wxtcb.tokens.shared_state import SharedState
-from wxtcb.tokens.state import TICKET_TTL
+from wxtcb.tokens.state_repository import SharedState
+from wxtcb.tokens.token_state import TICKET_TTL
 from wxtcb.validation import is_valid_unicode
 
 R = TypeVar("R", bound=Reply)

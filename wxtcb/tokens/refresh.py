@@ -37,8 +37,8 @@ from wxtcb.tokens.providers import (
     is_transient,
     unsent_error,
 )
-from wxtcb.tokens.shared_state import SharedState, StateSnapshot
-from wxtcb.tokens.state import CONFLICT_THRESHOLD, HOUR, LEASE_DURATION, RETRY_BACKOFF, StoredToken, TokenState
+from wxtcb.tokens.state_repository import SharedState, StateSnapshot
+from wxtcb.tokens.token_state import CONFLICT_THRESHOLD, HOUR, LEASE_DURATION, RETRY_BACKOFF, StoredToken, TokenState
 
 # A longer backoff is not waited for: the caller gets the error at once, with `retry_after`.
 MAX_BACKOFF_WAIT: Final = 4.0

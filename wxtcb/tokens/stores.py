@@ -2,7 +2,7 @@
 
 A store keeps one document for each platform, replaces it by compare-and-set, has a clock, and wakes waiters when the
 document changes. The content of the document and the rules for fetching tokens are the same for every store; see
-`wxtcb.tokens.state`.
+`wxtcb.tokens.token_state`.
 
 The `TokenStore` protocol is provisional: it may change in any release before 1.0.
 """

@@ -21,7 +21,7 @@ from wxtcb.events import Hook, NotificationDropped, PushRefused
 from wxtcb.secret import Secret
 from wxtcb.telemetry.dispatch import HookDispatcher, is_async_callable, to_hooks
 from wxtcb.tokens.providers import to_secret
-from wxtcb.tokens.shared_state import SharedState
+from wxtcb.tokens.state_repository import SharedState
 from wxtcb.tokens.store_urls import open_store
 from wxtcb.tokens.stores import ClosableTokenStore, TokenStore, is_token_store
 from wxtcb.tokens.ticket.asgi import BODY_TIMEOUT, ReadChunk, Receive, Scope, Send, read_body, serve_aiohttp, serve_asgi

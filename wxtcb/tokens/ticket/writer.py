@@ -14,8 +14,8 @@ from wxtcb.errors import TokenStoreError, WxtcbError
 from wxtcb.events import TicketReceived, TicketWriteFailed
 from wxtcb.secret import Secret
 from wxtcb.telemetry.dispatch import HookDispatcher
-from wxtcb.tokens.shared_state import SharedState
-from wxtcb.tokens.state import RETRY_BACKOFF
+from wxtcb.tokens.state_repository import SharedState
+from wxtcb.tokens.token_state import RETRY_BACKOFF
 
 # WeChat waits 5 seconds for the answer to a push. The ticket is safe in memory, so there is no reason to wait as long.
 MAX_WRITE_WAIT: Final = 1.0

@@ -15,8 +15,8 @@ import attrs
 import orjson
 
 from wxtcb._concurrency.tasks import Backoff
-from wxtcb._protocol.converter import structure_hook
 from wxtcb._protocol.fields import wire_fields, wire_name
+from wxtcb._protocol.structuring import structure_hook
 from wxtcb.secret import Secret
 
 HOUR: Final = 3600.0

@@ -18,7 +18,7 @@ import aiohttp
 import attrs
 from yarl import URL
 
-from wxtcb._http.aiohttp_session import SessionTransport
+from wxtcb._http.client_session_transport import SessionTransport
 from wxtcb._http.transport import (
     HEADERS,
     PerTokenCache,

@@ -11,8 +11,8 @@ import attrs
 
 from wxtcb.errors import TokenStoreError, WxtcbError
 from wxtcb.tokens.callbacks import UserCodeFailure, call_user_code
-from wxtcb.tokens.state import RETRY_BACKOFF, TokenState, dump_state, parse_state
 from wxtcb.tokens.stores import TokenStore
+from wxtcb.tokens.token_state import RETRY_BACKOFF, TokenState, dump_state, parse_state
 
 T = TypeVar("T")
 
