@@ -876,5 +876,5 @@ async def test_store_of_a_url_is_closed_by_the_session(new_session, tmp_path, mo
     session = new_session(token_store=f"sqlite:///{tmp_path}/tokens.db")
     assert "tokens.db" not in repr(session)
     async with session, new_session(token_store=SqliteStore(tmp_path / "tokens.db")):
-        opened = session._lifecycle.resources.token_cache.refresher.shared_state.store
+        opened = session._lifecycle.resources.token_cache.refresher.state_repository.store
     assert closed == [opened]

@@ -22,7 +22,7 @@ from wxtcb import validation
 from wxtcb._concurrency.limiter import RequestLimiter
 from wxtcb._concurrency.shared_poll import Poller, SharedPoller
 from wxtcb._http.connector_transport import open_transport
-from wxtcb._http.executor import RequestExecutor, StaticToken, Token
+from wxtcb._http.executor import ActiveToken, RequestExecutor, StaticToken
 from wxtcb._http.retry import RetryPolicy
 from wxtcb._http.transport import Timeout, Transport
 from wxtcb._protocol.codec import encode_body, encode_request
@@ -386,7 +386,7 @@ class Session:
         own_token = None
         if secret is not None:
             validation.check_secret("token", secret)
-            own_token = StaticToken(Token(secret, generation=0))
+            own_token = StaticToken(ActiveToken(secret, generation=0))
         resources = self._lifecycle.resources_in_current_loop()
         encoded, query = encode_request(endpoint, body, query)
         # The call may wait for long; the frame must not keep a large body alive next to its encoded form.

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from wxtcb._http import connector_transport
-from wxtcb._http.client_session_transport import SessionTransport
+from wxtcb._http.client_session_transport import ClientSessionTransport
 from wxtcb._http.connector_transport import ConnectorTransport, is_supported, open_transport
 from wxtcb._http.transport import Request, Response, SendFailure, Timeout, Vetoed
 from wxtcb._protocol.codec import RequestBody
@@ -441,7 +441,7 @@ async def test_fast_transport_is_the_default():
             open_transport("http://127.0.0.1:1", Timeout(), http=http),
             open_transport("http://127.0.0.1:1", Timeout(), proxy=Secret("http://127.0.0.1:2")),
         ]
-        assert [type(each) for each in made] == [ConnectorTransport, SessionTransport, SessionTransport]
+        assert [type(each) for each in made] == [ConnectorTransport, ClientSessionTransport, ClientSessionTransport]
         for each in made:
             await each.aclose()
 
@@ -456,5 +456,5 @@ async def test_session_transport_is_used_if_aiohttp_has_changed(monkeypatch, cha
         monkeypatch.setattr(aiohttp.TCPConnector, "connect", lambda self: None)
     transport = open_transport("http://127.0.0.1:1", Timeout())
     is_supported.cache_clear()
-    assert isinstance(transport, SessionTransport)
+    assert isinstance(transport, ClientSessionTransport)
     await transport.aclose()

@@ -21,7 +21,7 @@ from redis.backoff import NoBackoff
 import wxtcb.tokens.redis as module
 from wxtcb.errors import InvalidArgument, TokenStoreError
 from wxtcb.tokens.redis import RedisStore
-from wxtcb.tokens.state_repository import SharedState
+from wxtcb.tokens.state_repository import StateRepository
 from wxtcb.tokens.token_state import TokenState
 
 from .bounded_wait import LONG, finish
@@ -460,11 +460,11 @@ async def test_hanging_server_is_an_error_after_the_client_timeout(own_server, p
         assert (await store.load(APPID)).version == version
 
 
-async def test_shared_state_limits_the_wait_for_a_hanging_server(own_server, monkeypatch, pass_time):
+async def test_state_repository_limits_the_wait_for_a_hanging_server(own_server, monkeypatch, pass_time):
     """The limit holds for any timeouts of the caller's client, and the store works again later."""
-    monkeypatch.setattr(SharedState._call_store, "__defaults__", (100.0,))
+    monkeypatch.setattr(StateRepository._call_store, "__defaults__", (100.0,))
     async with Redis.from_url(own_server.url, socket_timeout=LONG) as client, Redis.from_url(own_server.url) as admin:
-        shared = SharedState(RedisStore(client), APPID)
+        shared = StateRepository(RedisStore(client), APPID)
         seen = await shared.read()
         waiting = asyncio.create_task(shared.wait_for_change(seen, 100))
         await wait_for_subscribers(admin, 1)
@@ -480,7 +480,7 @@ async def test_shared_state_limits_the_wait_for_a_hanging_server(own_server, mon
         assert (await shared.read()).state == TokenState()
 
 
-def test_client_gives_up_before_shared_state_does(monkeypatch):
+def test_client_gives_up_before_state_repository_does(monkeypatch):
     """Two reply timeouts take less than `STORE_TIMEOUT`, so the error names the cause."""
     monkeypatch.setattr(module, "REPLY_TIMEOUT", ANSWER)
     client = module._create_client(module.Secret("redis://127.0.0.1"))

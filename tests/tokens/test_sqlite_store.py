@@ -17,7 +17,7 @@ import pytest
 from wxtcb import _sqlite
 from wxtcb.errors import TokenStoreError
 from wxtcb.tokens import stores
-from wxtcb.tokens.state_repository import STORE_TIMEOUT, SharedState
+from wxtcb.tokens.state_repository import STORE_TIMEOUT, StateRepository
 from wxtcb.tokens.stores import LOCK_TIMEOUT, SqliteStore
 
 from .bounded_wait import LONG, finish
@@ -235,13 +235,13 @@ async def test_cancelled_write_never_lands_later(path, store, monkeypatch):
     assert (await store.load(APPID)).document == "before"
 
 
-async def test_shared_state_in_a_file_is_shared(path, store):
-    """`SharedState` on one handle reads what another handle wrote."""
+async def test_state_repository_in_a_file_is_shared(path, store):
+    """`StateRepository` on one handle reads what another handle wrote."""
     async with SqliteStore(path) as other:
-        await SharedState(store, APPID).update(
+        await StateRepository(store, APPID).update(
             lambda state, now: state.with_lease("n", "me", now, counts_as_fetch=True, not_latest=False)
         )
-        assert (await SharedState(other, APPID).read()).state.lease.owner == "me"
+        assert (await StateRepository(other, APPID).read()).state.lease.owner == "me"
 
 
 async def test_store_recovers_from_deleted_files(path):

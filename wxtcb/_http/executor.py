@@ -51,7 +51,7 @@ MIN_REDACTABLE_LENGTH: Final = 20
 
 
 @attrs.define(repr=False, eq=False)
-class Token:
+class ActiveToken:
     """Access token in use by the calls of this process; `accepted` is set once the platform has accepted it."""
 
     value: Secret
@@ -59,35 +59,35 @@ class Token:
     accepted: bool = False
 
 
-class Credentials(Protocol):
+class CallCredentials(Protocol):
     """Source of the token for a call."""
 
-    def cached(self) -> Token | None:
+    def cached(self) -> ActiveToken | None:
         """Return a valid token that is available without waiting, or None."""
         ...
 
-    async def get(self) -> Token:
+    async def get(self) -> ActiveToken:
         """Return a valid token, fetching one if needed; raise the reason if none can be obtained."""
         ...
 
-    def invalidate(self, token: Token, errcode: int, /) -> bool:
+    def invalidate(self, token: ActiveToken, errcode: int, /) -> bool:
         """Record that the platform rejected *token*; return False if `get` has no other, as for a caller's own one."""
         ...
 
 
 @attrs.frozen(eq=False)
 class StaticToken:
-    """Credentials with a token that the caller passed; it is never refreshed."""
+    """CallCredentials with a token that the caller passed; it is never refreshed."""
 
-    token: Token
+    token: ActiveToken
 
-    def cached(self) -> Token:
+    def cached(self) -> ActiveToken:
         return self.token
 
-    async def get(self) -> Token:
+    async def get(self) -> ActiveToken:
         return self.token
 
-    def invalidate(self, _token: Token, _errcode: int, /) -> bool:
+    def invalidate(self, _token: ActiveToken, _errcode: int, /) -> bool:
         return False
 
 
@@ -103,7 +103,7 @@ class _Call(Generic[R]):
     body: RequestBody
     query: Mapping[str, str] | None
     retry_policy: RetryPolicy
-    credentials: Credentials
+    credentials: CallCredentials
     dispatcher: HookDispatcher
     number: int
     may_send: Callable[[], bool] | None
@@ -144,7 +144,7 @@ class RequestExecutor:
         body: RequestBody,
         *,
         retry_policy: RetryPolicy,
-        credentials: Credentials,
+        credentials: CallCredentials,
         dispatcher: HookDispatcher,
         query: Mapping[str, str] | None = None,
         may_send: Callable[[], bool] | None = None,
@@ -249,7 +249,7 @@ class RequestExecutor:
                 return SendCancelled(error.args, sent=True)
         return read_result(endpoint, outcome, secrets)
 
-    def _on_success(self, call: _Call[R], reply: R, token: Token | None) -> R:
+    def _on_success(self, call: _Call[R], reply: R, token: ActiveToken | None) -> R:
         """Record the success and return *reply*, marked if earlier attempts may have taken effect as well."""
         if token is not None:
             token.accepted = True
@@ -259,7 +259,7 @@ class RequestExecutor:
             call.dispatcher.emit(events.PossibleDuplicate(call.endpoint.path, call.maybe_acted))
         return reply
 
-    async def _on_failure(self, call: _Call[R], error: WxtcbError, token: Token | None) -> None:
+    async def _on_failure(self, call: _Call[R], error: WxtcbError, token: ActiveToken | None) -> None:
         """Prepare the next attempt (a newer token, a paused path, a backoff), or raise if there must be none."""
         repeat, failure = call.endpoint.repeat, classify(error)
         if failure in AMBIGUOUS_FAILURES and repeat is not Repeat.READ:
@@ -290,7 +290,7 @@ class RequestExecutor:
             case _:
                 raise error
 
-    async def _refresh_token(self, call: _Call[R], error: WxtcbError, token: Token) -> None:
+    async def _refresh_token(self, call: _Call[R], error: WxtcbError, token: ActiveToken) -> None:
         """Return once a newer token than *token* is available; raise *error* if the call may not be resent.
 
         A resend needs no backoff, because a rejected request had no effect. `MAX_TOKEN_RESENDS` and

@@ -25,7 +25,7 @@ import attrs
 
 from wxtcb._concurrency.limiter import MINUTE
 from wxtcb._concurrency.single_flight import SharedTask
-from wxtcb._http.executor import RequestExecutor, Token
+from wxtcb._http.executor import ActiveToken, RequestExecutor
 from wxtcb.errors import SessionClosed, TokenStoreError, WxtcbError
 from wxtcb.events import TokenRefreshed, TokenRefreshFailed, TokenRejected
 from wxtcb.secret import Secret
@@ -44,12 +44,12 @@ from wxtcb.tokens.refresh import (
     FIND_OTHER_FETCHER_HINT,
     MAX_BACKOFF_WAIT,
     SHARE_STORE_HINT,
-    FetchedToken,
+    RefreshedToken,
     RefreshRequest,
     TokenRefresher,
     process_id,
 )
-from wxtcb.tokens.state_repository import SharedState
+from wxtcb.tokens.state_repository import StateRepository
 from wxtcb.tokens.stores import MemoryStore, TokenStore
 from wxtcb.tokens.token_state import RETRY_BACKOFF
 
@@ -108,8 +108,8 @@ class TokenCache:
 
     # The token that calls use, and the details of its fetch. `_fetched` outlives a rejected `_token`: its generation
     # is the base of the next one.
-    _token: Token | None = attrs.field(init=False, default=None)
-    _fetched: FetchedToken | None = attrs.field(init=False, default=None)
+    _token: ActiveToken | None = attrs.field(init=False, default=None)
+    _fetched: RefreshedToken | None = attrs.field(init=False, default=None)
     _windows: RefreshWindows = attrs.field(init=False, default=_NO_WINDOWS)
     # Equal to `_windows.advisory_at`; a field of its own, so that `cached` reads one attribute.
     _fresh_until: float = attrs.field(init=False, default=DISTANT_PAST)
@@ -127,16 +127,16 @@ class TokenCache:
     _not_latest: bool = attrs.field(init=False, default=False)
 
     # Tokens that the store could not accept when they were fetched, the oldest first, and the task that retries.
-    _unstored: deque[FetchedToken] = attrs.field(init=False, factory=deque[FetchedToken])
-    _store_task: SharedTask[None] | None = attrs.field(init=False, default=None)
+    _pending_writes: deque[RefreshedToken] = attrs.field(init=False, factory=deque[RefreshedToken])
+    _write_task: SharedTask[None] | None = attrs.field(init=False, default=None)
 
     _closed: bool = attrs.field(init=False, default=False)
 
-    def cached(self) -> Token | None:
+    def cached(self) -> ActiveToken | None:
         """Return the token while it is fresh, without waiting; return None if `get` has to decide."""
         return self._token if self.now() < self._fresh_until else None
 
-    async def get(self) -> Token:
+    async def get(self) -> ActiveToken:
         """Return a valid token, refreshing it first if necessary.
 
         Raises the failure of the refresh if there is no valid token and a retry would not succeed soon: `TicketError`,
@@ -153,7 +153,7 @@ class TokenCache:
             self.waiters -= 1
 
     @property
-    def current(self) -> FetchedToken | None:
+    def current(self) -> RefreshedToken | None:
         """The newest token that was not rejected, also if it has expired, with details of its fetch; else None."""
         return None if self._token is None else self._fetched
 
@@ -164,7 +164,7 @@ class TokenCache:
         now = self.now()
         return now - current.requested_at, current.expires_at - now
 
-    def invalidate(self, token: Token, errcode: int, /) -> bool:
+    def invalidate(self, token: ActiveToken, errcode: int, /) -> bool:
         """Drop *token*, which the platform rejected with *errcode*, and return True: `get` fetches another one.
 
         If the cache already holds another token, nothing changes: many calls may report the same rejected token.
@@ -189,9 +189,9 @@ class TokenCache:
             await task.aclose()
 
     def _tasks(self) -> list[SharedTask[None]]:
-        return [task for task in (self._refresh_task, self._peek_task, self._store_task) if task is not None]
+        return [task for task in (self._refresh_task, self._peek_task, self._write_task) if task is not None]
 
-    async def _try_get(self, now: float) -> Token | None:
+    async def _try_get(self, now: float) -> ActiveToken | None:
         """Wait for one refresh or one backoff, then return the token if it is usable; None means: try again."""
         if now < self._windows.expires_at:
             await self._refresh_before_expiry(now)
@@ -277,9 +277,9 @@ class TokenCache:
             generation=0 if self._fetched is None else self._fetched.generation,
         )
 
-    def _adopt(self, fetched: FetchedToken, reason: str, started_at: float) -> None:
+    def _adopt(self, fetched: RefreshedToken, reason: str, started_at: float) -> None:
         """Use *fetched* from now on, end the backoff, and write the token to the store if that is still missing."""
-        self._token, self._fetched = Token(fetched.value, fetched.generation), fetched
+        self._token, self._fetched = ActiveToken(fetched.value, fetched.generation), fetched
         self._windows = RefreshWindows.compute(fetched.expires_at, fetched.ttl, self.refresher.uniform)
         self._fresh_until = self._windows.advisory_at
         self.last_error, self._failures, self._next_refresh_at = None, 0, DISTANT_PAST
@@ -288,10 +288,10 @@ class TokenCache:
         self.refresher.dispatcher.emit(
             TokenRefreshed(fetched.generation, reason, fetched.expires_at - now, now - started_at, fetched.from_store)
         )
-        if fetched.is_unstored:
-            self._unstored.append(fetched)
-            if self._store_task is None or self._store_task.done.is_set():
-                self._store_task = SharedTask.start(self._store_all, self.now())
+        if fetched.needs_store_write:
+            self._pending_writes.append(fetched)
+            if self._write_task is None or self._write_task.done.is_set():
+                self._write_task = SharedTask.start(self._write_pending, self.now())
 
     def _record_error(self, reason: str, error: WxtcbError, started_at: float) -> None:
         """Start a backoff after a failed refresh, and report the failure."""
@@ -339,15 +339,15 @@ class TokenCache:
             if fetched is not None and not has_token and fetched.value not in self._invalid_tokens:
                 self._adopt(fetched, reason, started_at)
 
-    async def _store_all(self) -> None:
-        """Write the tokens in `_unstored` one after another, each as soon as the store accepts it."""
-        while self._unstored:
-            fetched = self._unstored[0]
+    async def _write_pending(self) -> None:
+        """Write the tokens in `_pending_writes` one after another, each as soon as the store accepts it."""
+        while self._pending_writes:
+            fetched = self._pending_writes[0]
             await self.refresher.store(fetched, functools.partial(self._is_current, fetched))
             # Removed only now: a token appended meanwhile must find this task still running.
-            self._unstored.popleft()
+            self._pending_writes.popleft()
 
-    def _is_current(self, fetched: FetchedToken) -> bool:
+    def _is_current(self, fetched: RefreshedToken) -> bool:
         return self._token is not None and self._token.value == fetched.value and self.now() < fetched.expires_at
 
 
@@ -371,14 +371,14 @@ def create_token_cache(
     of *ticket* and *token_source*.
     """
     # Compared with None: a store, or a callable, may be false.
-    shared_state = SharedState(MemoryStore(executor.now) if store is None else store, component_appid)
+    state_repository = StateRepository(MemoryStore(executor.now) if store is None else store, component_appid)
     provider: TokenProvider | None = None
     if token_source is None:
         provider = TicketTokenProvider(
             executor,
             component_appid,
             component_appsecret,
-            ticket_source=StoredTicketSource(shared_state) if ticket is None else ticket,
+            ticket_source=StoredTicketSource(state_repository) if ticket is None else ticket,
             now=executor.now,
             timeout=timeout,
             ticket_timeout=ticket_timeout,
@@ -388,7 +388,7 @@ def create_token_cache(
     return TokenCache(
         TokenRefresher(
             owner=process_id(),
-            shared_state=shared_state,
+            state_repository=state_repository,
             provider=provider,
             dispatcher=dispatcher,
             now=executor.now,

@@ -51,7 +51,7 @@ async def read_health(cache: TokenCache) -> Health:
     """Return the health of what *cache* and its store hold."""
     store_error, state, now = None, TokenState(), 0.0
     try:
-        snapshot = await cache.refresher.shared_state.read()
+        snapshot = await cache.refresher.state_repository.read()
     except TokenStoreError as error:
         store_error = error
     else:

@@ -20,7 +20,7 @@ from wxtcb._protocol.codec import RequestBody, encode_body
 from wxtcb._protocol.endpoint import Credential, Done, Endpoint, Repeat, Reply
 from wxtcb.secret import Secret
 from wxtcb.tokens.callbacks import UserCodeFailure, call_user_code
-from wxtcb.tokens.state_repository import SharedState
+from wxtcb.tokens.state_repository import StateRepository
 from wxtcb.tokens.token_state import TICKET_TTL
 from wxtcb.validation import is_valid_unicode
 
@@ -113,15 +113,15 @@ def is_transient(error: errors.WxtcbError) -> bool:
 class StoredTicketSource:
     """A ticket source that reads the store; while the store is down it returns the ticket that was read last."""
 
-    shared_state: SharedState
+    state_repository: StateRepository
 
     async def __call__(self) -> Secret | None:
         try:
-            snapshot = await self.shared_state.read()
+            snapshot = await self.state_repository.read()
         except errors.TokenStoreError:
-            if self.shared_state.last_snapshot is None:
+            if self.state_repository.last_snapshot is None:
                 raise
-            snapshot = self.shared_state.last_snapshot
+            snapshot = self.state_repository.last_snapshot
         ticket = snapshot.state.ticket
         if ticket is not None and (age := ticket.age(snapshot.store_time)) > TICKET_TTL:
             raise errors.TicketExpired(age)

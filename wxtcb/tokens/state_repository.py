@@ -34,7 +34,7 @@ class StateSnapshot:
 
 
 @attrs.define(eq=False)
-class SharedState:
+class StateRepository:
     """The state of one platform in a store; `last_snapshot` is the last one read or written.
 
     An exception of the store, or no answer within two seconds, becomes a `TokenStoreError` without the store's frames.

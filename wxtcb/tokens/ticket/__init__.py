@@ -21,7 +21,7 @@ from wxtcb.events import Hook, NotificationDropped, PushRefused
 from wxtcb.secret import Secret
 from wxtcb.telemetry.dispatch import HookDispatcher, is_async_callable, to_hooks
 from wxtcb.tokens.providers import to_secret
-from wxtcb.tokens.state_repository import SharedState
+from wxtcb.tokens.state_repository import StateRepository
 from wxtcb.tokens.store_urls import open_store
 from wxtcb.tokens.stores import ClosableTokenStore, TokenStore, is_token_store
 from wxtcb.tokens.ticket.asgi import BODY_TIMEOUT, ReadChunk, Receive, Scope, Send, read_body, serve_aiohttp, serve_asgi
@@ -218,7 +218,7 @@ class TicketReceiver:
         if self._closed:
             raise SessionClosed("the ticket receiver is closed")
         if self._writer is None:
-            self._writer = TicketWriter(SharedState(self._get_store(), self.component_appid), self._dispatcher)
+            self._writer = TicketWriter(StateRepository(self._get_store(), self.component_appid), self._dispatcher)
         return self._writer
 
     def _get_store(self) -> TokenStore:
