@@ -30,7 +30,7 @@ from wxtcb._protocol.endpoint import Endpoint, Repeat, Reply
 from wxtcb.errors import InvalidArgument, PartialFailure, SessionClosed, WrongLoop
 from wxtcb.events import Hook, Stats
 from wxtcb.secret import Secret
-from wxtcb.telemetry.dispatch import HookDispatcher, is_async_callable, notify_open, to_hooks
+from wxtcb.telemetry.dispatch import HookDispatcher, notify_open, to_hooks
 from wxtcb.tokens.providers import ReadOnly, TicketSource, TokenSource
 from wxtcb.tokens.stores import ClosableTokenStore, TokenStore, is_token_store
 
@@ -87,15 +87,6 @@ def _to_token_store(store: TokenStore | str | Secret | None) -> TokenStore | Sto
     raise InvalidArgument(f"token_store must be a store, its URL, or None, not {type(store).__name__}")
 
 
-def _to_app_secret(value: str | Secret | None) -> Secret:
-    # An empty `Secret` stands for None. An empty string is probably an environment variable that is not set.
-    if value is None:
-        return Secret("")
-    if not isinstance(value, str | Secret) or value == "":
-        raise InvalidArgument("component_appsecret must be a non-empty string")
-    return Secret.of(value)
-
-
 def _to_ticket_source(ticket: str | Secret | TicketSource | None) -> TicketSource | None:
     """Return an async callable for the newest ticket; a string becomes a source that always returns it."""
     if ticket is None or callable(ticket):
@@ -124,13 +115,6 @@ def _to_proxy(value: str | Secret | None) -> Secret | None:
     return proxy
 
 
-def _to_may_send(may_send: Callable[[], bool] | None) -> Callable[[], bool] | None:
-    # A coroutine function would veto every request: only True permits one, and a coroutine is not True.
-    if may_send is not None and (not callable(may_send) or is_async_callable(may_send)):
-        raise InvalidArgument("may_send must be a callable that returns a bool, and not a coroutine function")
-    return may_send
-
-
 def _combine_may_send(parent: Callable[[], bool] | None, added: Callable[[], bool] | None) -> Callable[[], bool] | None:
     """Return a callable that returns True only if both do; *parent* is called first."""
     if parent is None or added is None:
@@ -147,7 +131,7 @@ def _check_credentials(
     session: Session, _: attrs.Attribute[TokenSource | ReadOnly | None], source: TokenSource | ReadOnly | None
 ) -> None:
     """Check that app secret, ticket, token store and token *source* fit together."""
-    if source is None and not session.component_appsecret:
+    if source is None and session.component_appsecret is None:
         raise InvalidArgument("component_appsecret is missing; pass it, or a token_source")
     if source is not None and session.ticket is not None:
         raise InvalidArgument("ticket must be None with a token_source, because the session then fetches no token")
@@ -258,7 +242,12 @@ class Session:
     """
 
     component_appid: str = attrs.field(validator=validation.validator(validation.check_string))
-    component_appsecret: Secret = attrs.field(default=None, converter=_to_app_secret)
+    component_appsecret: Secret | None = attrs.field(
+        default=None,
+        converter=validation.to_secret,
+        # An empty string is probably an environment variable that is not set.
+        validator=validation.validator(validation.check_secret, optional=True),
+    )
     ticket: TicketSource | None = attrs.field(default=None, converter=_to_ticket_source, repr=False)
     token_store: TokenStore | StoreURL | None = attrs.field(default=None, converter=_to_token_store)
     # Its validator reads the fields above. attrs runs validators after all fields are set.
@@ -332,21 +321,20 @@ class Session:
         retry: RetryPolicy | None = None,
         partial: PartialMode | None = None,
         hooks: Iterable[Hook] = (),
-        may_send: Callable[[], bool] | None = None,
+        _may_send: Callable[[], bool] | None = None,
     ) -> Self:
         """Return a view with other options on the same connections and token; it cannot be entered or closed.
 
         None means the option of this session. *hooks* are added to those of this session; they receive the events of
         the view's calls, but not those of token refreshes.
-
-        *may_send* is called right before a request of the view is sent, also before a retry. Unless it returns True,
-        the call raises `SendVetoed`. In a view of a view both are called, that of the parent view first.
         """
+        # `_may_send` is for `wxtcb.provision` only. It is called right before a request of the view is sent, also
+        # before a retry. Unless it returns True, the call raises the internal `SendVetoed`.
         added = to_hooks(hooks)
         changes = {
             "hooks": (*self.hooks, *added),
             "_dispatcher": self._dispatcher.with_hooks(self, added),
-            "_may_send": _combine_may_send(self._may_send, _to_may_send(may_send)),
+            "_may_send": _combine_may_send(self._may_send, _may_send),
             "_is_view": True,
             "retry": self.retry if retry is None else retry,
             "partial": self.partial if partial is None else partial,
@@ -378,10 +366,10 @@ class Session:
 
         Raises `InvalidArgument` before a request is sent; `ApiError`, `TransportError`, `BadReply`, `OutcomeUnknown`
         and `PartialFailure` for a failed call; `TicketError`, `TokenFetchLimit`, `TokenConflict` and `TokenStoreError`
-        if there is no valid token; `SendVetoed`, `SessionClosed` and `WrongLoop`.
+        if there is no valid token; `SessionClosed` and `WrongLoop`.
         """
         # From here on, no frame of a traceback contains the token as a plain string.
-        secret = validation.to_secret_or_none(token)
+        secret = validation.to_secret(token)
         del token
         own_token = None
         if secret is not None:
@@ -515,7 +503,8 @@ class Session:
                 executor,
                 self._dispatcher,
                 component_appid=self.component_appid,
-                component_appsecret=self.component_appsecret,
+                # None only with a `token_source`, which does not use it.
+                component_appsecret=self.component_appsecret or Secret(""),
                 ticket=self.ticket,
                 token_source=self.token_source,
                 store=store,

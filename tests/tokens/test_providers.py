@@ -20,6 +20,7 @@ from wxtcb.errors import (
     BadReply,
     CloudUnavailable,
     InvalidAppSecret,
+    InvalidArgument,
     InvalidTicket,
     IPNotAllowed,
     OutcomeUnknown,
@@ -482,6 +483,14 @@ async def test_external_service_returns_its_token():
     assert token.component_access_token == Secret("T0KEN")
     assert await fetch_from_service(token) is token
     assert ExternalTokenProvider(None).invalidates_previous is False
+
+
+@pytest.mark.parametrize("value", [None, b"T0KEN"])
+def test_token_of_another_type_is_rejected_and_not_quoted(value):
+    """A token must be a string or a Secret; the message names only the type."""
+    with pytest.raises(InvalidArgument, match=f"must be Secret, not {type(value).__name__}") as caught:
+        ComponentToken(value, 7200)
+    assert "T0KEN" not in str(caught.value)
 
 
 async def test_external_service_requests_no_push():

@@ -24,7 +24,7 @@ from wxtcb.validation import (
     check_variables,
     hide_arguments_in_traceback,
     int_range,
-    to_secret_or_none,
+    to_secret,
     to_str_tuple,
     to_str_tuple_or_none,
     to_variables,
@@ -307,7 +307,7 @@ class ImageSecretInfo:
 
     registry_server: str | None = None
     user_name: str | None = None
-    password: Secret | None = attrs.field(default=None, converter=to_secret_or_none, validator=type_validator(Secret))
+    password: Secret | None = attrs.field(default=None, converter=to_secret, validator=type_validator(Secret))
     email: str | None = None
 
 
@@ -338,7 +338,7 @@ class EsInfo:
     port: int | None = None
     index: str | None = None
     account: str | None = None
-    password: Secret | None = attrs.field(default=None, converter=to_secret_or_none, validator=type_validator(Secret))
+    password: Secret | None = attrs.field(default=None, converter=to_secret, validator=type_validator(Secret))
 
 
 @attrs.frozen(kw_only=True)

@@ -22,17 +22,12 @@ from wxtcb.secret import Secret
 from wxtcb.tokens.callbacks import UserCodeFailure, call_user_code
 from wxtcb.tokens.state_repository import StateRepository
 from wxtcb.tokens.token_state import TICKET_TTL
-from wxtcb.validation import is_valid_unicode
+from wxtcb.validation import is_valid_unicode, to_secret, type_validator
 
 R = TypeVar("R", bound=Reply)
 
 # How long a permanent failure is raised again without a request. It also limits how often a ticket push is requested.
 FAILURE_CACHE_SECONDS: Final = 60.0
-
-
-def to_secret(value: str | Secret) -> Secret:
-    """Convert a string to a `Secret`; anything else becomes an empty one, which the validators reject."""
-    return Secret.of(value) if isinstance(value, str | Secret) else Secret("")
 
 
 @attrs.frozen
@@ -42,7 +37,7 @@ class ComponentToken(Reply):
     # The raw reply would hold the token as a plain string.
     keeps_raw: ClassVar[bool] = False
 
-    component_access_token: Secret = attrs.field(converter=to_secret)
+    component_access_token: Secret = attrs.field(converter=to_secret, validator=type_validator(Secret, optional=False))
     expires_in: int
 
 
