@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 R = TypeVar("R", bound=Reply)
 T = TypeVar("T")
 
+# What a call does if part of its batch failed: raise `PartialFailure`, or return the reply.
 PartialMode = Literal["raise", "return"]
 
 
@@ -120,6 +121,7 @@ def _combine_may_send(parent: Callable[[], bool] | None, added: Callable[[], boo
     if parent is None or added is None:
         # Compared with None: a callable object may be false.
         return added if parent is None else parent
+    # Compared with True: any other result, such as a coroutine, forbids the request.
     return lambda: parent() is True and added() is True
 
 
@@ -146,7 +148,10 @@ def _check_partial(name: str, value: object) -> None:
 
 @attrs.define(repr=False, eq=False)
 class SessionResources:
-    """Open resources of a session. `exit_stack` closes them, and the token store if the session opened it by URL."""
+    """Open resources of a session. `exit_stack` closes them, and the token store if the session opened it by URL.
+
+    `retry_policy` and `dispatcher` are those of the session itself, and `shared_pollers` use them: views may have others.
+    """
 
     loop: asyncio.AbstractEventLoop
     transport: Transport
@@ -160,8 +165,8 @@ class SessionResources:
     shared_pollers: dict[Endpoint[Reply], SharedPoller[Reply]] = attrs.field(factory=dict)
 
     async def aclose(self) -> None:
-        # First everything that does not wait. If this coroutine is cancelled below, every waiting call has its
-        # SessionClosed, and every task is cancelled already.
+        # First everything that does not wait. So if this coroutine is cancelled in a wait below, every waiting call has
+        # got its SessionClosed already, and every task is cancelled.
         self.limiter.close()
         self.token_cache.close()
         for poller in self.shared_pollers.values():
@@ -169,6 +174,7 @@ class SessionResources:
         # The stack closes everything in reverse order, also after an error or a cancellation: first the tasks that use
         # the store and the connections, then the store, and last the connections.
         async with self.exit_stack as stack:
+            # Pushed last, so that they end first.
             for poller in self.shared_pollers.values():
                 stack.push_async_callback(poller.aclose)
 
@@ -277,7 +283,7 @@ class Session:
     )
     hooks: tuple[Hook, ...] = attrs.field(default=(), converter=to_hooks)
     partial: PartialMode = attrs.field(default="raise", validator=validation.validator(_check_partial))
-    # Not arguments, so that `attrs.evolve` makes an independent session. Only `with_options` makes views.
+    # The rest are not arguments, so that `attrs.evolve` makes an independent session. Only `with_options` makes views.
     # The dispatcher binds the hooks to this session.
     _dispatcher: HookDispatcher = attrs.field(
         init=False,
@@ -333,6 +339,7 @@ class Session:
         added = to_hooks(hooks)
         changes = {
             "hooks": (*self.hooks, *added),
+            # The hooks of the session stay bound to it.
             "_dispatcher": self._dispatcher.with_hooks(self, added),
             "_may_send": _combine_may_send(self._may_send, _may_send),
             "_is_view": True,
@@ -371,6 +378,7 @@ class Session:
         # From here on, no frame of a traceback contains the token as a plain string.
         secret = validation.to_secret(token)
         del token
+        # None: the token of the session.
         own_token = None
         if secret is not None:
             validation.check_secret("token", secret)
@@ -388,7 +396,7 @@ class Session:
             query=query,
             may_send=self._may_send,
         )
-        # Some calls answer errcode 0 although entries of their batch failed.
+        # The platform answers some calls with errcode 0 although entries of their batch failed.
         if (failed := reply.failed) and self.partial == "raise":
             raise PartialFailure(reply, failed, endpoint=endpoint.path, maybe_acted=reply.maybe_acted)
         return reply
@@ -401,6 +409,7 @@ class Session:
         `TokenConflict`, `TokenStoreError`, `ApiError` or `TransportError` if no token can be obtained.
         """
         cache = self._lifecycle.resources_in_current_loop().token_cache
+        # `cached` returns None if the token has to be refreshed.
         return (cache.cached() or await cache.get()).value
 
     def stats(self) -> Stats:

@@ -1,4 +1,4 @@
-"""Transport on `aiohttp.ClientSession`: used for a session passed by the caller, and for proxies."""
+"""Transport on `aiohttp.ClientSession`: for a session of the caller, a proxy, or an unknown version of aiohttp."""
 
 from __future__ import annotations
 

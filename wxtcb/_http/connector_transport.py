@@ -1,4 +1,4 @@
-"""Fast transport: uses aiohttp's connector and response parser, but not its `ClientSession`.
+"""Fast transport, the default: uses aiohttp's connector and response parser, but not its `ClientSession`.
 
 `aiohttp.TCPConnector` does DNS, happy eyeballs, TLS and the connection pool; aiohttp's protocol class parses the
 response. The head of a request is built once per token and path. Head and body are written in one piece, and never

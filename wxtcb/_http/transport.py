@@ -91,8 +91,9 @@ class SendFailure:
     """Attempt without a response.
 
     - `reason`: description without secrets.
-    - `sent`: whether the request may have been sent, at least in part.
-    - `closed`: the connections were closed, so that further attempts are pointless.
+    - `sent`: true if the request may have been sent, at least in part.
+    - `timeout`: true if a limit of `Timeout` ended the attempt.
+    - `closed`: true if the connections were closed, so that further attempts are pointless.
     """
 
     reason: str

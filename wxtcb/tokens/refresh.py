@@ -85,11 +85,18 @@ class RefreshRequest:
 
 @attrs.frozen
 class RefreshedToken:
-    """A token that is valid for `ttl` seconds from `requested_at` on, on this process's clock.
+    """Result of a refresh: a token that this process fetched, or (`from_store`) one that it read from the store.
 
-    `fetched_by` names the process that fetched it, and `reason` is that of `events.TokenRefreshed`. `lease_nonce` is
-    that of the lease under which it was fetched, "" if there was none. `snapshot` is the state of the store before the
-    fetch. `latency` is how many seconds the response took. `needs_store_write` is true until the store has the token.
+    - `requested_at`, `ttl`: it is valid for `ttl` seconds from `requested_at` on, on this process's clock.
+    - `fetched_by`: name of the process that fetched it.
+    - `reason`: reason of that fetch, as in `events.TokenRefreshed`.
+
+    The other fields describe a fetch by this process:
+
+    - `lease_nonce`: that of the lease under which it was fetched, "" if there was none.
+    - `snapshot`: the state of the store before the fetch.
+    - `latency`: seconds until the response.
+    - `needs_store_write`: true if the store could not accept it yet, so that it must still be written.
     """
 
     value: Secret
@@ -106,7 +113,7 @@ class RefreshedToken:
 
     @property
     def expires_at(self) -> float:
-        """Time of expiry, on this process's clock."""
+        """The time of expiry, on this process's clock."""
         return self.requested_at + self.ttl
 
 
@@ -119,10 +126,12 @@ def select_stored_token(state: TokenState, now: float, request: RefreshRequest) 
 
 
 def delay_from_state(state: TokenState, now: float, request: RefreshRequest, lease_remaining: float) -> float:
-    """Return the seconds to wait before this process may fetch, 0 if it may fetch now.
+    """Return the seconds for which *state* allows no fetch: a lease, the backoff after a failure or after a conflict.
 
-    Raises `TransportError` or `TokenConflict` where the delay after a failure or a conflict would be over 4 seconds.
+    Returns 0 if this process may fetch now. Raises `TransportError` or `TokenConflict` instead of a backoff of over 4
+    seconds.
     """
+    # Another process is fetching.
     if lease_remaining > 0:
         return lease_remaining
     if state.failure is not None and (remaining := state.failure.remaining(now)) > 0:
@@ -165,15 +174,16 @@ class TokenRefresher:
         init=False,
         default=attrs.Factory(lambda self: LeaseManager(self.owner, self.state_repository, self.now), takes_self=True),
     )
-    # When to stop waiting for a store that is down; None while it is up.
+    # When to stop waiting for a store that is down, and fetch without it; None while it is up.
     _store_deadline: float | None = attrs.field(init=False, default=None)
     _next_storeless_fetch_at: float = attrs.field(init=False, default=DISTANT_PAST)
-    # Fetches that the store does not count yet. They count towards the hourly limit of this process.
+    # When tokens were fetched without the store. The store does not know these fetches, so this process counts them
+    # towards the hourly limit until `store` has counted them there.
     _storeless_fetch_times: deque[float] = attrs.field(init=False, factory=lambda: deque[float](maxlen=1000))
 
     @property
     def uses_stored_ticket(self) -> bool:
-        """Whether tokens are fetched with the ticket in the store."""
+        """True if tokens are fetched with the ticket in the store."""
         provider = self.provider
         return isinstance(provider, TicketTokenProvider) and isinstance(provider.ticket_source, StoredTicketSource)
 
@@ -185,6 +195,8 @@ class TokenRefresher:
         """
         self._store_deadline = None
         while True:
+            # With the store if it is up. If it is down, try again every half second until the deadline, and then fetch
+            # without it.
             try:
                 return await self._get_with_store(build_request)
             except errors.TokenStoreError as error:
@@ -200,6 +212,7 @@ class TokenRefresher:
                 await self.sleep(STORE_RETRY_INTERVAL)
                 continue
             fetched = await self._fetch_without_store(request, self.provider, store_error)
+            # None: no request was sent, so the store is tried again.
             if fetched is not None:
                 return fetched
 
@@ -216,16 +229,18 @@ class TokenRefresher:
 
         def add_token(state: TokenState, now: float) -> TokenState | None:
             age = self.now() - fetched.requested_at
-            # A fetch under a lease was counted when the lease was granted.
+            # A fetch without a lease was storeless, and is counted here. One under a lease was counted when the lease
+            # was granted.
             counted = state if fetched.lease_nonce else state.with_fetch_counted(now - age, now)
             if not is_current() or self._is_superseded(state, now, fetched):
+                # The token is not written, but its fetch is counted.
                 return None if fetched.lease_nonce else counted
             value, by, reason = fetched.value, fetched.fetched_by, fetched.reason
             stored = counted.with_token(value, fetched.ttl, age=age, now=now, fetched_by=by, reason=reason)
             return stored.with_latency(fetched.latency)
 
         await self.state_repository.update_with_retry(add_token, self.sleep)
-        # The store counts it from now on, or has counted it since the lease was granted.
+        # The store counts this fetch from now on, so this process no longer does.
         if fetched.requested_at in self._storeless_fetch_times:
             self._storeless_fetch_times.remove(fetched.requested_at)
 
@@ -249,9 +264,9 @@ class TokenRefresher:
         deadline = self.now() + MAX_BACKOFF_WAIT
         while True:
             request, snapshot = build_request(), await self._read_state()
-            fetched = self._token_from_store(snapshot, request)
-            if fetched is not None:
-                return fetched
+            stored = self._token_from_store(snapshot, request)
+            if stored is not None:
+                return stored
             if self.provider is None:
                 # While the current token is valid, a reader waits for the owner without a limit.
                 if request.current_token is not None:
@@ -265,6 +280,7 @@ class TokenRefresher:
                 self._store_deadline = None
                 continue
             fetched = await self._acquire_and_fetch(snapshot, request, self.provider)
+            # None: another process may have fetched meanwhile, so the store is read again.
             if fetched is not None:
                 return fetched
 
@@ -282,6 +298,7 @@ class TokenRefresher:
         return attrs.evolve(snapshot, state=state)
 
     def _token_from_store(self, snapshot: StateSnapshot, request: RefreshRequest) -> RefreshedToken | None:
+        """Return the result of `select_stored_token`, with its times converted to this process's clock."""
         token = select_stored_token(snapshot.state, snapshot.store_time, request)
         if token is None:
             return None
@@ -292,12 +309,14 @@ class TokenRefresher:
         )
 
     def _fetch_delay(self, state: TokenState, now: float, request: RefreshRequest) -> float:
-        """Return `delay_from_state`, and check the hourly limit if this process may fetch now."""
+        """Return `delay_from_state`; raise `TokenFetchLimit` if that is 0 but the hourly limit is reached."""
         delay = delay_from_state(state, now, request, self._lease_manager.remaining(state, now))
         if not delay and self.provider is not None and self.provider.invalidates_previous:
-            counted = (now - at for at in state.recent_fetch_times(now))
-            uncounted = (self.now() - at for at in self._storeless_fetch_times)
-            check_hourly_limit((*counted, *uncounted), self.max_fetches_per_hour)
+            # The ages of all fetches of the last hour: those of all processes, on the store's clock, and those of this
+            # process that the store does not count yet, on this process's clock.
+            counted_in_store = (now - at for at in state.recent_fetch_times(now))
+            storeless = (self.now() - at for at in self._storeless_fetch_times)
+            check_hourly_limit((*counted_in_store, *storeless), self.max_fetches_per_hour)
         return delay
 
     async def _acquire_and_fetch(
@@ -419,9 +438,10 @@ class TokenRefresher:
         """
         remaining = self._next_storeless_fetch_at - self.now()
         if remaining > 0:
-            # The store is tried again before the minute is over.
+            # Not after the whole minute: the store may be back earlier.
             store_error.retry_after = min(remaining, STORE_OUTAGE_WAIT)
             raise store_error
+        # The fetches of other processes are unknown while the store is down, so only this process's own are limited.
         check_hourly_limit((self.now() - at for at in self._storeless_fetch_times), self.max_fetches_per_hour)
         fetch = await provider.prepare()
         requested_at, snapshot = self.now(), self.state_repository.last_snapshot
@@ -431,7 +451,8 @@ class TokenRefresher:
         except errors.SendVetoed:
             return None
         except errors.TransportError as error:
-            # A request that was never sent invalidated nothing, so it does not use up the minute.
+            # If the request was sent, it may have invalidated another process's token although its response was lost.
+            # If it was not, it changed nothing, and the next fetch need not wait for a minute.
             self._next_storeless_fetch_at = requested_at + STORELESS_FETCH_INTERVAL if error.sent else DISTANT_PAST
             raise
         self._next_storeless_fetch_at = requested_at + STORELESS_FETCH_INTERVAL
@@ -440,5 +461,6 @@ class TokenRefresher:
         return self._keep_for_store_write(fetched, store_error)
 
     def _keep_for_store_write(self, fetched: RefreshedToken, error: errors.TokenStoreError) -> RefreshedToken:
+        """Return *fetched*, marked for a later write to the store, and report the *error* of the store."""
         self.dispatcher.emit(TokenStoreWriteFailed(fetched.generation, error.reason))
         return attrs.evolve(fetched, needs_store_write=True)

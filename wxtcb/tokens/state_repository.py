@@ -1,4 +1,4 @@
-"""Shared state in a token store: reads it and changes it by compare-and-set."""
+"""State repository: reads the `TokenState` of a platform from its token store, and replaces it by compare-and-set."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class StateSnapshot:
 
 @attrs.define(eq=False)
 class StateRepository:
-    """The state of one platform in a store; `last_snapshot` is the last one read or written.
+    """Access to the state of one platform in a store; `last_snapshot` is the last state that was read or written.
 
     An exception of the store, or no answer within two seconds, becomes a `TokenStoreError` without the store's frames.
     """
