@@ -150,7 +150,7 @@ def _check_partial(name: str, value: object) -> None:
 class SessionResources:
     """Open resources of a session. `exit_stack` closes them, and the token store if the session opened it by URL.
 
-    `retry_policy` and `dispatcher` are those of the session itself, and `shared_pollers` use them: views may have others.
+    `retry_policy` and `dispatcher` are those of the session itself, for `shared_pollers`; its views may have others.
     """
 
     loop: asyncio.AbstractEventLoop
