@@ -362,6 +362,7 @@ class TokenCache:
             self._pending_writes.popleft()
 
     def _is_current(self, refreshed: RefreshedToken) -> bool:
+        """Return whether calls still use *refreshed*; a token that was replaced need not be written any more."""
         return self._token is not None and self._token.value == refreshed.value and self.now() < refreshed.expires_at
 
 

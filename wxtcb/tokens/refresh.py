@@ -1,9 +1,9 @@
 """Token refresh: finds the next token in the store, fetches it under the lease, or fetches it without the store.
 
 Only the process that holds the lease may fetch, and it extends the lease while its request is under way. Right before
-it sends the request it checks on its own clock that the lease still holds. If another process has taken the lease over
-meanwhile, the fetched token is not stored. All other processes wait for the holder's result, at most `LEASE_DURATION`
-seconds beyond the last time the lease was extended.
+it sends the request it checks on its own clock that the lease still holds (the fence). If another process has taken the
+lease over meanwhile, the fetched token is not stored. All other processes wait for the holder's result, at most
+`LEASE_DURATION` seconds beyond the last time the lease was extended.
 
 If a token is rejected while the store is down, processes fetch without it after a while. Each of them may then
 invalidate another's token, so each does that at most once a minute.
