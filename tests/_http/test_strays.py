@@ -12,9 +12,9 @@ import threading
 import attrs
 import pytest
 import uvloop
-
 from wxtcb._http.aiohttp_connector import ConnectorTransport
 from wxtcb._http.aiohttp_session import SessionTransport
+
 from wxtcb._http.transport import Request, Response, SendFailure, Timeout, Vetoed
 from wxtcb._protocol.codec import RequestBody
 

@@ -24,7 +24,7 @@ from wxtcb.validation import (
     hide_arguments_in_traceback,
     int_range,
     require_strings,
-    to_secret_or_none,
+    to_secret,
     to_str_tuple_or_none,
     to_variables,
     type_validator,
@@ -303,7 +303,7 @@ class ImageSecretInfo:
 
     registry_server: str | None = None
     user_name: str | None = None
-    password: Secret | None = attrs.field(default=None, converter=to_secret_or_none, validator=type_validator(Secret))
+    password: Secret | None = attrs.field(default=None, converter=to_secret, validator=type_validator(Secret))
     email: str | None = None
 
 
@@ -334,7 +334,7 @@ class EsInfo:
     port: int | None = None
     index: str | None = None
     account: str | None = None
-    password: Secret | None = attrs.field(default=None, converter=to_secret_or_none, validator=type_validator(Secret))
+    password: Secret | None = attrs.field(default=None, converter=to_secret, validator=type_validator(Secret))
 
 
 @attrs.frozen(kw_only=True)

@@ -25,7 +25,7 @@ from wxtcb.validation import (
     hide_arguments_in_traceback,
     int_range,
     require_strings,
-    to_secret_or_none,
+    to_secret,
     to_str_tuple,
     to_variables,
     type_validator,
@@ -240,7 +240,7 @@ class CsImageSecretInfo:
 
     registry_server: str | None = attrs.field(default=None, metadata=wire_name("registryserver"))
     user_name: str | None = attrs.field(default=None, metadata=wire_name("username"))
-    password: Secret | None = attrs.field(default=None, converter=to_secret_or_none, validator=type_validator(Secret))
+    password: Secret | None = attrs.field(default=None, converter=to_secret, validator=type_validator(Secret))
     email: str | None = None
 
 

@@ -564,7 +564,7 @@ async def invoke_cloud_function(
     (-1): it raises `OutcomeUnknown`. Raises `InvalidArgument` for an event that cannot be written as JSON.
     Official interface: invokeCloudFunction, page cloudbase-batch/scf-mgnt/invokeCloudFunction.
     """
-    token = validation.to_secret_or_none(token)
+    token = validation.to_secret(token)
     query = {"env": env, "name": function_name}
     return await session.call(INVOKE_CLOUD_FUNCTION, _encode_event(event) or b"{}", query=query, token=token)
 
