@@ -39,7 +39,7 @@ from wxtcb.events import (
     TokenStoreWriteFailed,
 )
 from wxtcb.tokens.encrypted import EncryptedStore
-from wxtcb.tokens.shared_state import SharedState
+from wxtcb.tokens.state_repository import StateRepository
 from wxtcb.tokens.stores import SqliteStore
 from wxtcb.tokens.ticket import Notification
 
@@ -102,7 +102,7 @@ def stored_ticket(path: Path, appid: str) -> str:
 
     async def read() -> str:
         async with SqliteStore(path) as store:
-            ticket = (await SharedState(EncryptedStore(store, STORE_KEY), appid).read()).state.ticket
+            ticket = (await StateRepository(EncryptedStore(store, STORE_KEY), appid).read()).state.ticket
         assert ticket is not None
         return ticket.value.reveal()
 

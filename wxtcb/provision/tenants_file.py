@@ -16,7 +16,7 @@ import attrs
 import cattrs
 import orjson
 
-from wxtcb._protocol.converter import describe_error, make_converter
+from wxtcb._protocol.structuring import describe_error, make_converter
 from wxtcb.api.cloudrun import Server
 from wxtcb.errors import InvalidArgument
 from wxtcb.provision.tenant import PLACEHOLDER_ENV_ID, DuplicateCheck, Service, Tenant, is_valid_name

@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from hashlib import blake2b
 from hmac import compare_digest
-from typing import Final, Self, cast
+from typing import Final, Self
 
 import attrs
 import orjson
@@ -23,8 +23,7 @@ from wxtcb.errors import InvalidArgument, SessionClosed
 from wxtcb.events import Hook, NotificationDropped, PushRefused
 from wxtcb.secret import Secret
 from wxtcb.telemetry.dispatch import HookDispatcher, is_async_callable, logger, to_hooks
-from wxtcb.tokens.providers import to_secret
-from wxtcb.tokens.shared_state import SharedState
+from wxtcb.tokens.state_repository import StateRepository
 from wxtcb.tokens.store_urls import open_store
 from wxtcb.tokens.stores import ClosableTokenStore, TokenStore, is_token_store
 from wxtcb.tokens.ticket.asgi import BODY_TIMEOUT, ReadChunk, Receive, Scope, Send, read_body, serve_aiohttp, serve_asgi
@@ -35,6 +34,7 @@ from wxtcb.validation import (
     check_appid,
     check_seconds,
     hide_arguments_in_traceback,
+    to_secret,
     validator,
 )
 
@@ -62,13 +62,13 @@ def _to_token_store(store: TokenStore | str | Secret) -> TokenStore | Secret:
 
 def _check_message_token(name: str, value: object) -> None:
     # The rule of WeChat's console. A longer or other text cannot be the token there, so no push would be accepted.
-    if not re.fullmatch(r"[A-Za-z0-9]{3,32}", cast("Secret", value).reveal()):
+    if not isinstance(value, Secret) or not re.fullmatch(r"[A-Za-z0-9]{3,32}", value.reveal()):
         raise InvalidArgument(f"{name} must be the message token of WeChat's console, 3 to 32 letters and digits")
 
 
 def _check_plain_push_key(name: str, value: object) -> None:
     # Characters that are the same in a path and in a percent-encoded path.
-    if not re.fullmatch(r"[A-Za-z0-9_-]{32,128}", cast("Secret", value).reveal()):
+    if not isinstance(value, Secret) or not re.fullmatch(r"[A-Za-z0-9_-]{32,128}", value.reveal()):
         example = "such as the result of secrets.token_urlsafe(32)"
         raise InvalidArgument(f"{name} must be 32 to 128 letters, digits, '-' and '_', {example}")
 
@@ -126,7 +126,7 @@ class TicketReceiver:
     component_appid: str = attrs.field(validator=validator(check_appid))
     message_token: Secret = attrs.field(converter=to_secret, validator=validator(_check_message_token))
     encoding_aes_key: Secret = attrs.field(converter=to_secret)
-    previous_encoding_aes_key: Secret | None = attrs.field(default=None, converter=attrs.converters.optional(to_secret))
+    previous_encoding_aes_key: Secret | None = attrs.field(default=None, converter=to_secret)
     token_store: TokenStore | Secret = attrs.field(
         converter=_to_token_store, validator=validator(_check_store), repr=False
     )
@@ -138,7 +138,7 @@ class TicketReceiver:
     replay_window: float = attrs.field(default=DEFAULT_REPLAY_WINDOW, validator=validator(check_seconds))
     plain_push_key: Secret | None = attrs.field(
         default=None,
-        converter=attrs.converters.optional(to_secret),
+        converter=to_secret,
         validator=validator(_check_plain_push_key, optional=True),
     )
     _crypto: MessageCrypto = attrs.field(init=False, repr=False)
@@ -282,7 +282,7 @@ class TicketReceiver:
         if self._closed:
             raise SessionClosed("the ticket receiver is closed")
         if self._writer is None:
-            self._writer = TicketWriter(SharedState(self._get_store(), self.component_appid), self._dispatcher)
+            self._writer = TicketWriter(StateRepository(self._get_store(), self.component_appid), self._dispatcher)
         return self._writer
 
     def _get_store(self) -> TokenStore:

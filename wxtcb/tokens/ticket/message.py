@@ -18,8 +18,8 @@ from defusedxml.ElementTree import ParseError, XMLParser
 
 from wxtcb.events import PushMalformed, PushRefused, PushUndecryptable
 from wxtcb.secret import Secret
-from wxtcb.tokens.state import TICKET_TTL
 from wxtcb.tokens.ticket.crypto import InvalidPush, MessageCrypto
+from wxtcb.tokens.token_state import TICKET_TTL
 
 # Real pushes stay far below these limits. They bound the work that an unauthenticated request can cause.
 MAX_QUERY_LENGTH: Final = 4 * 1024
