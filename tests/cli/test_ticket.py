@@ -19,6 +19,7 @@ from urllib.request import urlopen
 import aiohttp
 import pytest
 from aiohttp.test_utils import make_mocked_request
+from aiohttp.web_protocol import RequestHandler
 from yarl import URL
 
 from wxtcb.cli.ticket import (
@@ -300,6 +301,16 @@ async def test_connection_without_a_whole_request_is_closed(
 ) -> None:
     """A sender that stops in the head of its first or next request does not keep its connection."""
     monkeypatch.setattr("wxtcb.cli.ticket._HEAD_TIMEOUT", 0.05)
+    # Older versions of aiohttp limit the time only after a first request.
+    connection_made = RequestHandler.connection_made
+
+    def without_timer(handler: RequestHandler, transport: asyncio.BaseTransport) -> None:
+        connection_made(handler, transport)
+        if handler._keepalive_handle is not None:
+            handler._keepalive_handle.cancel()
+            handler._keepalive_handle = None
+
+    monkeypatch.setattr(RequestHandler, "connection_made", without_timer)
     async with asyncio.timeout(60), listening() as url:
         reader, writer = await asyncio.open_connection(url.host, url.port)
         writer.write(head)

@@ -7,7 +7,7 @@ import importlib
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, cast
 
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     # These need the extra `[ticket]`; see `_create_receiver`.
     from wxtcb.tokens import TokenStore
     from wxtcb.tokens.ticket import Notification, TicketReceiver
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _PATH_PATTERN: Final = re.compile(r"(/[\w.~-]*)+", re.ASCII)
 # Seconds for pushes in progress. Service managers wait about ten seconds before they kill a process.
@@ -178,13 +180,21 @@ async def _describe_stored_ticket(receiver: TicketReceiver) -> str:
 @asynccontextmanager
 async def listen(receiver: TicketReceiver, address: ListenAddress) -> AsyncIterator[str]:
     """Serve *receiver* for the duration of the context, which gives the URL of pushes."""
-    app = web.Application()
+    head_timers: dict[asyncio.BaseProtocol, asyncio.TimerHandle] = {}
+
+    @web.middleware
+    async def cancel_head_timer(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if (timer := head_timers.pop(request.protocol, None)) is not None:
+            timer.cancel()
+        return await handler(request)
+
+    app = web.Application(middlewares=[cancel_head_timer])
     app.router.add_route("*", address.path, receiver.handle)
     if receiver.plain_push_key is not None:
         app.router.add_route("*", f"{address.path.rstrip('/')}/{{key}}", receiver.handle)
     app.router.add_route("*", "/{path:.*}", NotFoundHandler(address.path).handle)
     # No access log: the query of a push contains its signature, and the path may contain the key of plain pushes.
-    # aiohttp limits the time of a head as that of an idle connection.
+    # aiohttp limits the time of a head as that of an idle connection, the first one since aiohttp 3.14.5 only.
     runner = web.AppRunner(
         app,
         access_log=None,
@@ -199,7 +209,7 @@ async def listen(receiver: TicketReceiver, address: ListenAddress) -> AsyncItera
         try:
             # Not a `TCPSite`, which has no limit of connections.
             listener = await asyncio.get_running_loop().create_server(
-                lambda: AdmissionProtocol(server), address.host, address.port
+                lambda: AdmissionProtocol(server, head_timers), address.host, address.port
             )
         except OSError as error:
             raise InvalidArgument(f"--host {address.host} --port {address.port}: {error.strerror}") from error
@@ -218,16 +228,27 @@ async def listen(receiver: TicketReceiver, address: ListenAddress) -> AsyncItera
 
 @attrs.define(eq=False)
 class AdmissionProtocol(asyncio.Protocol):
-    """Protocol that passes a new connection to *server*, or closes it if there are `_MAX_CONNECTIONS` already."""
+    """Protocol that passes a new connection to *server*, or closes it if there are `_MAX_CONNECTIONS` already.
+
+    The connection is closed as well when its timer ends, which is in *head_timers* until its first request arrives.
+    """
 
     server: web.Server
+    head_timers: dict[asyncio.BaseProtocol, asyncio.TimerHandle]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        abort = cast("asyncio.Transport", transport).abort
         # Decided here and not when the protocol is created: asyncio accepts up to 100 connections before it calls this.
         if len(self.server.connections) >= _MAX_CONNECTIONS:
-            cast("asyncio.Transport", transport).abort()
+            abort()
             return
         handler = self.server()
+
+        def end_head() -> None:
+            del self.head_timers[handler]
+            abort()
+
+        self.head_timers[handler] = asyncio.get_running_loop().call_later(_HEAD_TIMEOUT, end_head)
         transport.set_protocol(handler)
         handler.connection_made(transport)
 
