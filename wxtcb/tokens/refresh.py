@@ -183,7 +183,7 @@ class TokenRefresher:
 
     @property
     def uses_stored_ticket(self) -> bool:
-        """True if tokens are fetched with the ticket in the store."""
+        """Whether tokens are fetched with the ticket in the store."""
         provider = self.provider
         return isinstance(provider, TicketTokenProvider) and isinstance(provider.ticket_source, StoredTicketSource)
 
