@@ -253,7 +253,7 @@ class RequestExecutor:
         """Record the success and return *reply*, marked if earlier attempts may have taken effect as well."""
         if token is not None:
             token.accepted = True
-        self.quota.refund_success()
+        self.quota.record_success()
         if call.maybe_acted and call.endpoint.repeat.is_unsafe_to_repeat:
             attach_metadata(reply, maybe_acted=call.maybe_acted)
             call.dispatcher.emit(events.PossibleDuplicate(call.endpoint.path, call.maybe_acted))
@@ -268,7 +268,7 @@ class RequestExecutor:
             # The platform checks the token first, so any other errcode shows that it accepted this one.
             token.accepted = True
 
-        match decide(repeat, failure, busy_creates=call.retry_policy.busy_creates):
+        match decide(repeat, failure, retry_busy_creates=call.retry_policy.retry_busy_creates):
             case RetryDecision.REFRESH_TOKEN if token is not None:
                 # The slot is held during the refresh: any other call in it would wait for the same refresh.
                 await self._refresh_token(call, error, token)
@@ -321,7 +321,7 @@ class RequestExecutor:
         delay = policy.backoff(call.failures, self.uniform)
         is_last = call.failures >= policy.max_attempts(call.endpoint.repeat)
         # The quota is spent last, so that a call which ends anyway takes nothing from the others.
-        if is_last or call.retry_time + delay > policy.window or not self.quota.try_spend(error):
+        if is_last or call.retry_time + delay > policy.window or not self.quota.acquire_retry(error):
             raise error
         call.dispatcher.emit(
             events.RetryScheduled(

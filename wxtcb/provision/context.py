@@ -94,8 +94,8 @@ class StepContext:
     _active_calls: set[GuardedCall] = attrs.field(init=False, factory=set)
 
     def __attrs_post_init__(self) -> None:
-        # `busy_creates=False`: errcode -1 of a create may hide a success, so the create must be checked, not retried.
-        policy = attrs.evolve(self.session.retry, busy_creates=False)
+        # Errcode -1 of a create may hide a success, so the create must be checked, not retried.
+        policy = attrs.evolve(self.session.retry, retry_busy_creates=False)
         self.session = self.session.with_options(retry=policy, partial="return", may_send=lambda: not self.halted)
 
     @staticmethod

@@ -42,8 +42,8 @@ def render_html(report: Report, histories: Histories = MappingProxyType({})) -> 
         _render_links_section(report),
         *_render_outcome_sections(report, _COMPLETED, histories),
     )
-    folder = resources.files("wxtcb.provision")
-    page, style = (folder.joinpath(name).read_text(encoding="utf-8") for name in ("report_page.html", "report_style.css"))
+    folder, names = resources.files("wxtcb.provision"), ("report_page.html", "report_style.css")
+    page, style = (folder.joinpath(name).read_text(encoding="utf-8") for name in names)
     noun = "tenant" if len(report.tenants) == 1 else "tenants"
     result = f"{report.done_count:,} of {len(report.tenants):,} {noun} done"
     return Template(page).substitute(

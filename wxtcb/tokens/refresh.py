@@ -278,7 +278,7 @@ class TokenRefresher:
 
     async def _read_state(self) -> StateSnapshot:
         snapshot = await self.shared_state.read()
-        state = self._lease_manager.without_orphaned(snapshot.state, snapshot.store_time)
+        state = self._lease_manager.without_unconfirmed_lease(snapshot.state, snapshot.store_time)
         return attrs.evolve(snapshot, state=state)
 
     def _usable_stored_token(self, snapshot: StateSnapshot, request: RefreshRequest) -> FetchedToken | None:
