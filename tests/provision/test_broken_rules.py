@@ -232,8 +232,10 @@ def search(machine, first_seed=3):
 def test_histories_detect_broken_rule(monkeypatch, broken_rule):
     """If a rule is broken, some history shows the violation that the rule prevents."""
     broken_rule(monkeypatch)
-    with pytest.raises(AssertionError, match=BROKEN_RULES[broken_rule]):
-        search(type("Broken", (MACHINES.get(broken_rule, Histories),), {}), SEEDS.get(broken_rule, 3))
+    violation = BROKEN_RULES[broken_rule]
+    machine = type("Broken", (MACHINES.get(broken_rule, Histories),), {"expected_violation": violation})
+    with pytest.raises(AssertionError, match=violation):
+        search(machine, SEEDS.get(broken_rule, 3))
 
 
 def test_naive_retry_creates_second_environment(monkeypatch):
