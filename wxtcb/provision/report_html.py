@@ -15,6 +15,8 @@ from wxtcb.provision.journal import HistoryEntry, to_utc
 from wxtcb.provision.report import OUTCOME_ADVICE, Outcome, Report, TenantReport
 from wxtcb.validation import is_loopback
 
+__all__ = ["render_html"]
+
 Histories = Mapping[str, tuple[HistoryEntry, ...]]
 
 _ACTION_REQUIRED: Final = (Outcome.UNKNOWN, Outcome.DUPLICATE, Outcome.CONFLICT, Outcome.FAILED, Outcome.UNFINISHED)
