@@ -93,7 +93,7 @@ async def _measure_plan(count: int, *, known: bool) -> list[Figure]:
         gc.collect()
         before, started = forget_peak(), time.perf_counter()
         async with box.session() as session, SqliteJournal(path) as journal, Provisioner(session, journal=journal) as p:
-            run = p.apply(await p.plan(make_tenants(count), complete=True))
+            run = p.apply(await p.plan(make_tenants(count), all_tenants=True))
             await anext(run.events())
             took, used = time.perf_counter() - started, peak() - before
             await run.cancel(grace=0)
