@@ -39,7 +39,7 @@ def test_help_fits_80_columns(cli: Cli, words: list[str], columns: str, monkeypa
 
 
 def test_help_groups_many_options(cli: Cli) -> None:
-    """Options stand under several headings if there are many of them, otherwise under one."""
+    """Many options are listed under several headings, few under one."""
     many, few = cli("provision", "--help").stdout, cli("call", "--help").stdout
     assert "\nExecution:\n  --concurrency N" in many
     assert "\nConfirmation:\n  --yes " in many
@@ -109,7 +109,7 @@ def test_endpoints_prints_json(cli: Cli) -> None:
 
 @pytest.mark.parametrize(("width", "lines"), [(60, 4), (200, 1)])
 def test_endpoint_table_adapts_to_terminal_width(capsys: pytest.CaptureFixture[str], width: int, lines: int) -> None:
-    """On a narrow terminal the path stands below the name, and the group above."""
+    """On a narrow terminal the path is printed below the name, and the group above."""
     print_endpoint_table(
         Console(width=width, force_terminal=True, highlight=False), [endpoint_row("environment", CREATE_ENV)]
     )

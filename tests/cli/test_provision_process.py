@@ -138,7 +138,7 @@ def test_ctrl_c_at_the_question_changes_nothing(tenants: Tenants, platform: Plat
 
 @pytest.mark.usefixtures("measured")
 def test_bars_count_tenants_that_are_not_done(tenants: Tenants, platform: Platform) -> None:
-    """The number stands at the bar of the tenants."""
+    """The bar of the tenants shows the number."""
     platform.sandbox.world.add("x")
     screen, code = run_at_terminal("", "provision", tenants("a,x,,"), "--yes")
     assert code == 3

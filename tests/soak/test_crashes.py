@@ -161,7 +161,8 @@ async def test_sigterm_ends_with_complete_report(start_sandbox, tmp_path, scale)
     """Sent requests are awaited, each tenant is reported, and the next run finishes without duplicates."""
     async with start_sandbox(visible_after=0.5) as sandbox:
         await sandbox.post("faults", FAULTS)
-        trial = make_trial(sandbox, tmp_path, scale)
+        # So many that the run cannot end before the signal, also on a busy machine.
+        trial = make_trial(sandbox, tmp_path, scale, count=1000 if scale == 1 else 100)
         await trial.start()
         await trial.wait_for_creates(16)
         trial.process.terminate()

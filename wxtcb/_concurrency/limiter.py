@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MINUTE: Final = 60.0
-# Stands for "no limit" in an int, so that doubling and comparing need no special case.
+# Means "no limit" as an int, so that doubling and comparing need no special case.
 _UNLIMITED: Final = 1 << 40
 
 
