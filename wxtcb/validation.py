@@ -176,6 +176,14 @@ def to_str_tuple(value: Iterable[str]) -> tuple[str, ...]:
     return to_tuple(value)
 
 
+def require_strings(name: str, values: Iterable[str]) -> tuple[str, ...]:
+    """Return *values* as a tuple; raise unless there is at least one, and all are non-empty strings."""
+    strings = to_tuple(values)
+    check_strings(name, strings)
+    check_not_empty(name, strings)
+    return strings
+
+
 def to_str_tuple_or_none(value: Iterable[str] | None) -> tuple[str, ...] | None:
     """Convert as `to_tuple` does, except None."""
     return None if value is None else to_tuple(value)

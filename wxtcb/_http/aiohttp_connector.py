@@ -31,6 +31,7 @@ from wxtcb._http.transport import (
     Transport,
     Vetoed,
     build_url,
+    is_stale,
     map_cancellation,
     map_exception,
     read_bounded,
@@ -264,11 +265,17 @@ class ConnectorTransport:
         for _ in range(MAX_STALE_CONNECTIONS):
             connection = await self._connector.connect(self._connection_request, [], self._client_timeout)
             attempt.connection = connection
-            # A pooled connection may have been closed by the server. The loop processes the close in its next turn.
-            await asyncio.sleep(0)
+            # A pooled connection may have been closed by the server, and the loop may not have noticed it yet.
+            stale = await is_stale(connection.transport)
             attempt.raise_if_aborted()
             protocol, transport = connection.protocol, connection.transport
-            if protocol is not None and transport is not None and protocol.is_connected() and not protocol.should_close:
+            if (
+                not stale
+                and protocol is not None
+                and transport is not None
+                and protocol.is_connected()
+                and not protocol.should_close
+            ):
                 protocol.set_response_params(read_until_eof=True)
                 return protocol, transport
             attempt.close_connection()

@@ -59,8 +59,10 @@ class _TrackedPayload(Payload):
         # Continue in a new turn of the loop, in aiohttp's writer task. Otherwise an exception of `may_send`, a user's
         # function, would have frames of aiohttp in its traceback that hold the URL with the token.
         await asyncio.sleep(0)
+        is_stale = await transport.is_stale(getattr(writer, "transport", None))
+        # Asked last: nothing may pass between the permission and the write.
         self.vetoed = self._request.is_vetoed()
-        if self.vetoed or _has_unsolicited_data(writer):
+        if self.vetoed or is_stale or _has_unsolicited_data(writer):
             raise _BodyNotSent
         self.sent = True
         await writer.write(self._value)

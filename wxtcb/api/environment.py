@@ -308,9 +308,7 @@ async def batch_get_env_id(session: Session, appids: Iterable[str], *, source_ty
     others are in ``.reply.relation_data``.
     Official interface: getShareCloudbaseEnv, page cloudbase-batch/env-mgnt/getShareCloudbaseEnv.
     """
-    names = validation.to_str_tuple(appids)
-    validation.check_strings("appids", names)
-    validation.check_not_empty("appids", names)
+    names = validation.require_strings("appids", appids)
     return await session.call(BATCH_GET_ENV_ID, {"appids": names, "source_type": source_type})
 
 
