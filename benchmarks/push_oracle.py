@@ -3,8 +3,8 @@
 A sender who knows the message token, but not the EncodingAESKey, can sign any push. If the answer, or its time,
 depended on why a push cannot be decrypted, the sender could decrypt captured pushes and encrypt new ones (a padding
 oracle). So 20,000 altered pushes must get one answer, and the times of all kinds of them must have one distribution:
-the two-sample tests of Kolmogorov-Smirnov and Mann-Whitney must not distinguish them at p = 0.01, which is divided among
-the tests of a run (Bonferroni). The control compares a kind with itself.
+the two-sample tests of Kolmogorov-Smirnov and Mann-Whitney must not distinguish them at p = 0.01, which is divided
+among the tests of a run (Bonferroni). The control compares a kind with itself.
 
 The time is measured in the process of the receiver, which is far more precise than over a network. `--smoke` checks in
 seconds that the script works; its p-values say nothing. Exits with 1 if two kinds can be distinguished.
