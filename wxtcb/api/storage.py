@@ -12,7 +12,7 @@ import attrs
 import orjson
 
 from wxtcb._object_storage.body import UploadData, open_source
-from wxtcb._object_storage.download import DownloadedFile as DownloadedFile, download
+from wxtcb._object_storage.download import MAX_DOWNLOAD_BYTES, DownloadedFile as DownloadedFile, download
 from wxtcb._object_storage.upload import UploadRequest, UploadTarget, upload
 from wxtcb._object_storage.urls import is_url_allowed
 from wxtcb._protocol.codec import raw
@@ -354,6 +354,7 @@ async def download_file(
     path: str | os.PathLike[str],
     *,
     progress: Callable[[int, int | None], object] | None = None,
+    max_bytes: int | None = MAX_DOWNLOAD_BYTES,
 ) -> DownloadedFile:
     """Download a file to *path*, replacing an existing file.
 
@@ -361,8 +362,10 @@ async def download_file(
     then *path* is unchanged. An interrupted download is resumed with a new link, unless the file has changed; it fails
     after five interruptions without another byte. *progress* is called with the number of bytes received and the total,
     if it is known; the first number falls if the download has to start over. A symbolic link at *path* is replaced, not
-    followed. Raises `InvalidArgument` before a request is sent if no file can be created there, and `TransferError` if
-    the file does not exist (``.code``) or the download fails. Uses the official interface getDownloadFileLink.
+    followed. Only you can read the new file (mode 600), unless it replaces one of yours, whose mode it gets. Raises
+    `InvalidArgument` before a request is sent if no file can be created there. Raises `TransferError` if the file does
+    not exist (``.code``), has more than *max_bytes* bytes (None: no limit), or the download fails. Uses the official
+    interface getDownloadFileLink.
     """
     view = session.with_options(partial="return")
 
@@ -382,6 +385,7 @@ async def download_file(
         get_url=get_url,
         retry_policy=session.retry,
         progress=progress,
+        max_bytes=max_bytes,
     )
 
 
@@ -391,6 +395,7 @@ async def download_url(
     path: str | os.PathLike[str],
     *,
     progress: Callable[[int, int | None], object] | None = None,
+    max_bytes: int | None = MAX_DOWNLOAD_BYTES,
 ) -> DownloadedFile:
     """Download from a URL that the platform returned, such as that of a database export, to *path*.
 
@@ -415,6 +420,7 @@ async def download_url(
         get_url=get_url,
         retry_policy=session.retry,
         progress=progress,
+        max_bytes=max_bytes,
     )
 
 
