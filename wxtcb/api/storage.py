@@ -70,7 +70,7 @@ class FileLink:
     """
 
     file_id: str = attrs.field(metadata=wire_name("fileid"))
-    download_url: str | None = attrs.field(default=None, repr=False)
+    download_url: Secret | None = None
     status: int | None = None
     errmsg: str | None = None
 
@@ -78,6 +78,8 @@ class FileLink:
 @attrs.frozen(kw_only=True)
 class FileLinks(Reply):
     """Links to files, in the order of the request."""
+
+    keeps_raw: ClassVar[bool] = False
 
     file_list: tuple[FileLink, ...]
 
@@ -275,16 +277,18 @@ def _in_requested_order(file_ids: Iterable[str], results: Iterable[E], make_miss
 
 
 def _merge_metadata(replies: Sequence[R], merged: R) -> R:
-    """Return *merged* with the raw JSON and the `maybe_acted` count of all its parts."""
+    """Return *merged* with the raw JSON, if it is kept, and the `maybe_acted` count of all its parts."""
     # A single complete reply keeps its own bytes.
     if len(replies) == 1 and merged == replies[0]:
         return replies[0]
+    maybe_acted = sum(reply.maybe_acted for reply in replies)
+    if not merged.keeps_raw:
+        return attach_metadata(merged, maybe_acted=maybe_acted)
     merged_raw: dict[str, object] = {}
     for reply in replies:
         for name, value in raw(reply).items():
             previous = merged_raw.get(name)
             merged_raw[name] = previous + value if isinstance(previous, list) and isinstance(value, list) else value
-    maybe_acted = sum(reply.maybe_acted for reply in replies)
     return attach_metadata(merged, raw=orjson.dumps(merged_raw), maybe_acted=maybe_acted)
 
 
@@ -374,9 +378,8 @@ async def download_file(
         if link.status != 0 or not link.download_url:
             reason = f"{link.status} {link.errmsg}" if link.status else "the platform returned no link"
             raise TransferError(f"download of {file_id}: {reason}", code=link.errmsg, stored=None)
-        url = Secret(link.download_url)
-        require_usable_link(session, BATCH_DOWNLOAD_FILE, url)
-        return url
+        require_usable_link(session, BATCH_DOWNLOAD_FILE, link.download_url)
+        return link.download_url
 
     return await download(
         session.storage_client,
