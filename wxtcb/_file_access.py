@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from pathlib import Path
@@ -22,8 +21,8 @@ def is_own(status: os.stat_result) -> bool:
 def resolve_links(path: Path) -> Path:
     """Return *path* as an absolute path without symbolic links and ``..``; the file need not exist.
 
-    Raises `InvalidArgument` for a link that belongs to another user than root and the user of this process: in a shared
-    directory, anyone can create a link that leads to a file of their choice. Raises OSError for a loop of links.
+    Raises `InvalidArgument` for a loop of links, and for a link that belongs to another user than root and the user of
+    this process: in a shared directory, anyone can create a link that leads to a file of their choice.
     """
     absolute = path.absolute()
     resolved, pending, links = Path(absolute.anchor), list(reversed(absolute.parts[1:])), 0
@@ -32,11 +31,10 @@ def resolve_links(path: Path) -> Path:
         candidate = resolved.parent if name == ".." else resolved / name
         try:
             status = candidate.lstat()
-        # Whether a missing file is an error is decided by the caller.
-        except (FileNotFoundError, NotADirectoryError):
-            resolved = candidate
-            continue
-        if not stat.S_ISLNK(status.st_mode):
+        # Whether a missing or unreadable file is an error is decided by the caller.
+        except OSError:
+            status = None
+        if status is None or not stat.S_ISLNK(status.st_mode):
             resolved = candidate
             continue
         if status.st_uid and not is_own(status):
@@ -46,13 +44,10 @@ def resolve_links(path: Path) -> Path:
             )
         links += 1
         if links > _MAX_LINKS:
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+            raise InvalidArgument(f"{path} leads through a loop of links at {candidate}; remove one of them")
         target = candidate.readlink()
-        if target.is_absolute():
-            resolved = Path(target.anchor)
-            pending += reversed(target.parts[1:])
-        else:
-            pending += reversed(target.parts)
+        resolved = Path(target.anchor) if target.is_absolute() else resolved
+        pending += reversed(target.parts[1:] if target.is_absolute() else target.parts)
     return resolved
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from wxtcb import _sqlite
-from wxtcb.errors import TokenStoreError
+from wxtcb.errors import InvalidArgument, TokenStoreError
 from wxtcb.tokens import stores
 from wxtcb.tokens.shared_state import STORE_TIMEOUT, SharedState
 from wxtcb.tokens.stores import LOCK_TIMEOUT, SqliteStore
@@ -95,6 +95,39 @@ async def test_file_readable_by_others_is_rejected(path, suffix):
         assert mode_of(file) == 0o640
         file.chmod(0o600)
         assert (await store.load(APPID)).document == "document"
+
+
+@pytest.fixture
+def give_away(monkeypatch):
+    """Return a function that gives a file or link to another user; without root, this process becomes another user."""
+
+    def give(path):
+        if os.geteuid() == 0:
+            os.chown(path, 12345, -1, follow_symlinks=False)
+        else:
+            own = os.geteuid()
+            monkeypatch.setattr(os, "geteuid", lambda: own + 1)
+
+    return give
+
+
+async def test_file_of_another_user_is_rejected(path, give_away):
+    """In a shared directory, another user could create the file, and read every token."""
+    path.touch(mode=0o600)
+    give_away(path)
+    async with SqliteStore(path) as store:
+        with pytest.raises(TokenStoreError, match="belongs to another user") as caught:
+            await store.compare_and_set(APPID, "SECRET", version="")
+    assert caught.value.permanent
+    assert path.read_bytes() == b""
+
+
+def test_link_of_another_user_is_rejected(path, give_away):
+    """It could lead to a file that its owner can read."""
+    path.symlink_to(path.with_name("other"))
+    give_away(path)
+    with pytest.raises(InvalidArgument, match="belongs to another user"):
+        SqliteStore(path)
 
 
 async def test_empty_private_file_becomes_a_store(path, store):
