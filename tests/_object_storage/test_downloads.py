@@ -13,7 +13,7 @@ from wxtcb import InvalidArgument, TransferError
 from wxtcb.api import storage
 from wxtcb.sandbox import Fault, FaultKind
 
-from .conftest import QUICK
+from .conftest import ON_LOOPBACK, QUICK
 
 GET = "/_cos/get"
 BIG = bytes(range(256)) * 2048
@@ -41,7 +41,8 @@ async def stored(session, env):
 @pytest.fixture
 async def plain(new_session):
     """Open a session for downloads from a raw server."""
-    async with new_session(retry=QUICK, timeout=wxtcb.Timeout(connect=60, reply=60)) as session:
+    options = {"timeout": wxtcb.Timeout(connect=60, reply=60), "base_url": ON_LOOPBACK}
+    async with new_session(retry=QUICK, **options) as session:
         yield session
 
 
@@ -382,7 +383,7 @@ async def test_closing_the_session_ends_its_downloads(new_session, serve, target
     """A download that waits for data fails and leaves no file."""
     server = await serve(said("200", b"abc", length=6))
     server.stalls = lambda _: True
-    async with new_session() as session:
+    async with new_session(base_url=ON_LOOPBACK) as session:
         task = asyncio.create_task(storage.download_url(session, server.url, target, progress=server.progress))
         await server.progressed.wait()
     async with asyncio.timeout(60):

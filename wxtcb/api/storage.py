@@ -14,7 +14,6 @@ import orjson
 from wxtcb._object_storage.body import UploadData, open_source
 from wxtcb._object_storage.download import MAX_DOWNLOAD_BYTES, DownloadedFile as DownloadedFile, download
 from wxtcb._object_storage.upload import UploadRequest, UploadTarget, upload
-from wxtcb._object_storage.urls import is_url_allowed
 from wxtcb._protocol.codec import raw
 from wxtcb._protocol.endpoint import Endpoint, Repeat, Reply, attach_metadata
 from wxtcb._protocol.fields import NUMBER_IN_STRING, wire_format, wire_name
@@ -403,15 +402,14 @@ async def download_url(
     """Download from a URL that the platform returned, such as that of a database export, to *path*.
 
     No token is sent. An interrupted download is resumed with the same URL. Everything else is as in `download_file`.
+    Raises `InvalidArgument` for a host that ``Session(transfer_hosts=...)`` does not allow.
     """
     check_secret("url", url)
     link = Secret.of(url)
     # A traceback shows the local variables of this frame: leave no plain URL among them, for it is signed.
     del url
-    if not is_url_allowed(link, allow_http=session.allow_http):
-        raise InvalidArgument(
-            "url must be https without user and password; plain http needs a loopback host or allow_http=True"
-        )
+    if problem := session.storage_client.link_policy.find_problem(link):
+        raise InvalidArgument(f"url cannot be used: {problem}. No request was sent")
 
     async def get_url() -> Secret:
         return link
