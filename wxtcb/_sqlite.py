@@ -6,7 +6,6 @@ All functions block, so they must not run on the event loop.
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import shlex
 import sqlite3
@@ -71,10 +70,15 @@ class FileFormat:
         return pragma(db, "application_id") == self.application_id
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """Connect to an existing file, without waiting for locks and without implicit transactions."""
+def connect(path: Path, *, check_same_thread: bool = True) -> sqlite3.Connection:
+    """Connect to an existing file, without waiting for locks and without implicit transactions.
+
+    Without *check_same_thread* several threads may use the connection, one at a time.
+    """
     # mode=rw: SQLite would otherwise create a missing file, readable by other users.
-    return sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=0, isolation_level=None)
+    return sqlite3.connect(
+        f"{path.as_uri()}?mode=rw", uri=True, timeout=0, isolation_level=None, check_same_thread=check_same_thread
+    )
 
 
 def enable_wal(db: sqlite3.Connection, path: Path) -> None:
@@ -83,6 +87,18 @@ def enable_wal(db: sqlite3.Connection, path: Path) -> None:
         raise UnusableFile(f"{path} must be on a local disk: SQLite cannot use a write-ahead log there")
     # Again: SQLite uses an existing log, which another user could have created in a shared directory since the check.
     _check_private(path)
+
+
+def overwrite_old_data(db: sqlite3.Connection) -> None:
+    """Overwrite data that is replaced or deleted, in the database and in its log, with the next commits.
+
+    Otherwise the log keeps every old value until it is full, and the database keeps some in unused space.
+    """
+    db.execute("PRAGMA secure_delete = ON")
+    # Each commit is copied into the database, and the next one starts the log again and cuts off the rest of it. That
+    # costs a second write to the disk for each commit.
+    db.execute("PRAGMA wal_autocheckpoint = 1")
+    db.execute("PRAGMA journal_size_limit = 0")
 
 
 def pragma(db: sqlite3.Connection, statement: str) -> str | int:
@@ -160,9 +176,6 @@ def _check_private(path: Path) -> None:
                 )
 
 
-# Cached: a store checks its path for every operation. Only the owner of a directory that passed, or root, can change
-# that. An exception is not cached, so a corrected directory is accepted at once.
-@functools.lru_cache
 def _check_directories(path: Path) -> None:
     if directory := find_replaceable_directory(path):
         quoted = shlex.quote(str(directory))

@@ -51,10 +51,9 @@ async def sessions() -> None:
     """Create and enter sessions."""
     async with Session(component_appid="wx1", component_appsecret="s", ticket="t") as session:
         assert_type(session, Session)
-        assert_type(session.component_appsecret, Secret)
+        assert_type(session.component_appsecret, Secret | None)
         assert_type(session.with_options(retry=RetryPolicy(attempts=1)), Session)
         assert_type(session.with_options(partial="return"), Session)
-        assert_type(session.with_options(may_send=lambda: True), Session)
         assert_type(session.retry, RetryPolicy)
         assert_type(session.stats(), wxtcb.Stats)
         assert_type(session.stats().token_age, float | None)
@@ -70,7 +69,7 @@ async def sessions() -> None:
         component_appsecret=Secret("s"),
         ticket=newest_ticket,
         token_store=None,
-        retry=RetryPolicy(busy_creates=False),
+        retry=RetryPolicy(retry_busy_creates=False),
         timeout=Timeout(connect=5, reply=30),
         connections=100,
         max_fetches_per_hour=None,

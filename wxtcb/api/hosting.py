@@ -21,6 +21,25 @@ from wxtcb.secret import Secret
 if TYPE_CHECKING:
     from wxtcb.session import Session
 
+__all__ = [
+    "CREATE_STATIC_STORE",
+    "DESCRIBE_STATIC_STORE",
+    "ENDPOINTS",
+    "STATIC_FILE_LIST",
+    "STATIC_UPLOAD_FILE",
+    "StaticStore",
+    "StaticStores",
+    "StaticUploadLink",
+    "UploadedStaticFile",
+    "create_static_store",
+    "describe_static_store",
+    "iter_files",
+    "static_file_list",
+    "static_upload_file",
+    "upload_file",
+    "wait_until_online",
+]
+
 
 @attrs.frozen(kw_only=True)
 class StaticStore:
@@ -193,13 +212,10 @@ async def wait_until_online(
         find=lambda reply: next((store for store in reply.data if store.env == env), None),
         status_of=lambda store: store.status,
         ready_statuses=frozenset({"online"}),
-        failure_statuses=_FAILURE_STATUSES,
+        failure_statuses={
+            "offline": "it was turned off; see the console of the environment",
+            "destroying": "it is being removed",
+        },
     )
     poller = session.poller(partial(describe_static_store, session, env))
     return await wait_until(poller, condition, timeout=timeout, interval=interval)
-
-
-_FAILURE_STATUSES: Final = {
-    "offline": "it was turned off; see the console of the environment",
-    "destroying": "it is being removed",
-}

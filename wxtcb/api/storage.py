@@ -21,10 +21,38 @@ from wxtcb.api._pagination import by_marker
 from wxtcb.api._transfer import check_delimiter, guess_content_type, is_stored, require_usable_link
 from wxtcb.errors import InvalidArgument, PartialFailure, TransferError, WxtcbError
 from wxtcb.secret import Secret
-from wxtcb.validation import check_not_empty, check_positive_int, check_secret, check_strings, to_str_tuple, validator
+from wxtcb.validation import check_not_empty, check_positive_int, check_secret, require_strings, validator
 
 if TYPE_CHECKING:
     from wxtcb.session import Session
+
+__all__ = [
+    "BATCH_DELETE_FILE",
+    "BATCH_DOWNLOAD_FILE",
+    "ENDPOINTS",
+    "GET_BUCKET",
+    "MAX_DOWNLOAD_BYTES",
+    "MAX_FILES_PER_CALL",
+    "UPLOAD_FILE_LINK",
+    "DeletedFile",
+    "DeletedFiles",
+    "DownloadedFile",
+    "FileLink",
+    "FileLinkRequest",
+    "FileLinks",
+    "FileList",
+    "StoredFile",
+    "UploadLink",
+    "Uploaded",
+    "batch_delete_file",
+    "batch_download_file",
+    "download_file",
+    "download_url",
+    "get_bucket",
+    "iter_files",
+    "upload_file",
+    "upload_file_link",
+]
 
 A = TypeVar("A")
 R = TypeVar("R", bound=Reply)
@@ -186,9 +214,7 @@ async def batch_delete_file(session: Session, env: str, file_ids: Iterable[str])
     it.
     Official interface: deleteTcbFile, page cloudbase-batch/file-mgnt/deleteTcbFile.
     """
-    ids = to_str_tuple(file_ids)
-    check_strings("file_ids", ids)
-    check_not_empty("file_ids", ids)
+    ids = require_strings("file_ids", file_ids)
 
     def merge(replies: Sequence[DeletedFiles]) -> DeletedFiles:
         results = (file for reply in replies for file in reply.delete_list)
