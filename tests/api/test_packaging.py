@@ -168,7 +168,7 @@ def credentials(folder):
 @pytest.mark.usefixtures("credentials")
 @pytest.mark.parametrize("exclude", [functions.DEFAULT_EXCLUDES, []], ids=["default", "none"])
 async def test_credentials_are_left_out(folder, exclude):
-    """Their paths are in `left_out` and in the repr, whatever is excluded."""
+    """Their paths are in `left_out` and in the repr, also with another `exclude`."""
     packed = await functions.pack(folder, exclude=exclude)
     assert opened(packed).namelist() == ["a.json", "index.js", "lib/b.js"]
     assert sorted(packed.left_out) == CREDENTIALS
