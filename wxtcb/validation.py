@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 from urllib.parse import SplitResult, urlsplit
 
+from wxtcb._file_access import resolve_links
 from wxtcb.errors import InvalidArgument
 from wxtcb.secret import Secret
 
@@ -114,14 +115,17 @@ def to_secret(value: str | Secret | None) -> Secret | None:
 
 
 def to_file_path(path: object, *, memory_hint: str) -> Path:
-    """Return *path* as an absolute path; *memory_hint* says what to use instead of SQLite's ``:memory:``."""
+    """Return *path* as an absolute path without links; *memory_hint* says what to use instead of ``:memory:``.
+
+    A link of another user is rejected: see `resolve_links`.
+    """
     if not isinstance(path, str | os.PathLike) or not isinstance(text := os.fspath(path), str):
         raise InvalidArgument(f"path must be a string or a Path, not {type(path).__name__}")
     if not text or "\0" in text:
         raise InvalidArgument(f"path must be a file path, not {text!r}")
     if text == ":memory:":
         raise InvalidArgument(f"path must be a file path; {memory_hint}")
-    return Path(text).resolve()
+    return resolve_links(Path(text))
 
 
 def check_mapping(name: str, value: object) -> None:
