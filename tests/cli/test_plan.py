@@ -37,7 +37,7 @@ def test_plan_shows_what_provision_would_do(cli: Cli, tenants: Tenants, platform
     world = platform.sandbox.world
     for alias in ("taken", "twice", "Twice"):
         world.add(alias)
-    result = cli("plan", tenants("a,x,wx1;wx2,api;web", "b,taken,,", "c,twice,,"))
+    result = cli("plan", tenants("a,x,wx0000000000000001;wx0000000000000002,api;web", "b,taken,,", "c,twice,,"))
     assert (result.exit_code, result.stderr) == (0, "")
     first, second, third, last, suggestion = result.stdout.splitlines()[1:]
     (env, *_) = world.environments

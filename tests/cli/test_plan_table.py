@@ -26,7 +26,6 @@ from wxtcb.provision import (
 )
 from wxtcb.provision.journal import ServiceState
 from wxtcb.provision.plan import AliasIndex
-from wxtcb.provision.tenant import PLACEHOLDER_ENV_ID
 
 from .conftest import width_of
 
@@ -36,7 +35,7 @@ EMPTY_PLAN = Plan("wx", (), AliasIndex.from_list(EnvList(info_list=())), 0.0, Me
 
 def service(name: str, remark: str | None = None) -> Service:
     """Return a public service."""
-    return Service(Server(env_id=PLACEHOLDER_ENV_ID, service_name=name, is_public=True, remark=remark))
+    return Service(Server(service_name=name, is_public=True, remark=remark))
 
 
 def tenant_plan(action: Action, *, tenant: Tenant | None = None, **fields: Any) -> TenantPlan:
@@ -53,8 +52,8 @@ def printed_lines(*tenants: TenantPlan, width: int | None = None, limit: int | N
     return console.file.getvalue().splitlines()
 
 
-FULL = Tenant("c", alias="x", appids=("wx1", "wx2"), services=(service("api", "接口"), service("web")))
-STARTED = TenantRecord(tenant="c", alias="x", env="x-1", links={"wx1": "u"}, services={"api": ServiceState.DONE})
+FULL = Tenant("c", alias="x", appids=("wx0000000000000001", "wx0000000000000002"), services=(service("api", "接口"), service("web")))
+STARTED = TenantRecord(tenant="c", alias="x", env="x-1", links={"wx0000000000000001": "u"}, services={"api": ServiceState.DONE})
 UNCONFIRMED = attrs.evolve(STARTED, services=dict.fromkeys(("api", "web"), ServiceState.UNCONFIRMED))
 
 

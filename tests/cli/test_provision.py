@@ -196,7 +196,7 @@ def test_internal_error_exits_with_1_after_the_report(
         raise ZeroDivisionError
 
     monkeypatch.setattr("wxtcb.provision.steps.sharing.batch_share_env", fail)
-    result = cli("provision", tenants("a,x,wx1,"), "--yes")
+    result = cli("provision", tenants("a,x,wx0000000000000001,"), "--yes")
     assert result.exit_code == 1
     env = next(iter(platform.sandbox.world.environments))
     assert f"a: failed ({env}, order 2" in result.stdout

@@ -190,7 +190,7 @@ class Share:
     # A string is an iterable of strings for type checkers, so `appids="wx1"` needs a check at run time.
     appids: tuple[str, ...] = attrs.field(
         converter=validation.to_str_tuple,
-        validator=[validation.validator(validation.check_strings), validation.validator(validation.check_not_empty)],
+        validator=[validation.validator(validation.check_appids), validation.validator(validation.check_not_empty)],
     )
 
 
