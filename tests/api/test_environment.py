@@ -6,7 +6,7 @@ import pytest
 
 import wxtcb
 from wxtcb.api import environment
-from wxtcb.api.environment import NewEnv, Relation, RelationFailure, Share, ShareFailure, ShareLink
+from wxtcb.api.environment import EnsuredEnv, NewEnv, Relation, RelationFailure, Share, ShareFailure, ShareLink
 
 HINT = "try env_type='run'"
 NEW = {"errcode": 0, "errmsg": "ok", "tranid": "20201030189770", "env": "e-1"}
@@ -45,6 +45,43 @@ async def test_environment_is_created_by_its_alias(session, platform):
     platform.replies = [NEW]
     assert await environment.create_env(session, alias="mytestenv") == NewEnv(tranid="20201030189770", env="e-1")
     assert platform.bodies == [{"alias": "mytestenv"}]
+
+
+async def test_ensured_environment_is_created_once(session, platform):
+    """The list comes first; the environment that it shows under the alias is returned, in any case of the alias."""
+    platform.replies = [listing(other="NORMAL"), NEW]
+    new = await environment.ensure_env(session, alias="mytestenv")
+    assert new == EnsuredEnv(env="e-1", created=True, tranid="20201030189770")
+    assert platform.bodies == [{}, {"alias": "mytestenv"}]
+    platform.replies = [listing(other="NORMAL", MyTestEnv="HALTED")]
+    assert await environment.ensure_env(session, alias="mytestenv") == EnsuredEnv(env="MyTestEnv", created=False)
+    assert len(platform.bodies) == 3
+
+
+async def test_several_environments_are_not_ensured(session, platform):
+    """None is chosen, and none is created."""
+    platform.replies = [listing(myenv="NORMAL", MYENV="NORMAL")]
+    with pytest.raises(wxtcb.InvalidArgument, match=r"several environments \(myenv, MYENV\).*nothing was created"):
+        await environment.ensure_env(session, alias="myEnv")
+    assert platform.bodies == [{}]
+
+
+async def test_ensure_sends_env_type_and_checks_the_alias(session, platform):
+    """An invalid alias is rejected before the list."""
+    platform.replies = [listing(), NEW]
+    await environment.ensure_env(session, alias="a", env_type="run")
+    with pytest.raises(wxtcb.InvalidArgument, match=r"^alias\b"):
+        await environment.ensure_env(session, alias="1")
+    assert platform.bodies == [{}, {"alias": "a", "EnvType": "run"}]
+
+
+async def test_unknown_outcome_of_ensure_is_raised(live, sandbox):
+    """A lost reply to the create is an `OutcomeUnknown`; the next call finds the environment."""
+    sandbox.faults.drop_after(path="/componenttcb/createenv")
+    with pytest.raises(wxtcb.OutcomeUnknown):
+        await environment.ensure_env(live, alias="mine")
+    found = await environment.ensure_env(live, alias="mine")
+    assert found == EnsuredEnv(env=next(iter(sandbox.world.environments)), created=False)
 
 
 async def test_env_type_has_the_platforms_spelling(session, platform):
@@ -122,7 +159,9 @@ async def test_shares_may_be_any_iterable(session, platform, kind):
 async def test_source_type_is_sent_if_given(session, platform, source_type):
     """0 is sent too."""
     platform.replies = [{"errcode": 0}]
-    await environment.batch_share_env(session, [Share(env="e-1", appids=["wx0000000000000001"])], source_type=source_type)
+    await environment.batch_share_env(
+        session, [Share(env="e-1", appids=["wx0000000000000001"])], source_type=source_type
+    )
     assert platform.bodies == [{"data": [{"env": "e-1", "appids": ["wx0000000000000001"]}], "source_type": source_type}]
 
 
@@ -137,7 +176,9 @@ async def test_partial_failure_of_a_share_has_the_links(session, platform):
     """`PartialFailure` has the failed pairs, and the links of the others in `.reply`."""
     platform.replies = [{"errcode": 0, "err_list": [FAILURE], "msg_info_list": [LINK]}]
     with pytest.raises(wxtcb.PartialFailure, match="wx0000000000000002") as partial:
-        await environment.batch_share_env(session, [Share(env="e-1", appids=["wx0000000000000001", "wx0000000000000002"])])
+        await environment.batch_share_env(
+            session, [Share(env="e-1", appids=["wx0000000000000001", "wx0000000000000002"])]
+        )
     assert partial.value.failed == (ShareFailure(**FAILURE),)
     assert partial.value.reply.msg_info_list == (ShareLink(**LINK),)
     assert partial.value.endpoint == "/componenttcb/batchshareenv"
