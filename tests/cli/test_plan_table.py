@@ -179,8 +179,16 @@ def test_renamed_tenant_without_environment_has_a_placeholder() -> None:
 @pytest.mark.parametrize(("count", "more"), [(3, ""), (5, " (and 2 more)")])
 def test_suggestion_has_at_most_three_tenants(count: int, more: str) -> None:
     """The others are counted."""
-    (line,) = suggested(*(blocked(f"t{number}", f"x-{number}") for number in range(count)))
+    *_, line = suggested(*(blocked(f"t{number}", f"x-{number}") for number in range(count)))
     assert line.endswith(f"add: --adopt t0=x-0 --adopt t1=x-1 --adopt t2=x-2{more}")
+
+
+@pytest.mark.parametrize(("absent", "offered"), [(0, True), (1, True), (2, False)])
+def test_adopt_all_is_suggested_for_more_than_three_tenants(absent: int, offered: bool) -> None:
+    """Environments of missing tenants do not count, because the option does not adopt them."""
+    plans = (blocked(f"t{number}", f"x-{number}") for number in range(5))
+    lines = suggested(*plans, absent_tenants={f"old{number}": f"x-{number}" for number in range(absent)})
+    assert any(line.endswith("add: --adopt-all") for line in lines) == offered
 
 
 def test_conflict_of_the_run_is_suggested_too() -> None:

@@ -141,7 +141,8 @@ def test_plan_without_changes_needs_no_confirmation(
     [
         (["a,x,,"], "Open 1 environment, which is billed, at {url}?"),
         (["a,x,,", "b,y,,", "c,taken,,"], "Open 2 environments, which are billed, at {url}?"),
-        (["c,taken,,", "d,other,,"], "Change 1 of 2 tenants, opening no environment, at {url}?"),
+        (["c,taken,,", "d,other,,"], "Change 1 of 2 tenants, adopting 1 and opening no environment, at {url}?"),
+        (["a,x,,", "c,taken,,", "d,other,,"], "Open 1 environment, which is billed, and adopt 1, at {url}?"),
     ],
 )
 def test_question_names_the_cost(

@@ -184,7 +184,7 @@ async def test_partly_failed_share_does_not_stop_services(harness: Harness) -> N
     entry = report.tenants[0]
     assert (entry.outcome, entry.services) == (Outcome.FAILED, ("api",))
     assert [link.appid for link in entry.links] == [WX1]
-    assert entry.summary == "share bad: invalid appid"
+    assert entry.summary == f"share {WX2}: invalid appid"
     assert entry.done == (ENVIRONMENT, READY, SERVICES)
 
 

@@ -61,6 +61,7 @@ class OperatorDecisions:
     """Decisions of an operator about tenants; the fields are the arguments of `Provisioner.plan`."""
 
     adopt: Mapping[str, str] = attrs.field(default=EMPTY_MAPPING, converter=_as_immutable)
+    adopt_all: bool = False
     forget: Mapping[str, str] = attrs.field(default=EMPTY_MAPPING, converter=_as_immutable)
     resend_links: bool = False
     complete: bool = False

@@ -121,6 +121,7 @@ class Provisioner:
         *,
         complete: bool = False,
         adopt: Mapping[str, str] = EMPTY_MAPPING,
+        adopt_all: bool = False,
         forget: Mapping[str, str] = EMPTY_MAPPING,
         removed: bool = False,
         resend_links: bool = False,
@@ -130,7 +131,9 @@ class Provisioner:
         - *complete*: *tenants* are all that exist, like those of a file. If one with an environment is absent, no
           environment is created for new tenants, because one of them may be the absent one under another name.
         - *adopt*: environment by tenant name. It must be listed under the tenant's alias, and belong to no other
-          tenant, except an absent one: then the tenant takes it over.
+          tenant, except an absent one: then the tenant takes it over. `Tenant.env` has the same effect.
+        - *adopt_all*: each tenant without an environment adopts the one that has its alias, if there is exactly one, and
+          if it belongs to no tenant in the journal.
         - *forget*: environment by tenant name that was deleted on purpose. The tenant may get a new one.
         - *removed*: absent tenants were removed on purpose. Their environments stay unchanged.
         - *resend_links*: request a new link for mini programs that have one.
@@ -144,7 +147,11 @@ class Provisioner:
             validation.check_mapping(argument, pairs)
             for name, env in pairs.items():
                 validation.check_string(f"{argument}: {name}", env)
-        flags = {"resend_links": resend_links, "complete": complete, "removed": removed}
+        for tenant in desired:
+            if tenant.env and adopt.get(tenant.name, tenant.env) != tenant.env:
+                env = adopt[tenant.name]
+                raise InvalidArgument(f"adopt: {tenant.name} names {tenant.env}, not {env}; no request was sent")
+        flags = {"resend_links": resend_links, "complete": complete, "removed": removed, "adopt_all": adopt_all}
         return await planner.plan(desired, aliases, OperatorDecisions(adopt=adopt, forget=forget, **flags))
 
     async def audit(self, tenants: Iterable[Tenant]) -> Audit:
