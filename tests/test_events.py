@@ -24,7 +24,7 @@ EVERY = [
     (events.RetryScheduled(PATH, 1, 3, 1.25, BUSY, "busy"), "WARNING", [PATH, "3", "1.25 s", "-1 system error"]),
     (events.RequestResent(PATH, 1, BUSY, "invalid_token"), "DEBUG", [PATH, "invalid_token", "-1 system error"]),
     (events.Abandoned(PATH, 2), "WARNING", [PATH, "cancelled", "2"]),
-    (events.PossibleDuplicate(PATH, 2), "WARNING", [PATH, "2 earlier attempts"]),
+    (events.PossibleDuplicate(PATH, 2), "WARNING", [PATH, "earlier attempts (2)"]),
     (events.EndpointRateLimited(PATH, 42.4), "WARNING", [PATH, "limit", "42 s"]),
     (events.TokenRejected(7, 42001), "DEBUG", ["7", "42001"]),
     (events.TokenRefreshed(8, "advisory", 7200.0, 0.25), "INFO", ["8", "advisory", "0.25 s", "7200 s"]),

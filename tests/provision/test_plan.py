@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 
+import attrs
 import pytest
 
 import wxtcb
@@ -355,3 +356,10 @@ async def test_mini_program_of_several_tenants_is_noted(harness: Harness) -> Non
     assert plan.notes[1] == f"Warning: mini program {WX1} is in tenants 'a', 'b' and 1 more. {bound}"
     assert plan.notes[5:] == ("Warning: 2 more mini programs are in several tenants.",)
     assert plan.create_count == 3
+
+
+async def test_lone_surrogate_in_a_plan_is_escaped(harness: Harness) -> None:
+    """A namespace from a command line may have one; the JSON of the plan can be read."""
+    async with harness.provisioner() as provisioner:
+        plan = attrs.evolve(await provisioner.plan([Tenant("a")]), namespace="n\udcff")
+    assert json.loads(plan.to_json())["namespace"] == "n\udcff"

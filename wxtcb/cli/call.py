@@ -109,7 +109,8 @@ def _report_interruption(endpoint: Endpoint[Reply], interruption: Interrupted, h
 def _report_success(endpoint: Endpoint[Reply], reply: Reply, *, reveal: bool) -> int:
     _print_reply(endpoint, reply, reveal=reveal)
     if acted := reply.maybe_acted:
-        echo_err(f"{acted} earlier attempts of {endpoint.name} may have taken effect too; check for duplicates.")
+        attempts = "1 earlier attempt" if acted == 1 else f"{acted} earlier attempts"
+        echo_err(f"{attempts} of {endpoint.name} may have taken effect too; check for duplicates.")
     return 0
 
 

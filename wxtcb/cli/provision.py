@@ -70,7 +70,7 @@ def provision(options: ProvisionOptions) -> int:
     if billed_url:
         # Checked before the plan is made, which needs a token: without a terminal, no request may be sent.
         require_terminal(f"Provision {len(tenants)} tenants at {billed_url}? Environments are billed.")
-    if options.journal and not options.sandbox and not options.journal.exists():
+    if options.journal and not options.sandbox and not options.journal.exists() and options.journal.parent.is_dir():
         # A mistyped path would otherwise go unnoticed: without its journal, a run treats its environments as unknown.
         echo_err(escape_unprintable(f"{options.journal} does not exist: starting with a new journal."))
     return run_with_journal(

@@ -67,7 +67,7 @@ _LOG_FORMATS: Final[dict[type[Any], tuple[int, str, Callable[[Any], tuple[object
     ),
     events.PossibleDuplicate: (
         WARNING,
-        "%s succeeded, but %d earlier attempts may have taken effect too; check for duplicates",
+        "%s succeeded, but earlier attempts (%d) may have taken effect too; check for duplicates",
         _of("endpoint", "maybe_acted"),
     ),
     events.EndpointRateLimited: (
