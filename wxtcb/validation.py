@@ -57,7 +57,7 @@ def check_appid(name: str, value: object) -> None:
     """Raise unless *value* has the form of the appid of a mini program."""
     if not isinstance(value, str) or not _APPID_PATTERN.fullmatch(value):
         # Both ids stand on the same page of the console.
-        hint = "; gh_... is the original id (原始ID)" if isinstance(value, str) and value.startswith("gh_") else ""
+        hint = "; gh_... is the original id (原始ID)" if str(value).startswith("gh_") else ""
         raise InvalidArgument(f"{name} must be 'wx' and 16 lower-case letters or digits, not {value!r}{hint}")
 
 
@@ -65,8 +65,8 @@ def check_service_name(name: str, value: object) -> None:
     """Raise unless *value* can be the name of a cloud-hosting service."""
     if not isinstance(value, str) or not _SERVICE_NAME_PATTERN.fullmatch(value):
         raise InvalidArgument(
-            f"{name} must start with a letter, contain only a-z, A-Z, 0-9, '-' and '_', end with a letter or digit, and "
-            f"have at most 60 characters, not {value!r}"
+            f"{name} must have at most 60 of a-z, A-Z, 0-9, '-' and '_', start with a letter, and end with a letter or "
+            f"digit, not {value!r}"
         )
 
 

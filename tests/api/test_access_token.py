@@ -75,7 +75,9 @@ async def test_partial_failure_of_unshare_names_the_pairs(session, platform):
     """The failed pairs are on the `PartialFailure`."""
     platform.replies = [{**DONE, "err_list": [FAILURE]}]
     with pytest.raises(wxtcb.PartialFailure) as partial:
-        await environment.batch_unshare_env(session, [Share(env="e-1", appids=["wx0000000000000001", "wx0000000000000002"])])
+        await environment.batch_unshare_env(
+            session, [Share(env="e-1", appids=[f"wx{number:016}" for number in (1, 2)])]
+        )
     assert partial.value.failed == (ShareFailure(**FAILURE),)
     assert platform.bodies == [{"data": [{"env": "e-1", "appids": ["wx0000000000000001", "wx0000000000000002"]}]}]
 

@@ -52,8 +52,15 @@ def printed_lines(*tenants: TenantPlan, width: int | None = None, limit: int | N
     return console.file.getvalue().splitlines()
 
 
-FULL = Tenant("c", alias="x", appids=("wx0000000000000001", "wx0000000000000002"), services=(service("api", "接口"), service("web")))
-STARTED = TenantRecord(tenant="c", alias="x", env="x-1", links={"wx0000000000000001": "u"}, services={"api": ServiceState.DONE})
+FULL = Tenant(
+    "c",
+    alias="x",
+    appids=("wx0000000000000001", "wx0000000000000002"),
+    services=(service("api", "接口"), service("web")),
+)
+STARTED = TenantRecord(
+    tenant="c", alias="x", env="x-1", links={"wx0000000000000001": "u"}, services={"api": ServiceState.DONE}
+)
 UNCONFIRMED = attrs.evolve(STARTED, services=dict.fromkeys(("api", "web"), ServiceState.UNCONFIRMED))
 
 
@@ -184,7 +191,7 @@ def test_suggestion_has_at_most_three_tenants(count: int, more: str) -> None:
 
 
 @pytest.mark.parametrize(("absent", "offered"), [(0, True), (1, True), (2, False)])
-def test_adopt_all_is_suggested_for_more_than_three_tenants(absent: int, offered: bool) -> None:
+def test_adopt_all_is_suggested_for_more_than_three_tenants(absent: int, *, offered: bool) -> None:
     """Environments of missing tenants do not count, because the option does not adopt them."""
     plans = (blocked(f"t{number}", f"x-{number}") for number in range(5))
     lines = suggested(*plans, absent_tenants={f"old{number}": f"x-{number}" for number in range(absent)})

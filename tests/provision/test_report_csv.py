@@ -123,7 +123,7 @@ def test_long_cell_is_truncated() -> None:
         ("a\r\n=1", "a\r\n'=1"),
         ('a;"=1"', """a;'"=1\""""),
         ("a;\u200b\ufeff=1", "a;'\u200b\ufeff=1"),
-        ("a;；＝1;＝1", "a;；＝1;'＝1"),
+        ("a;\uff1b\uff1d1;\uff1d1", "a;\uff1b\uff1d1;'\uff1d1"),
         ("a; b=1,c", "a; b=1,c"),
     ],
 )
@@ -138,7 +138,7 @@ def test_many_separators_take_linear_time() -> None:
     assert len(read(entry(outcome=Outcome.CONFLICT, reason=reason))[0]["summary"]) == 32_767
 
 
-TEXTS = st.text(st.sampled_from(";,|\t\r\n=+-@\" '\u200b＝ax"), max_size=30) | st.text(max_size=40)
+TEXTS = st.text(st.sampled_from(";,|\t\r\n=+-@\" '\u200b\uff1dax"), max_size=30) | st.text(max_size=40)
 
 
 @given(TEXTS, TEXTS)

@@ -49,7 +49,7 @@ def test_derive_alias_separates_namespace_and_tenant() -> None:
         ({"name": "a", "appids": ["gh_0123456789ab"]}, r"original id \(原始ID\)"),
         ({"name": "a", "appids": [1]}, r"Tenant: appids\[0\] .*16"),
         ({"name": "a", "services": [1]}, r"Tenant: services\[0\] .*Service"),
-        ({"name": "a", "services": ["api；web"]}, "Service: name .*letter"),
+        ({"name": "a", "services": ["api\uff1bweb"]}, "Service: name .*letter"),
         ({"name": "a", "services": ["接口"]}, "Service: name .*letter"),
         ({"name": "a", "services": ["-api"]}, "Service: name .*letter"),
         ({"name": "a", "services": ["a" * 61]}, "Service: name .*60"),

@@ -49,7 +49,7 @@ def hook(event: Event) -> None:
 
 async def sessions() -> None:
     """Create and enter sessions."""
-    async with Session(component_appid="wx0000000000000001", component_appsecret="s", ticket="t") as session:
+    async with Session(component_appid="wx1", component_appsecret="s", ticket="t") as session:
         assert_type(session, Session)
         assert_type(session.component_appsecret, Secret)
         assert_type(session.with_options(retry=RetryPolicy(attempts=1)), Session)
@@ -66,7 +66,7 @@ async def sessions() -> None:
         await session.aclose()
 
     Session(
-        component_appid="wx0000000000000001",
+        component_appid="wx1",
         component_appsecret=Secret("s"),
         ticket=newest_ticket,
         token_store=None,
@@ -90,32 +90,32 @@ async def central() -> tokens.ComponentToken:
 
 async def shared_sessions(pool: aiohttp.TCPConnector, client: redis.asyncio.Redis) -> None:
     """Create sessions with a shared store, pool or token."""
-    Session(component_appid="wx0000000000000001", component_appsecret="s", token_store="sqlite:///tokens.db", ticket_timeout=60)
-    Session(component_appid="wx0000000000000001", component_appsecret="s", token_store=tokens.MemoryStore(), http=pool)
-    Session(component_appid="wx0000000000000001", component_appsecret="s", token_store=RedisStore(client, prefix="mine"))
-    Session(component_appid="wx0000000000000001", token_source=central)
+    Session(component_appid="wx1", component_appsecret="s", token_store="sqlite:///tokens.db", ticket_timeout=60)
+    Session(component_appid="wx1", component_appsecret="s", token_store=tokens.MemoryStore(), http=pool)
+    Session(component_appid="wx1", component_appsecret="s", token_store=RedisStore(client, prefix="mine"))
+    Session(component_appid="wx1", token_source=central)
     async with tokens.SqliteStore("tokens.db") as file:
         store: tokens.TokenStore = EncryptedStore(file, key=["new", b"old"])
-        Session(component_appid="wx0000000000000001", component_appsecret=None, token_source=tokens.ReadOnly(), token_store=store)
-        assert_type(await store.load("wx0000000000000001"), tokens.StoredDocument)
+        Session(component_appid="wx1", component_appsecret=None, token_source=tokens.ReadOnly(), token_store=store)
+        assert_type(await store.load("wx1"), tokens.StoredDocument)
 
 
 async def refused_sessions(session: Session) -> None:
     """Create invalid sessions."""
-    Session(component_appid="wx0000000000000001", component_appsecret="s", token_store=5)  # type: ignore[arg-type]
-    Session(component_appid="wx0000000000000001", component_appsecret=None, token_source=newest_ticket)  # type: ignore[arg-type]
-    Session(component_appid="wx0000000000000001", component_appsecret="s", ticket_timeout="60")  # type: ignore[arg-type]
+    Session(component_appid="wx1", component_appsecret="s", token_store=5)  # type: ignore[arg-type]
+    Session(component_appid="wx1", component_appsecret=None, token_source=newest_ticket)  # type: ignore[arg-type]
+    Session(component_appid="wx1", component_appsecret="s", ticket_timeout="60")  # type: ignore[arg-type]
     RedisStore("redis://host")  # type: ignore[arg-type]
-    Session("wx0000000000000001", component_appsecret="s")  # type: ignore[call-arg]
+    Session("wx1", component_appsecret="s")  # type: ignore[call-arg]
     Session(component_appid=1, component_appsecret="s")  # type: ignore[arg-type]
-    Session(component_appid="wx0000000000000001", component_appsecret=b"s")  # type: ignore[arg-type]
-    Session(component_appid="wx0000000000000001", component_appsecret="s", ticket=lambda: "t")  # type: ignore[arg-type, return-value]
-    Session(component_appid="wx0000000000000001", component_appsecret="s", partial="ignore")  # type: ignore[arg-type]
-    Session(component_appid="wx0000000000000001", component_appsecret="s", retries=3)  # type: ignore[call-arg]
-    Session(component_appid="wx0000000000000001", component_appsecret="s", hooks=(print, 3))  # type: ignore[arg-type]
+    Session(component_appid="wx1", component_appsecret=b"s")  # type: ignore[arg-type]
+    Session(component_appid="wx1", component_appsecret="s", ticket=lambda: "t")  # type: ignore[arg-type, return-value]
+    Session(component_appid="wx1", component_appsecret="s", partial="ignore")  # type: ignore[arg-type]
+    Session(component_appid="wx1", component_appsecret="s", retries=3)  # type: ignore[call-arg]
+    Session(component_appid="wx1", component_appsecret="s", hooks=(print, 3))  # type: ignore[arg-type]
     session.with_options(partial="ignore")  # type: ignore[arg-type]
     session.with_options(timeout=Timeout())  # type: ignore[call-arg]
-    session.component_appid = "wx0000000000000002"  # type: ignore[misc]
+    session.component_appid = "wx2"  # type: ignore[misc]
     RetryPolicy(3)  # type: ignore[call-arg]
     RetryPolicy(attempts="3")  # type: ignore[arg-type]
     Timeout(total=3)  # type: ignore[call-arg]
@@ -137,7 +137,7 @@ async def environments(session: Session) -> None:
     assert_type(listed.info_list[0].update_time, str)
     assert_type(listed.info_list[0].package_id, str | None)
 
-    share = environment.Share(env="e", appids=["wx0000000000000001"])
+    share = environment.Share(env="e", appids=["wx1"])
     assert_type(share.appids, tuple[str, ...])
     shared = await environment.batch_share_env(session, [share], source_type=1)
     assert_type(shared, ShareResult)
@@ -146,7 +146,7 @@ async def environments(session: Session) -> None:
     assert_type(shared.msg_info_list, tuple[ShareLink, ...])
     assert_type(await environment.batch_share_env(session, (each for each in [share])), ShareResult)
 
-    relations = await environment.batch_get_env_id(session, (each for each in ["wx0000000000000001"]), source_type=1)
+    relations = await environment.batch_get_env_id(session, (each for each in ["wx1"]), source_type=1)
     assert_type(relations, Relations)
     assert_type(relations.relation_data, tuple[Relation, ...])
     assert_type(relations.relation_data[0].env_list, tuple[str, ...])
@@ -167,18 +167,18 @@ async def refused_environments(session: Session) -> None:
     await environment.create_env(session, alias="a", EnvType="run")  # type: ignore[call-arg]
     await environment.create_env("session", alias="a")  # type: ignore[arg-type]
     await environment.describe_envs(session, limit=3)  # type: ignore[call-arg]
-    await environment.batch_share_env(session, environment.Share(env="e", appids=["wx0000000000000001"]))  # type: ignore[arg-type]
-    await environment.batch_share_env(session, [{"env": "e", "appids": ["wx0000000000000001"]}])  # type: ignore[list-item]
+    await environment.batch_share_env(session, environment.Share(env="e", appids=["wx1"]))  # type: ignore[arg-type]
+    await environment.batch_share_env(session, [{"env": "e", "appids": ["wx1"]}])  # type: ignore[list-item]
     await environment.batch_share_env(session, [], source_type="1")  # type: ignore[arg-type]
     await environment.batch_share_env(session, [], 1)  # type: ignore[call-arg]
     await environment.batch_get_env_id(session)  # type: ignore[call-arg]
     await environment.batch_get_env_id(session, [5])  # type: ignore[list-item]
-    await environment.batch_get_env_id(session, ["wx0000000000000001"], 1)  # type: ignore[call-arg]
-    await environment.batch_get_env_id(session, ["wx0000000000000001"], source_type="1")  # type: ignore[arg-type]
+    await environment.batch_get_env_id(session, ["wx1"], 1)  # type: ignore[call-arg]
+    await environment.batch_get_env_id(session, ["wx1"], source_type="1")  # type: ignore[arg-type]
     await environment.wait_until_normal(session, 5)  # type: ignore[arg-type]
     await environment.wait_until_normal(session, "e", 60)  # type: ignore[call-arg]
     await environment.wait_until_normal(session, "e", timeout=None)  # type: ignore[arg-type]
-    environment.Share("e", ["wx0000000000000001"])  # type: ignore[call-arg]
+    environment.Share("e", ["wx1"])  # type: ignore[call-arg]
     environment.Share(env="e")  # type: ignore[call-arg]
     environment.Share(env="e", appids=5)  # type: ignore[arg-type]
     (await environment.create_env(session, alias="a")).env = "b"  # type: ignore[misc]

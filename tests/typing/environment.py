@@ -28,7 +28,7 @@ async def access(session: Session) -> None:
 
 async def shares(session: Session) -> None:
     """End shares."""
-    unshared = await environment.batch_unshare_env(session, [Share(env="e", appids=["wx0000000000000001"])], source_type=1)
+    unshared = await environment.batch_unshare_env(session, [Share(env="e", appids=["wx1"])], source_type=1)
     assert_type(unshared, UnshareResult)
     assert_type(unshared.failed, Sequence[ShareFailure])
     await environment.batch_unshare_env(session, [{"env": "e"}])  # type: ignore[list-item]
@@ -36,13 +36,13 @@ async def shares(session: Session) -> None:
 
 async def quotas(session: Session) -> None:
     """Read and reset quotas."""
-    assert_type(await token.clear_component_quota_by_app_secret(session, appid="wx0000000000000001"), Done)
+    assert_type(await token.clear_component_quota_by_app_secret(session, appid="wx1"), Done)
     assert_type(await token.clear_api_quota(session, "/x"), Done)
     found = await token.get_api_quota(session, "/x")
     assert_type(found, token.ApiQuota)
     assert_type(found.quota, token.Quota | None)
     assert_type(found.component_rate_limit, token.RateLimit | None)
-    await token.clear_component_quota_by_app_secret(session, "wx0000000000000001")  # type: ignore[call-arg]
+    await token.clear_component_quota_by_app_secret(session, "wx1")  # type: ignore[call-arg]
     await token.get_api_quota(session, 5)  # type: ignore[arg-type]
     await token.clear_api_quota(session)  # type: ignore[call-arg]
 

@@ -132,8 +132,8 @@ class Provisioner:
           environment is created for new tenants, because one of them may be the absent one under another name.
         - *adopt*: environment by tenant name. It must be listed under the tenant's alias, and belong to no other
           tenant, except an absent one: then the tenant takes it over. `Tenant.env` has the same effect.
-        - *adopt_all*: each tenant without an environment adopts the one that has its alias, if there is exactly one, and
-          if it belongs to no tenant in the journal.
+        - *adopt_all*: each tenant without an environment adopts the one that has its alias, if there is exactly one and
+          it belongs to no tenant in the journal.
         - *forget*: environment by tenant name that was deleted on purpose. The tenant may get a new one.
         - *removed*: absent tenants were removed on purpose. Their environments stay unchanged.
         - *resend_links*: request a new link for mini programs that have one.

@@ -56,7 +56,7 @@ def _as_template(server: Server | str) -> Server:
         server = Server(service_name=server, is_public=False)
     validation.check_type("Service: server", server, Server)
     validation.check_service_name("Service: name", server.service_name)
-    return attrs.evolve(server, env_id=PLACEHOLDER_ENV_ID)
+    return server if server.env_id == PLACEHOLDER_ENV_ID else attrs.evolve(server, env_id=PLACEHOLDER_ENV_ID)
 
 
 @validation.hide_arguments_in_traceback

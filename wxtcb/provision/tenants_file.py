@@ -24,23 +24,24 @@ from wxtcb.errors import InvalidArgument
 from wxtcb.provision.tenant import DuplicateCheck, Service, Tenant, is_valid_name
 
 CSV_COLUMNS: Final = ("tenant", "alias", "appids", "services", "env")
+ADOPTION_COLUMNS: Final = ("tenant", "env")
 TENANT_FIELDS: Final = (*CSV_COLUMNS, "source_type")
 
 # Chinese keyboards have full-width separators, and Excel writes Alt+Enter as a line break. None of them can be part of
 # an appid or of the name of a service.
-_SEPARATORS: Final = re.compile(r"[;；,，、\r\n]")
+_SEPARATORS: Final = re.compile(r"[;,\uff1b\uff0c\u3001\r\n]")
 
 # These limits bound time and memory for any file.
 MAX_FILE_SIZE: Final = 8 * 2**20  # bytes
 MAX_LINES: Final = 100_000
-# tomllib needs about 50 times the size of a document, and time for each value; a JSON line is parsed as a whole as well.
+# tomllib needs 50 times the size of a document in memory. A JSON line, and a row of CSV, are parsed as a whole as well.
 MAX_DOCUMENT_SIZE: Final = 2**20  # characters
 MAX_CELL_LENGTH: Final = 32_767  # characters; Excel has the same limit
 MAX_VALUES: Final = 10_000  # values of one tenant
 MAX_PROBLEMS: Final = 1_000
 _MAX_PROBLEM_LENGTH: Final = 500
 # tomllib needs quadratic time for a name of many parts. No field of a tenant is nested deeper than 4.
-_LONG_TOML_NAME: Final = re.compile(r"""(?:(?:"[^"\n]*"|'[^'\n]*'|[\w-]+)[ \t]*\.[ \t]*){32}""")
+_LONG_TOML_NAME: Final = re.compile(r"""(?:(?:"[^"\n]*"|'[^'\n]*'|(?<![\w-])[\w-]+)[ \t]*\.[ \t]*){32}""")
 
 
 class TenantsFileError(InvalidArgument):
@@ -184,36 +185,54 @@ def _size_error(data: bytes) -> str | None:
 
 def read_csv(text: str) -> Rows:
     """Parse CSV with a header and one tenant a line. Lines of blanks and commas are skipped."""
-    return _read_csv(text, _header_errors)
+    return _read_csv(text, CSV_COLUMNS, _header_errors)
 
 
 def _read_adoption_rows(text: str) -> Rows:
-    return _read_csv(text, _adoption_header_errors)
+    return _read_csv(text, ADOPTION_COLUMNS, _adoption_header_errors)
 
 
-def _read_csv(text: str, check_header: Callable[[Sequence[str]], Iterator[str]]) -> Rows:
-    # `newline=""` leaves line breaks inside quotes to the reader, which counts them.
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    columns, next_line = list[str](), 1
+def _read_csv(text: str, expected: Sequence[str], check_header: Callable[[Sequence[str]], Iterator[str]]) -> Rows:
+    columns: list[str] | None = None
+    for row in _split_csv(text):
+        if isinstance(row, str):
+            yield row
+            return
+        location, cells = row
+        if columns is None:
+            columns = [cell.lower() for cell in cells]
+            yield from (f"{location}: {problem}" for problem in check_header(columns))
+        elif extra := [cell for cell in cells[len(columns) :] if cell]:
+            # A comma in a value that is not quoted shifts the values after it into other columns.
+            yield f"{location}: {len(extra)} more values than columns; quote a value that contains a comma"
+        elif "tenant" in columns:
+            yield TenantRow(location, _csv_fields(columns, cells))
+    if columns is None:
+        yield f"the file is empty: the first line must be a header ({', '.join(expected)})"
+
+
+def _split_csv(text: str) -> Iterator[tuple[str, list[str]] | str]:
+    """Yield location and cells of each row that is not blank, and at last the problem that ends the reading."""
+    row_length = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal row_length
+        # `newline=""` leaves line breaks inside quotes to the reader, which counts them.
+        for line in io.StringIO(text, newline=""):
+            row_length += len(line)
+            if row_length > MAX_DOCUMENT_SIZE:
+                raise csv.Error(f"a row is longer than {MAX_DOCUMENT_SIZE:,} characters")
+            yield line
+
+    reader, next_line = csv.reader(lines(), strict=True), 1
     try:
         for row in reader:
-            line, next_line = next_line, reader.line_num + 1
+            line, next_line, row_length = next_line, reader.line_num + 1, 0
             cells = [cell.strip() for cell in row]
-            if not any(cells):
-                continue
-            if not columns:
-                columns = [cell.lower() for cell in cells]
-                yield from (f"line {line}: {problem}" for problem in check_header(columns))
-            elif extra := [cell for cell in cells[len(columns) :] if cell]:
-                # A comma in a value that is not quoted shifts the values after it into other columns.
-                yield f"line {line}: {len(extra)} more values than columns; quote a value that contains a comma"
-            elif "tenant" in columns:
-                yield TenantRow(f"line {line}", _csv_fields(columns, cells))
+            if any(cells):
+                yield f"line {line}", cells
     except csv.Error as error:
         yield f"line {next_line}: invalid CSV ({error}); the rest was not read"
-    else:
-        if not columns:
-            yield f"the file is empty: the first line must be a header ({', '.join(CSV_COLUMNS)})"
 
 
 def _csv_fields(columns: Sequence[str], cells: Sequence[str]) -> dict[str, object]:
@@ -242,7 +261,7 @@ def _header_errors(columns: Sequence[str]) -> Iterator[str]:
 
 
 def _adoption_header_errors(columns: Sequence[str]) -> Iterator[str]:
-    for column in ("tenant", "env"):
+    for column in ADOPTION_COLUMNS:
         if columns.count(column) != 1:
             yield f"the header must have the column {column!r} once"
 
@@ -323,6 +342,9 @@ def parse_tenant(row: TenantRow) -> Tenant | list[str]:
     """Return the tenant of a row, or all its problems; no message quotes a value that may be secret."""
     if problem := _limit_error(row.fields):
         return [problem]
+    if "tenant" in row.fields and not row.fields.keys() - TENANT_FIELDS:
+        with contextlib.suppress(cattrs.BaseValidationError):
+            return _structure_tenant(row.fields)
     problems = [] if "tenant" in row.fields else ["the tenant is missing"]
     unknown = (name for name in row.fields if name not in TENANT_FIELDS)
     problems += [f"unknown field {name!r} (known: {', '.join(TENANT_FIELDS)})" for name in unknown]
@@ -333,7 +355,7 @@ def parse_tenant(row: TenantRow) -> Tenant | list[str]:
                 _structure_tenant({"tenant": "x", name: row.fields[name]})
             except cattrs.BaseValidationError as error:
                 problems += map(_format_error, cattrs.transform_error(error, format_exception=_describe_error))
-    return problems or _structure_tenant(row.fields)
+    return problems
 
 
 def _limit_error(fields: Mapping[str, object]) -> str | None:
