@@ -21,7 +21,7 @@ from wxtcb.telemetry.dispatch import HookDispatcher
 from wxtcb.tokens.cache import TokenCache
 from wxtcb.tokens.providers import ComponentToken, FetchFunction
 from wxtcb.tokens.refresh import TokenRefresher
-from wxtcb.tokens.shared_state import SharedState
+from wxtcb.tokens.state_repository import StateRepository
 from wxtcb.tokens.stores import MemoryStore
 
 FLOOR: Final = "an `await` of an empty coroutine function"
@@ -87,7 +87,12 @@ async def measure(chosen: argparse.Namespace) -> list[Figure]:
     now = asyncio.get_running_loop().time
     cache = TokenCache(
         TokenRefresher(
-            "here", SharedState(MemoryStore(now), "wx0123456789abcdef"), Source(), HookDispatcher(), now, asyncio.sleep
+            "here",
+            StateRepository(MemoryStore(now), "wx0123456789abcdef"),
+            Source(),
+            HookDispatcher(),
+            now,
+            asyncio.sleep,
         ),
     )
     await cache.get()

@@ -31,7 +31,7 @@ from wxtcb.telemetry.dispatch import HookDispatcher
 from wxtcb.tokens.cache import TokenCache
 from wxtcb.tokens.providers import ComponentToken, FetchFunction
 from wxtcb.tokens.refresh import TokenRefresher
-from wxtcb.tokens.shared_state import SharedState
+from wxtcb.tokens.state_repository import StateRepository
 from wxtcb.tokens.stores import MemoryStore
 
 KILOBYTE: Final = 1_000
@@ -68,7 +68,12 @@ def by_cache() -> Wait:
     source, now = Source(), asyncio.get_running_loop().time
     cache = TokenCache(
         TokenRefresher(
-            "here", SharedState(MemoryStore(now), "wx0123456789abcdef"), source, HookDispatcher(), now, asyncio.sleep
+            "here",
+            StateRepository(MemoryStore(now), "wx0123456789abcdef"),
+            source,
+            HookDispatcher(),
+            now,
+            asyncio.sleep,
         ),
     )
     return Wait(cache.get, source.let.set)

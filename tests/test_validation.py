@@ -63,6 +63,7 @@ def accepts(check, value):
         (validation.check_secret, ["a", Secret("a")], ["", Secret(""), None, 1, b"a", ["a"], print]),
         (validation.check_strings, [(), ("a", "b")], [None, ["a"], "a", ("a", ""), (1,), (None,), 5]),
         (validation.check_not_empty, [("a",)], [(), None, []]),
+        (validation.require_strings, [("a", "b"), ["a"], {"a": 1}], [(), [], "a", None, 5, ["a", ""], [1]]),
     ],
     ids=lambda each: getattr(each, "__name__", "values"),
 )

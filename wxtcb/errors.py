@@ -2,7 +2,7 @@
 
     WxtcbError
     ├── InvalidArgument         an argument breaks a documented rule; no request was sent (also a ValueError)
-    ├── SendVetoed              `may_send` prevented a call, or its next attempt, from being sent
+    ├── SendVetoed              internal: provisioning prevented a call, or its next attempt, from being sent
     ├── SessionClosed           the session is not open yet, or closed
     ├── WrongLoop               the session belongs to another event loop or process
     ├── TicketError             no usable component_verify_ticket (验证票据)
@@ -88,7 +88,7 @@ class InvalidArgument(WxtcbError, ValueError):
 
 
 class SendVetoed(WxtcbError):
-    """An attempt that was not sent, because `may_send` of ``Session.with_options`` did not return True.
+    """An attempt that was not sent, because the `may_send` function of its call did not return True; internal.
 
     Earlier attempts of the same call may have been sent: `maybe_acted` counts those that may have taken effect.
     """

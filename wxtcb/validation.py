@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 from urllib.parse import SplitResult, urlsplit
 
 from wxtcb.errors import InvalidArgument
@@ -116,7 +116,11 @@ def is_valid_unicode(value: str | Secret) -> bool:
     return text.isprintable() or text == text.encode(errors="replace").decode()
 
 
-def to_secret_or_none(value: str | Secret | None) -> Secret | None:
+@overload
+def to_secret(value: str | Secret) -> Secret: ...
+@overload
+def to_secret(value: None) -> None: ...
+def to_secret(value: str | Secret | None) -> Secret | None:
     """Wrap a string, also an empty one, in a `Secret`."""
     return Secret(value) if isinstance(value, str) else value
 
@@ -200,6 +204,14 @@ def to_tuple(value: Iterable[T]) -> tuple[T, ...]:
 def to_str_tuple(value: Iterable[str]) -> tuple[str, ...]:
     """Convert as `to_tuple` does; as an attrs converter, a generic function has no type for type checkers."""
     return to_tuple(value)
+
+
+def require_strings(name: str, values: Iterable[str]) -> tuple[str, ...]:
+    """Return *values* as a tuple; raise unless there is at least one, and all are non-empty strings."""
+    strings = to_tuple(values)
+    check_strings(name, strings)
+    check_not_empty(name, strings)
+    return strings
 
 
 def to_str_tuple_or_none(value: Iterable[str] | None) -> tuple[str, ...] | None:

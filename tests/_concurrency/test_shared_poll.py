@@ -148,3 +148,11 @@ def test_polls_never_overlap_and_are_recent_enough(virtual_run, asks, seconds):
         assert len(source.started) <= len(asks)
 
     virtual_run(scenario())
+
+
+async def test_callers_of_one_poll_get_the_same_snapshot():
+    """What one caller computes from a snapshot can be found again by the identity of the snapshot."""
+    source = Source()
+    first, second = await asyncio.gather(source.poller.poll(1000), source.poller.poll(1000))
+    assert first is second
+    assert await source.poller.poll(999) is first

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import ssl
 import sys
+import threading
 
+import attrs
 import pytest
+import uvloop
+from wxtcb._http.aiohttp_connector import ConnectorTransport
+from wxtcb._http.aiohttp_session import SessionTransport
 
-from wxtcb._http.transport import Request, Response, SendFailure, Vetoed
+from wxtcb._http.transport import Request, Response, SendFailure, Timeout, Vetoed
 from wxtcb._protocol.codec import RequestBody
 
 from .raw_http import OK, REQUEST, TOKEN, plain
@@ -96,6 +103,70 @@ async def test_close_is_noticed_before_the_next_request(listen, connect_direct):
 
     transport = await connect_direct(await listen(answer_once))
     assert [await transport.send(REQUEST) for _ in range(20)] == [GOOD] * 20
+
+
+@attrs.define(eq=False)
+class ClosingServer:
+    """Server in a thread of its own that answers one request per connection, and closes when the test says so."""
+
+    listener: socket.socket = attrs.field(factory=lambda: socket.create_server(("127.0.0.1", 0)))
+    tls: ssl.SSLContext | None = None
+    bodies: list[bytes] = attrs.field(factory=list)
+    may_close: threading.Semaphore = attrs.field(factory=lambda: threading.Semaphore(0))
+    closed: threading.Semaphore = attrs.field(factory=lambda: threading.Semaphore(0))
+
+    @property
+    def url(self):
+        scheme = "https" if self.tls else "http"
+        return f"{scheme}://127.0.0.1:{self.listener.getsockname()[1]}"
+
+    def serve(self, count):
+        for _ in range(count):
+            connection, _ = self.listener.accept()
+            with self.tls.wrap_socket(connection, server_side=True) if self.tls else connection as wrapped:
+                self.bodies.append(self._read(wrapped))
+                wrapped.sendall(OK)
+                self.may_close.acquire()
+            self.closed.release()
+
+    @staticmethod
+    def _read(connection):
+        received = b""
+        while not received.endswith(REQUEST.body.data):
+            received += connection.recv(65536)
+        return received
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+@pytest.mark.parametrize("is_direct", [True, False], ids=["connector", "session"])
+def test_request_is_not_written_to_a_connection_that_closed_while_the_loop_was_held(
+    secured, client_tls, new_loop, is_direct
+):
+    """Each of 200 requests arrives on a new connection; a create would otherwise have an unknown outcome."""
+    # Fewer with TLS, because a handshake takes much longer.
+    server, count = ClosingServer(tls=secured), 20 if secured else 200
+
+    async def send_all():
+        open_transport = ConnectorTransport.open if is_direct else SessionTransport.open
+        transport = open_transport(server.url, Timeout(), ssl=client_tls if secured else None)
+        outcomes = []
+        for _ in range(count):
+            while not isinstance(outcome := await transport.send(REQUEST), Response):
+                # A failure before the request was written is repeated by the executor.
+                assert not outcome.sent
+            outcomes.append(outcome)
+            server.may_close.release()
+            # Blocks the event loop, as a slow handler does, until the server has closed.
+            server.closed.acquire()
+        await transport.aclose()
+        return outcomes
+
+    thread = threading.Thread(target=server.serve, args=[count])
+    thread.start()
+    with asyncio.Runner(loop_factory=new_loop) as runner, server.listener:
+        assert runner.run(send_all()) == [GOOD] * count
+        thread.join()
+    assert len(server.bodies) == count
 
 
 @pytest.mark.parametrize("answer", [None, 1, "yes", asyncio.Future], ids=str)

@@ -6,11 +6,11 @@ import pytest
 
 import wxtcb
 from wxtcb.api import containers
-from wxtcb.api.containers import CsVersion, CsVersionConfig, ImageInfo, TrafficSplit, VersionFlow, VersionRef
+from wxtcb.api.containers import CsImageInfo, CsVersion, CsVersionConfig, TrafficSplit, VersionFlow, VersionRef
 from wxtcb.errors import OperationFailed
 from wxtcb.sandbox import ReadyPolicy
 
-IMAGE = ImageInfo(repository_name="r", is_public=True, tag_name="t", server_addr="a", image_url="a/r:t")
+IMAGE = CsImageInfo(repository_name="r", is_public=True, tag_name="t", server_addr="a", image_url="a/r:t")
 VERSION = CsVersion(service_name="echo", upload_type="image", image_info=IMAGE, env_params={"KEY": wxtcb.Secret("k")})
 
 

@@ -14,13 +14,13 @@ from wxtcb.api import containers
 from wxtcb.api.containers import (
     BatchEntry,
     BatchFailure,
-    CodeDetail,
+    CsCodeDetail,
+    CsImageInfo,
+    CsImageSecretInfo,
+    CsRepositoryName,
     CsVersion,
     CsVersionConfig,
     CsVersionInfo,
-    ImageInfo,
-    ImageSecretInfo,
-    RepositoryName,
     TrafficSplit,
     VersionFlow,
     VersionRef,
@@ -55,7 +55,7 @@ FIELDS = [
     ("package_version", "1", {"package_version": "1"}),
     (
         "image_info",
-        ImageInfo(**IMAGE),
+        CsImageInfo(**IMAGE),
         {
             "image_info": {
                 "repository_name": "r",
@@ -66,15 +66,19 @@ FIELDS = [
             }
         },
     ),
-    ("code_detail", CodeDetail(url="u"), {"code_detail": {"url": "u"}}),
-    ("code_detail", CodeDetail(name=RepositoryName(name="n")), {"code_detail": {"name": {"name": "n"}}}),
-    ("code_detail", CodeDetail(name=RepositoryName(full_name="o/n")), {"code_detail": {"name": {"fullname": "o/n"}}}),
+    ("code_detail", CsCodeDetail(url="u"), {"code_detail": {"url": "u"}}),
+    ("code_detail", CsCodeDetail(name=CsRepositoryName(name="n")), {"code_detail": {"name": {"name": "n"}}}),
+    (
+        "code_detail",
+        CsCodeDetail(name=CsRepositoryName(full_name="o/n")),
+        {"code_detail": {"name": {"fullname": "o/n"}}},
+    ),
     (
         "image_secret_info",
-        ImageSecretInfo(registry_server="r", user_name="u", password="p", email="m"),
+        CsImageSecretInfo(registry_server="r", user_name="u", password="p", email="m"),
         {"image_secret_info": {"registryserver": "r", "username": "u", "password": "p", "email": "m"}},
     ),
-    ("image_secret_info", ImageSecretInfo(), {"image_secret_info": {}}),
+    ("image_secret_info", CsImageSecretInfo(), {"image_secret_info": {}}),
     ("image_pull_secret", "name", {"image_pulls_secret": "name"}),
     ("custom_logs", "stdout", {"custom_logs": "stdout"}),
     ("mount_wx_token", False, {"mount_wx_token": False}),
@@ -117,7 +121,7 @@ def test_every_field_of_a_version_is_tested():
         *rejections(CsVersion, REQUIRED, "max_num", [51]),
         *rejections(CsVersion, REQUIRED, "env_params", VARIABLES),
         *rejections(CsVersion, REQUIRED, "image_secret_info", [{"password": "p"}]),
-        *rejections(ImageSecretInfo, {}, "password", [5, b"x", ["x"]]),
+        *rejections(CsImageSecretInfo, {}, "password", [5, b"x", ["x"]]),
         *rejections(CsVersionConfig, {}, "min_num", [-1]),
         *rejections(CsVersionConfig, {}, "max_num", [51]),
         *rejections(CsVersionConfig, {}, "env_params", VARIABLES),
@@ -194,9 +198,9 @@ def test_class_with_variables_is_hashable(value):
 @pytest.mark.parametrize("kind", [str, wxtcb.Secret])
 def test_variables_and_passwords_are_in_no_repr(kind):
     """Neither strings nor secrets are shown."""
-    secret = ImageSecretInfo(password=kind(HIDDEN))
+    secret = CsImageSecretInfo(password=kind(HIDDEN))
     version = CsVersion(**REQUIRED, image_secret_info=secret, env_params={"A": kind(HIDDEN)})
-    assert secret == ImageSecretInfo(password=HIDDEN)
+    assert secret == CsImageSecretInfo(password=HIDDEN)
     assert "S3CRET" not in repr(version) + repr(CsVersionConfig(env_params={"A": kind(HIDDEN)}))
 
 

@@ -16,7 +16,7 @@ import pytest
 
 import wxtcb
 from wxtcb import Repeat, Secret, api
-from wxtcb.sandbox.handlers import HANDLERS
+from wxtcb.sandbox.routes import HANDLERS
 from wxtcb.sandbox.schema import ENDPOINT_SCHEMAS
 
 HERE = Path(__file__).parent

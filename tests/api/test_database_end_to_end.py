@@ -12,8 +12,8 @@ import wxtcb
 from wxtcb.api import database
 from wxtcb.api.database import ConflictMode, FileType, collection, gt
 from wxtcb.sandbox import ReadyPolicy, World
-from wxtcb.sandbox.handlers import HANDLERS
 from wxtcb.sandbox.request import Body
+from wxtcb.sandbox.routes import handle
 
 GEO = collection("geo")
 VALUES = st.recursive(
@@ -57,7 +57,7 @@ async def env(sandbox, session):
 def executed(world, env, action, statement):
     """Execute a statement in the sandbox without HTTP."""
     body = Body({"action": action, "env": env, "query": str(statement)})
-    return orjson.loads(HANDLERS["/componenttcb/dbrecord"](world, body))
+    return orjson.loads(handle(world, "/componenttcb/dbrecord", body))
 
 
 @settings(max_examples=60)

@@ -28,7 +28,7 @@ from wxtcb.cli.ticket import (
 )
 from wxtcb.events import PushMalformed, PushRefused, TicketReceived, TicketWriteFailed, TokenStoreWriteFailed
 from wxtcb.tokens.encrypted import EncryptedStore
-from wxtcb.tokens.shared_state import SharedState
+from wxtcb.tokens.state_repository import StateRepository
 from wxtcb.tokens.stores import SqliteStore
 from wxtcb.tokens.ticket import Notification
 
@@ -91,7 +91,7 @@ def stored_ticket(path: Path, appid: str) -> str:
 
     async def read() -> str:
         async with SqliteStore(path) as store:
-            ticket = (await SharedState(EncryptedStore(store, STORE_KEY), appid).read()).state.ticket
+            ticket = (await StateRepository(EncryptedStore(store, STORE_KEY), appid).read()).state.ticket
         assert ticket is not None
         return ticket.value.reveal()
 

@@ -19,7 +19,7 @@ CALL, FACTS, HANDLER, SAMPLE = BLOCKS
 FILES = {
     "wxtcb/api/token.py": CALL,
     "wxtcb/sandbox/facts/token.json": FACTS,
-    "wxtcb/sandbox/handlers/token.py": HANDLER,
+    "wxtcb/sandbox/services/token.py": HANDLER,
     "tests/samples/get_clear_count.json": SAMPLE,
 }
 PAGE, EXAMPLES = "docs/endpoints.md", "wxtcb/cli/examples.json"

@@ -154,7 +154,7 @@ def retry_busy_creates(patch):
     def post_init(self):
         session = self.session
         real(self)
-        self.session = session.with_options(partial="return", may_send=lambda: not self.halted)
+        self.session = session.with_options(partial="return", _may_send=lambda: not self.halted)
 
     patch.setattr(StepContext, "__attrs_post_init__", post_init)
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 import pytest
 
+from wxtcb._concurrency.shared_poll import SharedPoller
+from wxtcb.api.environment import EnvInfo, EnvList
 from wxtcb.provision import STEPS
-from wxtcb.provision.reconciliation import ExpectedEnvironments, WaitForVisibility
+from wxtcb.provision.plan import AliasIndex
+from wxtcb.provision.reconciliation import EnvironmentListing, ExpectedEnvironments, WaitForVisibility
 from wxtcb.provision.step import StepResult
 from wxtcb.sandbox import Fault, FaultKind
 
@@ -71,6 +75,31 @@ async def test_fatal_listing_error_stops_the_run(harness: Harness) -> None:
     report = await harness.provision(plain_tenants(9), concurrency=1, interval=1000)
     assert "61004" in (report.stop_reason or "")
     assert (harness.sandbox.count(LIST), harness.sandbox.count(CREATE)) == (2, 1)
+
+
+async def test_listing_is_compared_once_for_all_waiters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """64 tenants that wait for one listing of 10,000 environments share one comparison with it."""
+    times = {"create_time": "2026-01-01 00:00:00", "update_time": "2026-01-01 00:00:00"}
+    listed = EnvList(
+        info_list=tuple(EnvInfo(env=f"e{n}", alias=f"a{n}", status="NORMAL", **times) for n in range(10_000))
+    )
+    compared: list[EnvList] = []
+
+    def build_index(environments: EnvList) -> AliasIndex:
+        compared.append(environments)
+        return AliasIndex(frozenset(environments.by_env), {"a0": ("e0",)})
+
+    async def fetch() -> EnvList:
+        await asyncio.sleep(1)
+        return listed
+
+    monkeypatch.setattr(AliasIndex, "from_list", build_index)
+    poller = SharedPoller(fetch, asyncio.get_running_loop().time, asyncio.sleep)
+    expected = ExpectedEnvironments(5.0, dict.fromkeys(listed.by_env, -math.inf))
+    listing = EnvironmentListing(poller, AliasIndex(frozenset(), {}), -math.inf, expected)
+    found = await asyncio.gather(*(listing.find_by_alias("a0", asyncio.get_running_loop().time()) for _ in range(64)))
+    assert found == [("e0",)] * 64
+    assert compared == [listed]
 
 
 def test_wait_for_visibility_times_out() -> None:

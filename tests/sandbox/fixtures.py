@@ -7,8 +7,8 @@ from typing import Any
 import orjson
 
 from wxtcb.sandbox import World
-from wxtcb.sandbox.handlers import HANDLERS
 from wxtcb.sandbox.request import Body
+from wxtcb.sandbox.routes import handle
 
 PEOPLE = [
     {"_id": "a", "name": "Ann", "age": 30, "tags": ["x", "y"], "home": {"town": "Rome", "no": 1}},
@@ -29,7 +29,7 @@ def with_people(world: World) -> str:
 
 def call(world: World, path: str, **fields: object) -> dict[str, Any]:
     """Make a call without HTTP, and return the reply."""
-    reply: dict[str, Any] = orjson.loads(HANDLERS[f"/componenttcb/{path}"](world, Body(fields)))
+    reply: dict[str, Any] = orjson.loads(handle(world, f"/componenttcb/{path}", Body(fields)))
     return reply
 
 

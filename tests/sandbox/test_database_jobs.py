@@ -10,8 +10,8 @@ import pytest
 
 from wxtcb.sandbox import ReadyPolicy, World
 from wxtcb.sandbox.errors import PlatformError
-from wxtcb.sandbox.handlers import HANDLERS
 from wxtcb.sandbox.request import Body
+from wxtcb.sandbox.routes import handle
 
 from .sandbox_harness import Clock, Harness
 
@@ -29,7 +29,7 @@ def env(world: World) -> str:
 
 def call(world: World, path: str, **fields: object) -> dict[str, Any]:
     """Make a call without HTTP."""
-    answer: dict[str, Any] = orjson.loads(HANDLERS[f"/componenttcb/{path}"](world, Body(fields)))
+    answer: dict[str, Any] = orjson.loads(handle(world, f"/componenttcb/{path}", Body(fields)))
     return answer
 
 
@@ -190,7 +190,7 @@ def test_a_missing_file_fails_the_job(world: World, env: str) -> None:
 
 
 def test_a_job_takes_its_time(world: World, env: str, clock: Clock) -> None:
-    """A job waits, then runs when it is due, also if nobody polls it."""
+    """A job waits, then runs when it is due, even if it is never polled."""
     world.operations_ready_after = ReadyPolicy(seconds=60, polls=1)
     world.storage.write(env, "in", b"{}")
     job_id = begin(world, env, file_type=JSON, conflict_mode=INSERT, stop_on_error=False)

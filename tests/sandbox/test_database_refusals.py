@@ -143,12 +143,12 @@ def test_what_a_pipeline_does_not_have_is_refused(world: World, env: str, steps:
     [
         ("dbmodifyacl", {"collection_name": "people", "acl_tag": "custom", "rule": ""}, 40097),
         ("dbmodifyacl", {"collection_name": "people", "acl_tag": "CUSTOM", "rule": ""}, 40097),
-        ("dbgetacl", {"collection_name": "nobody"}, -502005),
+        ("dbgetacl", {"collection_name": "unknown"}, -502005),
         ("dbcollection", {"action": "add", "collection_name": "people"}, -502001),
-        ("dbcollection", {"action": "del", "collection_name": "nobody"}, -502005),
+        ("dbcollection", {"action": "del", "collection_name": "unknown"}, -502005),
         ("dbcollection", {"action": "get", "limit": 0}, 40097),
         ("dbcollection", {"action": "get", "offset": -1}, 40097),
-        ("dbrecord", {"action": "query", "query": "db.collection('nobody').get()"}, -502005),
+        ("dbrecord", {"action": "query", "query": "db.collection('unknown').get()"}, -502005),
         ("dbmigrationstate", {"job_id": 5}, 40097),
         (
             "dbindex",

@@ -179,7 +179,7 @@ async def test_links_expire(harness, site):
 
 async def test_the_oldest_of_too_many_links_is_forgotten(harness, env, monkeypatch):
     """Only the newest links are remembered, so a long-running sandbox does not grow."""
-    monkeypatch.setattr("wxtcb.sandbox.services.object_storage._MAX_LINKS", 2)
+    monkeypatch.setattr("wxtcb.sandbox.cos.store._MAX_LINKS", 2)
     old, *_, new = [await harness.call(UPLOAD, {"env": env, "path": "a"}) for _ in range(3)]
     assert (await post(harness, old, form_of("a", old)))[0] == 403
     assert (await post(harness, new, form_of("a", new)))[0] == 204

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from wxtcb.sandbox.errors import PlatformError
-from wxtcb.sandbox.handlers import HANDLERS
+from wxtcb.sandbox.routes import HANDLERS
 from wxtcb.sandbox.schema import ENDPOINT_SCHEMAS, FieldSchema, JsonType, ObjectSchema, parse_endpoint
 from wxtcb.sandbox.validator import check_action_matches, check_body, check_duplicate_keys, check_query
 

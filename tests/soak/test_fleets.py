@@ -14,7 +14,7 @@ import attrs
 import pytest
 
 from wxtcb.tokens.providers import API_COMPONENT_TOKEN
-from wxtcb.tokens.state import LEASE_DURATION
+from wxtcb.tokens.token_state import LEASE_DURATION
 
 from .fleet import Fleet, Watch
 

@@ -51,10 +51,9 @@ async def sessions() -> None:
     """Create and enter sessions."""
     async with Session(component_appid="wx1", component_appsecret="s", ticket="t") as session:
         assert_type(session, Session)
-        assert_type(session.component_appsecret, Secret)
+        assert_type(session.component_appsecret, Secret | None)
         assert_type(session.with_options(retry=RetryPolicy(attempts=1)), Session)
         assert_type(session.with_options(partial="return"), Session)
-        assert_type(session.with_options(may_send=lambda: True), Session)
         assert_type(session.retry, RetryPolicy)
         assert_type(session.stats(), wxtcb.Stats)
         assert_type(session.stats().token_age, float | None)

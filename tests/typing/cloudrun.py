@@ -17,9 +17,9 @@ from wxtcb.api import cloudrun
 async def environments(session: Session) -> None:
     """List, create and wait for environments."""
     listed = await cloudrun.describe_cloudbaserun_envs(session)
-    assert_type(listed, cloudrun.EnvList)
-    assert_type(listed.env_list, tuple[cloudrun.EnvInfo, ...])
-    assert_type(listed.by_env_id, Mapping[str, cloudrun.EnvInfo])
+    assert_type(listed, cloudrun.CloudRunEnvList)
+    assert_type(listed.env_list, tuple[cloudrun.CloudRunEnvInfo, ...])
+    assert_type(listed.by_env_id, Mapping[str, cloudrun.CloudRunEnvInfo])
     info = listed.env_list[0]
     assert_type(info.env_id, str)
     assert_type(info.status, str | None)
@@ -33,13 +33,13 @@ async def environments(session: Session) -> None:
     assert_type(info.custom_log_services, tuple[cloudrun.CustomLogService, ...])
     assert_type(info.databases[0].status, str | None)
     new = await cloudrun.create_cloudbaserun_env(session, alias="a", vpc_id="v", subnet_ids=["s-1"])
-    assert_type(new, cloudrun.NewEnv)
+    assert_type(new, cloudrun.NewCloudRunEnv)
     assert_type(new.env_id, str)
     assert_type(new.tranid, str | None)
-    assert_type(await cloudrun.create_cloudbaserun_env(session), cloudrun.NewEnv)
+    assert_type(await cloudrun.create_cloudbaserun_env(session), cloudrun.NewCloudRunEnv)
     assert_type(await cloudrun.create_cloudbaserun_res_auth(session, "e"), Done)
-    assert_type(await cloudrun.wait_until_env_normal(session, "e", timeout=60, interval=1.5), cloudrun.EnvInfo)
-    assert_type(await cloudrun.wait_until_databases_running(session, "e"), cloudrun.EnvInfo)
+    assert_type(await cloudrun.wait_until_env_normal(session, "e", timeout=60, interval=1.5), cloudrun.CloudRunEnvInfo)
+    assert_type(await cloudrun.wait_until_databases_running(session, "e"), cloudrun.CloudRunEnvInfo)
 
 
 async def refused_environments(session: Session) -> None:

@@ -14,18 +14,18 @@ from wxtcb.api.containers import (
     BatchEntry,
     BatchFailure,
     BatchResult,
-    CodeDetail,
     ContainerService,
     ContainerServices,
+    CsCodeDetail,
+    CsImageInfo,
+    CsImageSecretInfo,
+    CsRepositoryName,
     CsVersion,
     CsVersionConfig,
     CsVersionDetail,
     CsVersionInfo,
     CsVersionList,
-    ImageInfo,
-    ImageSecretInfo,
     NewCsVersion,
-    RepositoryName,
     TrafficSplit,
     VersionFlow,
     VersionRef,
@@ -67,9 +67,9 @@ async def refused_services(session: Session) -> None:
 
 async def creating(session: Session) -> None:
     """Create versions."""
-    secret = ImageSecretInfo(registry_server="r", user_name="u", password="p", email="m")
+    secret = CsImageSecretInfo(registry_server="r", user_name="u", password="p", email="m")
     assert_type(secret.password, Secret | None)
-    ImageSecretInfo(password=Secret("p"))
+    CsImageSecretInfo(password=Secret("p"))
     version = CsVersion(
         service_name="s",
         upload_type="image",
@@ -79,10 +79,10 @@ async def creating(session: Session) -> None:
         min_num=0,
         max_num=50,
         env_params={"A": "a", "B": Secret("b")},
-        image_info=ImageInfo(
+        image_info=CsImageInfo(
             repository_name="r", is_public=True, tag_name="t", server_addr="ccr.example", image_url="ccr.example/r:t"
         ),
-        code_detail=CodeDetail(name=RepositoryName(name="n", full_name="o/n"), url="u"),
+        code_detail=CsCodeDetail(name=CsRepositoryName(name="n", full_name="o/n"), url="u"),
         image_secret_info=secret,
         image_pull_secret="n",
         mount_wx_token=True,
@@ -107,9 +107,9 @@ async def refused_creating(session: Session, version: CsVersion) -> None:
     CsVersion(service_name="s", upload_type="image", env_params="{}")  # type: ignore[arg-type]
     CsVersion(service_name="s", upload_type="image", env_params={"A": 1})  # type: ignore[dict-item]
     CsVersion(service_name="s", upload_type="image", image_secret_info={"password": "p"})  # type: ignore[arg-type]
-    CodeDetail(name="n")  # type: ignore[arg-type]
-    ImageInfo(repository_name="r")  # type: ignore[call-arg]
-    ImageSecretInfo(password=b"p")  # type: ignore[arg-type]
+    CsCodeDetail(name="n")  # type: ignore[arg-type]
+    CsImageInfo(repository_name="r")  # type: ignore[call-arg]
+    CsImageSecretInfo(password=b"p")  # type: ignore[arg-type]
     await containers.create_cs_version(session, version)  # type: ignore[call-arg]
     await containers.create_cs_version(session, version, "e")  # type: ignore[call-arg]
     await containers.batch_create_cs_version(session, version, envs=5)  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ However many callers wait, one poll runs at a time, and one starts at most every
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Generic, TypeVar
 
 import attrs
@@ -45,10 +46,13 @@ class SharedPoller(Generic[T]):
     now: Callable[[], float]
     sleep: Callable[[float], Awaitable[None]]
     min_interval: float = 1.0
-    _task: SharedTask[T] | None = attrs.field(init=False, default=None)
+    _task: SharedTask[Snapshot[T]] | None = attrs.field(init=False, default=None)
 
     async def poll(self, newer_than: float, /) -> Snapshot[T]:
-        """Return the result of a poll that started at or after *newer_than*; raise the error of that poll."""
+        """Return the result of a poll that started at or after *newer_than*; raise the error of that poll.
+
+        All callers of one poll get the same object, so they can share what they compute from it.
+        """
         # The conditions are checked again after each wait, because another caller may have started a poll meanwhile.
         while (task := self._task) is None or task.started_at < newer_than:
             if task is not None and not task.done.is_set():
@@ -56,8 +60,12 @@ class SharedPoller(Generic[T]):
             elif task is not None and (wait := task.started_at + self.min_interval - self.now()) > 0:
                 await self.sleep(wait)
             else:
-                self._task = SharedTask.start(self.fetch, self.now())
-        return Snapshot(task.started_at, await task.wait())
+                started_at = self.now()
+                self._task = SharedTask.start(partial(self._fetch_snapshot, started_at), started_at)
+        return await task.wait()
+
+    async def _fetch_snapshot(self, started_at: float) -> Snapshot[T]:
+        return Snapshot(started_at, await self.fetch())
 
     def close(self) -> None:
         """Cancel a running poll; its waiters get `SessionClosed`."""

@@ -3,13 +3,14 @@
 aiohttp's exceptions and URLs hold the token, so they never leave the `send` method of a transport. A failure is
 returned as a value that records whether the request may have been sent.
 
-There are two transports. `wxtcb._http.aiohttp_session` uses `aiohttp.ClientSession`; `wxtcb._http.aiohttp_connector`
-bypasses it and is faster.
+There are two transports. `wxtcb._http.client_session_transport` uses `aiohttp.ClientSession`.
+`wxtcb._http.connector_transport` bypasses it and is faster.
 """
 
 from __future__ import annotations
 
 import asyncio
+import select
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
@@ -91,8 +92,9 @@ class SendFailure:
     """Attempt without a response.
 
     - `reason`: description without secrets.
-    - `sent`: whether the request may have been sent, at least in part.
-    - `closed`: the connections were closed, so that further attempts are pointless.
+    - `sent`: true if the request may have been sent, at least in part.
+    - `timeout`: true if a limit of `Timeout` ended the attempt.
+    - `closed`: true if the connections were closed, so that further attempts are pointless.
     """
 
     reason: str
@@ -159,6 +161,29 @@ def build_url(base_url: str, request: Request) -> URL:
     if request.token:
         query["access_token"] = request.token.reveal()
     return URL(base_url + request.path).with_query(query)
+
+
+async def is_stale(connection: asyncio.BaseTransport | None) -> bool:
+    """Return whether the server has sent something, or closed, before a request: then *connection* must not be used.
+
+    Nothing awaits between the last look at the socket and the return, so the caller can write in the same step.
+    """
+    if connection is None or not _is_closing_or_readable(connection):
+        return connection is None
+    # While the loop was held by other code, it has read nothing. The first turn only runs what was scheduled already;
+    # the second one reads. TLS records such as new session tickets are read then, and leave the connection usable.
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    return _is_closing_or_readable(connection)
+
+
+def _is_closing_or_readable(connection: asyncio.BaseTransport) -> bool:
+    # A closing transport may have no socket any more; an open one has none only in tests.
+    if connection.is_closing() or (socket := connection.get_extra_info("socket")) is None:
+        return connection.is_closing()
+    poll = select.poll()
+    poll.register(socket.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 async def read_bounded(stream: aiohttp.StreamReader) -> bytes | None:

@@ -1,4 +1,4 @@
-"""Checks and helpers that the files of an environment and of its static website have in common."""
+"""Checks of listings, links and uploads that `storage` and `hosting` share."""
 
 from __future__ import annotations
 

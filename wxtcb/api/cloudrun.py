@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -17,15 +17,14 @@ from wxtcb.secret import Secret
 from wxtcb.validation import (
     Variables,
     check_list_of,
-    check_not_empty,
     check_number,
     check_string,
     check_strings,
     check_variables,
     hide_arguments_in_traceback,
     int_range,
-    to_secret_or_none,
-    to_str_tuple,
+    require_strings,
+    to_secret,
     to_str_tuple_or_none,
     to_variables,
     type_validator,
@@ -109,7 +108,7 @@ class CustomLogService:
 
 
 @attrs.frozen(kw_only=True)
-class EnvInfo:
+class CloudRunEnvInfo:
     """One cloud-hosting environment of the list; fields that the platform omits are None or empty.
 
     `status` is NORMAL (usable), UNAVAILABLE (not yet usable), or another text. `source` is miniapp or qcloud,
@@ -140,19 +139,19 @@ class EnvInfo:
 
 
 @attrs.frozen
-class EnvList(Reply):
+class CloudRunEnvList(Reply):
     """All cloud-hosting environments of the third-party platform."""
 
-    env_list: tuple[EnvInfo, ...] = ()
+    env_list: tuple[CloudRunEnvInfo, ...] = ()
 
     @cached_property
-    def by_env_id(self) -> Mapping[str, EnvInfo]:
+    def by_env_id(self) -> Mapping[str, CloudRunEnvInfo]:
         """The same environments by their ids."""
         return {info.env_id: info for info in self.env_list}
 
 
 @attrs.frozen(kw_only=True)
-class NewEnv(Reply):
+class NewCloudRunEnv(Reply):
     """A new cloud-hosting environment; `tranid` is its pay-as-you-go order, if the platform returns it."""
 
     # A success without an id is a bad reply: the outcome of the create is unknown.
@@ -163,14 +162,14 @@ class NewEnv(Reply):
 
 DESCRIBE_CLOUDBASERUN_ENVS: Final = Endpoint(
     "/componenttcb/describecloudbaserunenvs",
-    EnvList,
+    CloudRunEnvList,
     Repeat.READ,
     name="describe_cloudbaserun_envs",
     official="getWxCloudBaseRunEnvs",
 )
 CREATE_CLOUDBASERUN_ENV: Final = Endpoint(
     "/componenttcb/createcloudbaserunenv",
-    NewEnv,
+    NewCloudRunEnv,
     Repeat.ONCE,
     name="create_cloudbaserun_env",
     official="createCloudbaseEnv",
@@ -185,7 +184,7 @@ CREATE_CLOUDBASERUN_RES_AUTH: Final = Endpoint(
 )
 
 
-async def describe_cloudbaserun_envs(session: Session) -> EnvList:
+async def describe_cloudbaserun_envs(session: Session) -> CloudRunEnvList:
     """Return all cloud-hosting environments of the third-party platform; the list is not paged.
 
     `environment.describe_envs` returns those of cloud development.
@@ -196,7 +195,7 @@ async def describe_cloudbaserun_envs(session: Session) -> EnvList:
 
 async def create_cloudbaserun_env(
     session: Session, *, alias: str | None = None, vpc_id: str | None = None, subnet_ids: Iterable[str] | None = None
-) -> NewEnv:
+) -> NewCloudRunEnv:
     """Create a pay-as-you-go cloud-hosting environment; every success creates, and bills, another one.
 
     The environment is set up in the background: call `wait_until_env_normal` before you use it. *alias* must start with
@@ -205,15 +204,12 @@ async def create_cloudbaserun_env(
     was lost: check with `describe_cloudbaserun_envs` whether the alias exists before you retry.
     Official interface: createCloudbaseEnv, page cloudrun-batch/cloudenv-mgnt/createCloudbaseEnv.
     """
-    subnets = None if subnet_ids is None else to_str_tuple(subnet_ids)
+    subnets = None if subnet_ids is None else require_strings("subnet_ids", subnet_ids)
     if alias is not None and not _ALIAS_PATTERN.fullmatch(alias):
         rule = "it must start with a-z and contain only a-z, 0-9 and '-'"
         raise InvalidArgument(f"alias {alias!r} is invalid: {rule}")
     if (vpc_id is None) is not (subnets is None):
         raise InvalidArgument("vpc_id and subnet_ids belong together: give both or neither")
-    if subnets is not None:
-        check_strings("subnet_ids", subnets)
-        check_not_empty("subnet_ids", subnets)
     return await session.call(CREATE_CLOUDBASERUN_ENV, {"alias": alias, "vpc_id": vpc_id, "sub_net_ids": subnets})
 
 
@@ -229,7 +225,7 @@ async def create_cloudbaserun_res_auth(session: Session, env_id: str) -> Done:
 
 async def wait_until_env_normal(
     session: Session, env_id: str, *, timeout: float = 600.0, interval: float = 5.0
-) -> EnvInfo:
+) -> CloudRunEnvInfo:
     """Wait until cloud-hosting environment *env_id* is NORMAL, and return it; its databases may not be running yet.
 
     All waiters of a session share their polls, as in `environment.wait_until_normal`. UNAVAILABLE and unknown statuses
@@ -237,7 +233,7 @@ async def wait_until_env_normal(
     `OperationFailed` for HALTED, `OperationNotFound` if the environment is missing from at least 3 polls in a row over
     30 seconds, and a permanent error of a poll.
     """
-    condition = WaitCondition[EnvList, EnvInfo](
+    condition = WaitCondition[CloudRunEnvList, CloudRunEnvInfo](
         resource=f"cloud-hosting environment {env_id}",
         find=lambda listing: listing.by_env_id.get(env_id),
         status_of=lambda info: info.status,
@@ -250,14 +246,14 @@ async def wait_until_env_normal(
 
 async def wait_until_databases_running(
     session: Session, env_id: str, *, timeout: float = 600.0, interval: float = 5.0
-) -> EnvInfo:
+) -> CloudRunEnvInfo:
     """Wait until environment *env_id* is NORMAL and all its `databases` are RUNNING, and return it.
 
     A NORMAL environment without databases is returned at once. While the environment is UNAVAILABLE, databases may
     still be added. Raises the errors of `wait_until_env_normal`, and `OperationFailed` also if a database is UNUSABLE
     or OVERDUE.
     """
-    condition = WaitCondition[EnvList, EnvInfo](
+    condition = WaitCondition[CloudRunEnvList, CloudRunEnvInfo](
         resource=f"databases of cloud-hosting environment {env_id}",
         find=lambda listing: listing.by_env_id.get(env_id),
         status_of=_overall_database_status,
@@ -268,7 +264,7 @@ async def wait_until_databases_running(
     return await wait_until(poller, condition, timeout=timeout, interval=interval)
 
 
-def _overall_database_status(info: EnvInfo) -> str | None:
+def _overall_database_status(info: CloudRunEnvInfo) -> str | None:
     """Return RUNNING if everything is ready, else a status that prevents it: failures come before pending ones."""
     # An environment that is not NORMAL yet may still get databases, so an empty list proves nothing.
     pending = [] if info.status == "NORMAL" else [info.status]
@@ -307,7 +303,7 @@ class ImageSecretInfo:
 
     registry_server: str | None = None
     user_name: str | None = None
-    password: Secret | None = attrs.field(default=None, converter=to_secret_or_none, validator=type_validator(Secret))
+    password: Secret | None = attrs.field(default=None, converter=to_secret, validator=type_validator(Secret))
     email: str | None = None
 
 
@@ -338,7 +334,7 @@ class EsInfo:
     port: int | None = None
     index: str | None = None
     account: str | None = None
-    password: Secret | None = attrs.field(default=None, converter=to_secret_or_none, validator=type_validator(Secret))
+    password: Secret | None = attrs.field(default=None, converter=to_secret, validator=type_validator(Secret))
 
 
 @attrs.frozen(kw_only=True)
@@ -531,10 +527,6 @@ def _as_service_mounts(value: Iterable[ServiceVolumeMount] | None) -> tuple[Serv
     return None if value is None else tuple(value)
 
 
-def _check_sidecars(name: str, value: object) -> None:
-    check_list_of(name, value, SidecarSpec)
-
-
 def _check_replica_range(version: Version | VersionUpdate, _: attrs.Attribute[Any], max_num: int | None) -> None:
     min_num = version.min_num
     if min_num is not None and max_num is not None and min_num > max_num:
@@ -606,7 +598,9 @@ class Version(VersionSettings):
     access_type: int | None = None
     es_info: EsInfo | None = attrs.field(default=None, validator=type_validator(EsInfo))
     sidecar_specs: tuple[SidecarSpec, ...] | None = attrs.field(
-        default=None, converter=_as_sidecars, validator=validator(_check_sidecars, optional=True)
+        default=None,
+        converter=_as_sidecars,
+        validator=validator(partial(check_list_of, expected_type=SidecarSpec), optional=True),
     )
     security: Security | None = None
     service_volumes: tuple[ServiceVolume, ...] | None = attrs.field(default=None, converter=_as_volumes)

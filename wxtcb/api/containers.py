@@ -24,7 +24,8 @@ from wxtcb.validation import (
     check_variables,
     hide_arguments_in_traceback,
     int_range,
-    to_secret_or_none,
+    require_strings,
+    to_secret,
     to_str_tuple,
     to_variables,
     type_validator,
@@ -203,10 +204,10 @@ async def del_container_service(session: Session, env: str, service_name: str) -
 
 
 # New versions
-# The fields of the next four classes are those of `cloudrun.models`, but this family spells some of their names without
-# underscores on the wire (ispublic, tagname, fullname, registryserver, username), so the classes cannot be shared.
+# `cloudrun` has classes with the fields of the next four, but this family spells some names without underscores on the
+# wire (ispublic, tagname, fullname, registryserver, username), so the classes cannot be shared.
 @attrs.frozen(kw_only=True)
-class ImageInfo:
+class CsImageInfo:
     """Image of a version: its repository and tag in the registry `server_addr`, and the address for a pull."""
 
     repository_name: str
@@ -217,7 +218,7 @@ class ImageInfo:
 
 
 @attrs.frozen(kw_only=True)
-class RepositoryName:
+class CsRepositoryName:
     """Name of a code repository; `full_name` is owner/name."""
 
     name: str | None = None
@@ -225,21 +226,21 @@ class RepositoryName:
 
 
 @attrs.frozen(kw_only=True)
-class CodeDetail:
+class CsCodeDetail:
     """Code repository of a version: its name and its URL."""
 
-    name: RepositoryName | None = None
+    name: CsRepositoryName | None = None
     url: str | None = None
 
 
 @hide_arguments_in_traceback
 @attrs.frozen(kw_only=True)
-class ImageSecretInfo:
+class CsImageSecretInfo:
     """Account of a private registry; `password` is shown in no repr."""
 
     registry_server: str | None = attrs.field(default=None, metadata=wire_name("registryserver"))
     user_name: str | None = attrs.field(default=None, metadata=wire_name("username"))
-    password: Secret | None = attrs.field(default=None, converter=to_secret_or_none, validator=type_validator(Secret))
+    password: Secret | None = attrs.field(default=None, converter=to_secret, validator=type_validator(Secret))
     email: str | None = None
 
 
@@ -275,10 +276,10 @@ class CsVersion:
     version_remark: str | None = None
     package_name: str | None = None
     package_version: str | None = None
-    image_info: ImageInfo | None = None
-    code_detail: CodeDetail | None = None
-    # A dict instead of `ImageSecretInfo` would show its password in the repr.
-    image_secret_info: ImageSecretInfo | None = attrs.field(default=None, validator=type_validator(ImageSecretInfo))
+    image_info: CsImageInfo | None = None
+    code_detail: CsCodeDetail | None = None
+    # A dict instead of `CsImageSecretInfo` would show its password in the repr.
+    image_secret_info: CsImageSecretInfo | None = attrs.field(default=None, validator=type_validator(CsImageSecretInfo))
     # "pulls" is the platform's spelling.
     image_pull_secret: str | None = attrs.field(default=None, metadata=wire_name("image_pulls_secret"))
     custom_logs: str | None = None
@@ -322,9 +323,7 @@ async def batch_create_cs_version(session: Session, version: CsVersion, *, envs:
     The documentation does not say whether `mount_wx_token` applies here.
     Official interface: batchcreatecsversion, page Third-party_Platforms/2.0/api/cloudbase/batch/batchcreatecsversion.
     """
-    names = to_str_tuple(envs)
-    check_strings("envs", names)
-    check_not_empty("envs", names)
+    names = require_strings("envs", envs)
     return await session.call(BATCH_CREATE_CS_VERSION, {"envs": names, **wire_fields(version)})
 
 
@@ -450,11 +449,6 @@ BATCH_DEL_CS_VERSION: Final = Endpoint(
 )
 
 
-_READY_STATUSES: Final = frozenset({"normal"})
-# No page lists the statuses. A sample shows build_fail, so every status that ends with "_fail" counts as a failure.
-_FAILURE_STATUSES: Final = {"*_fail": "waiting will not change that; delete the version and create another"}
-
-
 async def get_cs_version_list(
     session: Session, env: str, service_name: str, *, limit: int | None = None, offset: int | None = None
 ) -> CsVersionList:
@@ -503,8 +497,9 @@ async def wait_until_version_normal(
         resource=f"version {version_name} of container service {service_name} in {env}",
         find=lambda detail: detail,
         status_of=lambda detail: detail.status,
-        ready_statuses=_READY_STATUSES,
-        failure_statuses=_FAILURE_STATUSES,
+        ready_statuses=frozenset({"normal"}),
+        # No page lists the statuses. A sample shows build_fail, so every status that ends with "_fail" is a failure.
+        failure_statuses={"*_fail": "waiting will not change that; delete the version and create another"},
     )
     # The detail of one version is small, so waiters do not share a poll as they do for lists of environments.
     poller = session.poller(partial(get_cs_version_detail, session, env, service_name, version_name))

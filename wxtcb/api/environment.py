@@ -143,7 +143,7 @@ async def modify_env(session: Session, env: str, *, token: str | Secret | None =
     rejected because the first attempt took effect: check with `describe_envs`.
     Official interface: changeTcbEnv, page cloudbase-batch/env-mgnt/changeTcbEnv.
     """
-    token = validation.to_secret_or_none(token)
+    token = validation.to_secret(token)
     return await session.call(MODIFY_ENV, {"env": env}, token=token)
 
 
@@ -192,7 +192,7 @@ async def use_cloud_access_token_get(session: Session, env: str, *, token: str |
     The call uses the session's token, or *token*, the access token of an authoriser.
     Official interface: setCloudAccessToken, page cloudbase-batch/env-mgnt/setCloudAccessToken.
     """
-    token = validation.to_secret_or_none(token)
+    token = validation.to_secret(token)
     return await session.call(USE_CLOUD_ACCESS_TOKEN_GET, {"env": env}, token=token)
 
 
@@ -213,7 +213,7 @@ async def use_cloud_access_token_set(
     After `OutcomeUnknown`, read the setting and compare.
     Official interface: setCloudAccessToken, page cloudbase-batch/env-mgnt/setCloudAccessToken.
     """
-    token = validation.to_secret_or_none(token)
+    token = validation.to_secret(token)
     paths = validation.to_str_tuple(api_whitelist)
     validation.check_strings("api_whitelist", paths)
     body = {"env": env, "open": is_open, "api_whitelist": paths, "version": version}
@@ -347,9 +347,7 @@ async def batch_get_env_id(session: Session, appids: Iterable[str], *, source_ty
     others are in ``.reply.relation_data``.
     Official interface: getShareCloudbaseEnv, page cloudbase-batch/env-mgnt/getShareCloudbaseEnv.
     """
-    names = validation.to_str_tuple(appids)
-    validation.check_strings("appids", names)
-    validation.check_not_empty("appids", names)
+    names = validation.require_strings("appids", appids)
     return await session.call(BATCH_GET_ENV_ID, {"appids": names, "source_type": source_type})
 
 

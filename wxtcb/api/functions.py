@@ -325,15 +325,7 @@ def _config_body(config: FunctionConfig) -> dict[str, object]:
 
 
 def _upload_body(envs: Iterable[str], function_name: str, code: Code) -> dict[str, object]:
-    return {"functionname": function_name, "envs": _validate_envs(envs), "zipfile": code.base64}
-
-
-def _validate_envs(envs: Iterable[str]) -> tuple[str, ...]:
-    """Return environment ids as a tuple; raise `InvalidArgument` for an empty list or a single string."""
-    names = validation.to_str_tuple(envs)
-    validation.check_strings("envs", names)
-    validation.check_not_empty("envs", names)
-    return names
+    return {"functionname": function_name, "envs": validation.require_strings("envs", envs), "zipfile": code.base64}
 
 
 # Lists
@@ -372,16 +364,6 @@ class FunctionList(Reply):
 GET_SCF_LIST: Final = Endpoint(
     "/componenttcb/getscflist", FunctionList, Repeat.READ, name="get_scf_list", official="getCloudFunctionList"
 )
-
-
-# From Tencent Cloud's API: the platform's pages show only some of the statuses.
-_READY_STATUSES: Final = frozenset({"Active"})
-_FAILURE_STATUSES: Final[Mapping[str, str]] = {
-    "CreateFailed": "it could not be created; delete it before you create it again",
-    "UpdateFailed": "it could not be updated",
-    "PublishFailed": "its version could not be published",
-    "DeleteFailed": "it could not be deleted",
-}
 
 
 async def get_scf_list(
@@ -434,8 +416,14 @@ async def wait_until_active(
         resource=f"function {function_name} of {env}",
         find=lambda function: function,
         status_of=lambda function: function.status,
-        ready_statuses=_READY_STATUSES,
-        failure_statuses=_FAILURE_STATUSES,
+        ready_statuses=frozenset({"Active"}),
+        # From Tencent Cloud's API: the platform's pages show only some of the statuses.
+        failure_statuses={
+            "CreateFailed": "it could not be created; delete it before you create it again",
+            "UpdateFailed": "it could not be updated",
+            "PublishFailed": "its version could not be published",
+            "DeleteFailed": "it could not be deleted",
+        },
         reason_of=lambda function: "; ".join(f"{each.errcode}: {each.errmsg}" for each in function.status_reason),
     )
     return await wait_until(session.poller(find), condition, timeout=timeout, interval=interval)
@@ -520,7 +508,7 @@ async def batch_update_triggers(
     triggers. Raises `PartialFailure` if some environments failed; in the others the triggers are set.
     Official interface: updateTriggers, page cloudbase-batch/scf-mgnt/updateTriggers.
     """
-    body = {"funcname": function_name, "envs": _validate_envs(envs), "triggers": tuple(triggers)}
+    body = {"funcname": function_name, "envs": validation.require_strings("envs", envs), "triggers": tuple(triggers)}
     return await session.call(BATCH_UPDATE_TRIGGERS, body)
 
 
@@ -576,7 +564,7 @@ async def invoke_cloud_function(
     (-1): it raises `OutcomeUnknown`. Raises `InvalidArgument` for an event that cannot be written as JSON.
     Official interface: invokeCloudFunction, page cloudbase-batch/scf-mgnt/invokeCloudFunction.
     """
-    token = validation.to_secret_or_none(token)
+    token = validation.to_secret(token)
     query = {"env": env, "name": function_name}
     return await session.call(INVOKE_CLOUD_FUNCTION, _encode_event(event) or b"{}", query=query, token=token)
 

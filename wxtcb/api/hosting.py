@@ -193,13 +193,10 @@ async def wait_until_online(
         find=lambda reply: next((store for store in reply.data if store.env == env), None),
         status_of=lambda store: store.status,
         ready_statuses=frozenset({"online"}),
-        failure_statuses=_FAILURE_STATUSES,
+        failure_statuses={
+            "offline": "it was turned off; see the console of the environment",
+            "destroying": "it is being removed",
+        },
     )
     poller = session.poller(partial(describe_static_store, session, env))
     return await wait_until(poller, condition, timeout=timeout, interval=interval)
-
-
-_FAILURE_STATUSES: Final = {
-    "offline": "it was turned off; see the console of the environment",
-    "destroying": "it is being removed",
-}

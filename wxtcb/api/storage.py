@@ -22,7 +22,7 @@ from wxtcb.api._pagination import by_marker
 from wxtcb.api._transfer import check_delimiter, guess_content_type, is_stored, require_usable_link
 from wxtcb.errors import InvalidArgument, PartialFailure, TransferError, WxtcbError
 from wxtcb.secret import Secret
-from wxtcb.validation import check_not_empty, check_positive_int, check_secret, check_strings, to_str_tuple, validator
+from wxtcb.validation import check_not_empty, check_positive_int, check_secret, require_strings, validator
 
 if TYPE_CHECKING:
     from wxtcb.session import Session
@@ -185,9 +185,7 @@ async def batch_delete_file(session: Session, env: str, file_ids: Iterable[str])
     it.
     Official interface: deleteTcbFile, page cloudbase-batch/file-mgnt/deleteTcbFile.
     """
-    ids = to_str_tuple(file_ids)
-    check_strings("file_ids", ids)
-    check_not_empty("file_ids", ids)
+    ids = require_strings("file_ids", file_ids)
 
     def merge(replies: Sequence[DeletedFiles]) -> DeletedFiles:
         results = (file for reply in replies for file in reply.delete_list)

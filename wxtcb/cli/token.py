@@ -11,7 +11,7 @@ from wxtcb.cli.runner import Interrupted, run_until_signal
 from wxtcb.errors import InvalidArgument, WxtcbError
 from wxtcb.secret import Secret
 from wxtcb.tokens import Health
-from wxtcb.tokens.state import TICKET_TTL
+from wxtcb.tokens.token_state import TICKET_TTL
 
 
 def token(*, fetch: bool, reveal: bool, own_token: bool) -> int:

@@ -44,7 +44,7 @@ class GuardedCall:
 
     @property
     def session(self) -> Session:
-        return self.context.session.with_options(hooks=[self._on_event], may_send=self._approve_send)
+        return self.context.session.with_options(hooks=[self._on_event], _may_send=self._approve_send)
 
     def record_error(self, error: WxtcbError) -> None:
         self.ambiguous |= is_ambiguous(error)
@@ -96,7 +96,7 @@ class StepContext:
     def __attrs_post_init__(self) -> None:
         # `busy_creates=False`: errcode -1 of a create may hide a success, so the create must be checked, not retried.
         policy = attrs.evolve(self.session.retry, busy_creates=False)
-        self.session = self.session.with_options(retry=policy, partial="return", may_send=lambda: not self.halted)
+        self.session = self.session.with_options(retry=policy, partial="return", _may_send=lambda: not self.halted)
 
     @staticmethod
     def loop_time() -> float:

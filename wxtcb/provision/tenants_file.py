@@ -18,7 +18,7 @@ import attrs
 import cattrs
 import orjson
 
-from wxtcb._protocol.converter import describe_error, make_converter
+from wxtcb._protocol.structuring import describe_error, make_converter
 from wxtcb.api.cloudrun import PLACEHOLDER_ENV_ID, Server
 from wxtcb.errors import InvalidArgument
 from wxtcb.provision.tenant import DuplicateCheck, Service, Tenant, is_valid_name

@@ -4,16 +4,19 @@ What a request may contain is read from `facts/*.json`, never from the library's
 of them is found by the other.
 """
 
-from wxtcb.sandbox.environments import Environment, ReadyPolicy
 from wxtcb.sandbox.faults import Fault, FaultKind, Faults, InvalidFault
 from wxtcb.sandbox.push.schedule import Push, PushResult, PushSchedule, PushTargetNotSet
 from wxtcb.sandbox.request import SeenRequest
 from wxtcb.sandbox.server import Sandbox
-from wxtcb.sandbox.services.cloudrun import Service
-from wxtcb.sandbox.world import Share, World
+from wxtcb.sandbox.services.cloudrun import CloudRunService
+from wxtcb.sandbox.services.context import ReadyPolicy
+from wxtcb.sandbox.services.environment import Environment
+from wxtcb.sandbox.world import EnvironmentShare, World
 
 __all__ = [
+    "CloudRunService",
     "Environment",
+    "EnvironmentShare",
     "Fault",
     "FaultKind",
     "Faults",
@@ -25,7 +28,5 @@ __all__ = [
     "ReadyPolicy",
     "Sandbox",
     "SeenRequest",
-    "Service",
-    "Share",
     "World",
 ]

@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 from attrs import asdict
 
-from wxtcb.sandbox.environments import ReadyPolicy
 from wxtcb.sandbox.faults import InvalidFault
 from wxtcb.sandbox.push.schedule import PushTargetNotSet
+from wxtcb.sandbox.services.context import ReadyPolicy
 
 if TYPE_CHECKING:
     from wxtcb.sandbox.server import Sandbox
 
 ADMIN_PREFIX: Final = "/_sandbox"
 _PUSH_FIELDS: Final = {"url", "every", "repeated", "late"}
+
+
+class _InvalidOption(ValueError):
+    """An option in the body of a request is unknown, missing or out of range."""
 
 
 async def handle_admin_request(sandbox: Sandbox, method: str, path: str, raw_body: bytes) -> tuple[int, bytes]:
@@ -29,7 +33,7 @@ async def handle_admin_request(sandbox: Sandbox, method: str, path: str, raw_bod
         result = handler(sandbox, raw_body)
         content: object = await result if isinstance(result, Awaitable) else result
         return 200, orjson.dumps({} if content is None else content)
-    except (InvalidFault, PushTargetNotSet, orjson.JSONDecodeError) as error:
+    except (InvalidFault, _InvalidOption, PushTargetNotSet, orjson.JSONDecodeError) as error:
         return 400, orjson.dumps({"error": str(error)})
 
 
@@ -64,12 +68,12 @@ def _expire_token(sandbox: Sandbox, raw_body: bytes) -> object:
         return {"killed": sandbox.world.expire_token()}
     options = orjson.loads(raw_body)
     if not isinstance(options, dict) or options.keys() != {"every"}:
-        raise InvalidFault('$ must be {"every": seconds or null}')
+        raise _InvalidOption('$ must be {"every": seconds or null}')
     try:
         # The validator of the attribute runs on assignment.
         sandbox.faults.expire_token_every = options["every"]
     except ValueError as error:
-        raise InvalidFault(f"$.every: {error}") from error
+        raise _InvalidOption(f"$.every: {error}") from error
     return {"every": sandbox.faults.expire_token_every}
 
 
@@ -77,11 +81,11 @@ def _confirm_share(sandbox: Sandbox, raw_body: bytes) -> object:
     options = orjson.loads(raw_body)
     is_named = isinstance(options, dict) and options.keys() == {"env", "appid"}
     if not is_named or not all(type(value) is str for value in options.values()):
-        raise InvalidFault('$ must be {"env": environment id, "appid": appid of the mini program}')
+        raise _InvalidOption('$ must be {"env": environment id, "appid": appid of the mini program}')
     try:
         sandbox.world.confirm(**options)
     except KeyError as error:
-        raise InvalidFault(f"$: environment {options['env']} was not offered to {options['appid']}") from error
+        raise _InvalidOption(f"$: environment {options['env']} was not offered to {options['appid']}") from error
     return {"confirmed": True}
 
 
@@ -97,11 +101,11 @@ def _configure_operations(sandbox: Sandbox, raw_body: bytes) -> object:
     settings = current | _parse_options(raw_body, set(current))
     seconds, polls = settings["seconds"], settings["looks"]
     if type(seconds) not in (int, float) or not 0 <= seconds < inf:
-        raise InvalidFault("$.seconds must be a finite number of at least 0")
+        raise _InvalidOption("$.seconds must be a finite number of at least 0")
     if type(polls) is not int or polls < 0:
-        raise InvalidFault("$.looks must be an integer of at least 0")
+        raise _InvalidOption("$.looks must be an integer of at least 0")
     if type(settings["builds_fail"]) is not bool or type(settings["release_fails"]) is not bool:
-        raise InvalidFault("$: builds_fail and release_fails must be true or false")
+        raise _InvalidOption("$: builds_fail and release_fails must be true or false")
     # All options are valid: only now is the first one set.
     world.operations_ready_after = ReadyPolicy(seconds, polls)
     world.containers.builds_fail, world.cloudrun.release_fails = settings["builds_fail"], settings["release_fails"]
@@ -112,7 +116,7 @@ def _configure_functions(sandbox: Sandbox, raw_body: bytes) -> object:
     options = _parse_options(raw_body, {"name", "answer", "fails"})
     name, fails = options.get("name"), options.get("fails", False)
     if type(name) is not str or type(fails) is not bool:
-        raise InvalidFault('$ must be {"name": function name}, optionally with "answer": any JSON, and "fails": true')
+        raise _InvalidOption('$ must be {"name": function name}, optionally with "answer": any JSON, and "fails": true')
     functions = sandbox.world.functions
     if "answer" in options:
         functions.set_handler(name, lambda _event: options["answer"])
@@ -123,7 +127,7 @@ def _configure_functions(sandbox: Sandbox, raw_body: bytes) -> object:
 def _parse_options(raw_body: bytes, names: set[str]) -> dict[str, Any]:
     options = orjson.loads(raw_body)
     if not isinstance(options, dict) or not options.keys() <= names:
-        raise InvalidFault(f"$ must be an object with these names only: {', '.join(sorted(names))}")
+        raise _InvalidOption(f"$ must be an object with these names only: {', '.join(sorted(names))}")
     return options
 
 
@@ -134,11 +138,11 @@ async def _push(sandbox: Sandbox, raw_body: bytes) -> object:
         return {"accepted": result.accepted, "answer": str(result)}
     options = orjson.loads(raw_body)
     if not isinstance(options, dict) or not {"url"} <= options.keys() <= _PUSH_FIELDS:
-        raise InvalidFault('$ must be {"url": URL, "every": seconds or null}, optionally with "repeated" and "late"')
+        raise _InvalidOption('$ must be {"url": URL, "every": seconds or null}, optionally with "repeated" and "late"')
     try:
         sandbox.push_to(**options)
     except (ImportError, TypeError, ValueError) as error:
-        raise InvalidFault(f"$: {error}") from error
+        raise _InvalidOption(f"$: {error}") from error
     return {"url": options["url"], "every": sandbox.pushes.settings.every}
 
 

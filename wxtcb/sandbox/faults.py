@@ -12,7 +12,7 @@ from typing import Final, TypedDict, Unpack, cast
 from attrs import Attribute, Factory, define, field, fields, frozen
 from attrs.validators import instance_of, optional
 
-from wxtcb.sandbox.schema import ENDPOINT_SCHEMAS, Credential
+from wxtcb.sandbox.schema import ENDPOINT_SCHEMAS, CredentialKind
 
 
 class FaultKind(Enum):
@@ -55,7 +55,7 @@ _WITHOUT_EFFECT: Final = {
 
 
 class InvalidFault(ValueError):
-    """A JSON description of a fault, or another request to the admin API, is invalid."""
+    """A JSON description of faults is invalid."""
 
 
 # The validators compare `type(value)` because a bool is an instance of int: `"times": true` is an error.
@@ -334,4 +334,4 @@ def _matches_path(fault: Fault, path: str) -> bool:
         return fault.path == path
     # Without a path, skip the calls that carry no token: a test of busy calls would otherwise never get a token.
     schema = ENDPOINT_SCHEMAS.get(path)
-    return schema is not None and schema.credential is not Credential.NONE
+    return schema is not None and schema.credential is not CredentialKind.NONE

@@ -88,11 +88,6 @@ def check_json_object(path: str, text: str) -> None:
         raise platform_error(40097, f"{path} must be a JSON object in a string")
 
 
-def success(**fields: object) -> bytes:
-    """Return a successful reply: errcode 0, errmsg "ok", and these fields."""
-    return orjson.dumps({"errcode": 0, "errmsg": "ok", **fields})
-
-
 @frozen
 class SeenRequest:
     """A recorded request; tokens, secrets, tickets and passwords are replaced by `***`.

@@ -13,9 +13,9 @@ from attrs import evolve, frozen
 
 from wxtcb.sandbox.errors import PlatformError, platform_error
 from wxtcb.sandbox.faults import Fault, FaultKind, Faults
-from wxtcb.sandbox.handlers import HANDLERS
 from wxtcb.sandbox.request import MALFORMED_JSON, TOKEN_PARAM, Body, PlatformRequest
-from wxtcb.sandbox.schema import ENDPOINT_SCHEMAS, Credential, EndpointSchema
+from wxtcb.sandbox.routes import handle
+from wxtcb.sandbox.schema import ENDPOINT_SCHEMAS, CredentialKind, EndpointSchema
 from wxtcb.sandbox.validator import check_action_matches, check_body, check_duplicate_keys, check_query
 from wxtcb.sandbox.world import World
 
@@ -55,7 +55,7 @@ def respond(world: World, faults: Faults, request: PlatformRequest) -> OutgoingR
     if schema is None:
         return evolve(_html_response(OutgoingResponse(), 404, "Not Found"), outcome="not found")
     now = world.clock()
-    has_token = schema.credential is Credential.COMPONENT and world.credentials.has_valid_token(now)
+    has_token = schema.credential is CredentialKind.COMPONENT and world.credentials.has_valid_token(now)
     # `is_expiry_due` comes last because it starts the next interval; without a valid token there is nothing to expire.
     if has_token and faults.is_expiry_due(now):
         world.expire_token()
@@ -69,7 +69,7 @@ def respond(world: World, faults: Faults, request: PlatformRequest) -> OutgoingR
 
 def _handle_request(world: World, request: PlatformRequest, schema: EndpointSchema) -> OutgoingResponse:
     try:
-        body = HANDLERS[request.path](world, _check_request(world, request, schema))
+        body = handle(world, request.path, _check_request(world, request, schema))
     except PlatformError as error:
         return _error_response(world, error, OutgoingResponse())
     return OutgoingResponse(body, errcode=0, acted=True)
@@ -81,7 +81,7 @@ def _check_request(world: World, request: PlatformRequest, schema: EndpointSchem
         raise platform_error(43002)
     check_query(schema, request.query)
     token = request.query.get(TOKEN_PARAM)
-    if schema.credential is Credential.COMPONENT and not (
+    if schema.credential is CredentialKind.COMPONENT and not (
         schema.accepts_authorizer_token and world.credentials.is_authorizer_token(token)
     ):
         world.credentials.check_token(token, world.clock())
@@ -136,7 +136,7 @@ def _change_response(
         case FaultKind.HUGE:
             return evolve(outgoing, delivery_mode=DeliveryMode.PADDED, megabytes=fault.megabytes)
         case FaultKind.HTTP | FaultKind.HTTP_AFTER:
-            return _html_response(outgoing, fault.status or 502, "Bad luck")
+            return _html_response(outgoing, fault.status or 502, "Error")
         case FaultKind.ECHO_PAGE:
             # Quotes stay unescaped, so that a JSON body appears as it was sent.
             page = html.escape(_describe_request(request), quote=False)

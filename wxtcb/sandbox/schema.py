@@ -24,8 +24,8 @@ class JsonType(Enum):
     OBJECT = "object"
 
 
-class Credential(Enum):
-    """Credential that a call carries in its query."""
+class CredentialKind(Enum):
+    """Kind of credential that a call carries in its query."""
 
     COMPONENT = "component"
     NONE = "none"
@@ -89,7 +89,7 @@ class EndpointSchema:
     name: str
     path: str
     method: str
-    credential: Credential
+    credential: CredentialKind
     query_schema: ObjectSchema
     body_schemas: Mapping[str | None, ObjectSchema]
     is_raw: bool
@@ -107,7 +107,7 @@ def parse_endpoint(facts: _EndpointFacts) -> EndpointSchema:
         name=facts["name"],
         path=facts["path"],
         method=facts["method"],
-        credential=Credential(facts["credential"]),
+        credential=CredentialKind(facts["credential"]),
         query_schema=_parse_object(in_query),
         body_schemas={action: _parse_object(in_body, action) for action in facts.get("actions", [None])},
         is_raw=facts.get("body") == "raw",

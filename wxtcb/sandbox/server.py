@@ -11,8 +11,9 @@ from aiohttp import web
 from attrs import Factory, define, field
 
 from wxtcb.sandbox.admin import ADMIN_PREFIX, handle_admin_request
+from wxtcb.sandbox.cos.http_api import ObjectRequest
+from wxtcb.sandbox.cos.store import STORAGE_PREFIX
 from wxtcb.sandbox.faults import Faults
-from wxtcb.sandbox.handlers.object_storage import ObjectRequest
 from wxtcb.sandbox.push.crypto import load_encryptor_factory
 from wxtcb.sandbox.push.delivery import PushClient, ResultCallback, deliver, is_loopback, parse_target
 from wxtcb.sandbox.push.schedule import PushResult, PushSchedule, PushSettings, PushTargetNotSet
@@ -20,14 +21,13 @@ from wxtcb.sandbox.request import PlatformRequest, SeenRequest
 from wxtcb.sandbox.request_log import redact_body, redact_query
 from wxtcb.sandbox.responder import DeliveryMode, OutgoingResponse, respond
 from wxtcb.sandbox.schema import DEFAULT_MAX_BODY_BYTES, ENDPOINT_SCHEMAS
-from wxtcb.sandbox.services.object_storage import STORAGE_PREFIX
 from wxtcb.sandbox.world import World
 
 Sleep = Callable[[float], Awaitable[None]]
 
 _JSON_HEADERS: Final = {"Content-Type": "application/json; charset=utf-8"}
 _MAX_SEEN_REQUESTS: Final = 100_000
-# A storm of tests opens thousands of connections at once; the default of 128 would make the kernel drop some.
+# A load test opens thousands of connections at once; the default of 128 would make the kernel drop some.
 _BACKLOG: Final = 4096
 # Not 0: aiohttp waits without limit then. Hanging responses never end, so any wait for them is lost time.
 _SHUTDOWN_TIMEOUT: Final = 0.05
@@ -58,7 +58,7 @@ class Sandbox:
     port: int = 0
     world: World = Factory(World)
     faults: Faults = Factory(Faults)
-    pushes: PushSchedule = field(init=False, default=Factory(lambda box: PushSchedule(box.world), takes_self=True))
+    pushes: PushSchedule = field(init=False, default=Factory(lambda self: PushSchedule(self.world), takes_self=True))
     seen: deque[SeenRequest] = field(init=False, factory=lambda: deque[SeenRequest](maxlen=_MAX_SEEN_REQUESTS))
     counts: Counter[str] = field(init=False, factory=Counter[str])
     _sleep: Sleep = asyncio.sleep
@@ -202,7 +202,9 @@ class Sandbox:
             if self._push_client is not None:
                 self._push_client.start()
         # Recorded before it is sent: a hanging or dropped response is seen as well.
-        self._record_request(parsed, outgoing)
+        self.counts[parsed.path] += 1
+        query, body, now = redact_query(parsed.query), redact_body(parsed.parsed_body), self.world.clock()
+        self.seen.append(SeenRequest(parsed.path, query, body, now, outgoing.errcode, outgoing.outcome, outgoing.acted))
         return await _send(request, outgoing, self._sleep)
 
     async def _serve_object(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -215,11 +217,6 @@ class Sandbox:
         outcome = fault.kind.value if fault else "answered"
         self.seen.append(SeenRequest(path, {}, None, self.world.clock(), None, outcome, object_request.acted))
         return response
-
-    def _record_request(self, parsed: PlatformRequest, outgoing: OutgoingResponse) -> None:
-        self.counts[parsed.path] += 1
-        query, body, now = redact_query(parsed.query), redact_body(parsed.parsed_body), self.world.clock()
-        self.seen.append(SeenRequest(parsed.path, query, body, now, outgoing.errcode, outgoing.outcome, outgoing.acted))
 
     def __repr__(self) -> str:
         return f"<Sandbox at {self.url}>"
@@ -246,8 +243,7 @@ async def _send(request: web.BaseRequest, outgoing: OutgoingResponse, sleep: Sle
             request.protocol.force_close()
             return web.Response()
         case DeliveryMode.HUNG:
-            never: asyncio.Future[web.StreamResponse] = asyncio.get_running_loop().create_future()
-            return await never
+            return await asyncio.Future[web.StreamResponse]()
         case DeliveryMode.TRUNCATED:
             response = web.StreamResponse(headers={**outgoing.headers, "Content-Length": str(len(outgoing.body))})
             await response.prepare(request)

@@ -8,7 +8,7 @@ from typing import Final, cast
 
 from wxtcb.sandbox.errors import platform_error
 from wxtcb.sandbox.request import MALFORMED_JSON, TOKEN_PARAM
-from wxtcb.sandbox.schema import Credential, EndpointSchema, FieldSchema, JsonType, ObjectSchema
+from wxtcb.sandbox.schema import CredentialKind, EndpointSchema, FieldSchema, JsonType, ObjectSchema
 
 # Compared with `type(value)`, not by isinstance: a JSON true is not an integer, although a Python bool is an int.
 _PYTHON_TYPES: Final[dict[JsonType, tuple[type, ...]]] = {
@@ -24,7 +24,8 @@ def check_query(schema: EndpointSchema, query: Mapping[str, str]) -> None:
     """Raise `PlatformError` for a parameter that is unknown, duplicated, missing or empty."""
     _reject_duplicate_names(query.items(), "?")
     # A call that is documented without a token must not carry one: there the token is an unknown parameter.
-    own = {name: value for name, value in query.items() if name != TOKEN_PARAM or schema.credential is Credential.NONE}
+    needs_token = schema.credential is not CredentialKind.NONE
+    own = {name: value for name, value in query.items() if name != TOKEN_PARAM or not needs_token}
     _check_object(schema.query_schema, own, "?")
 
 

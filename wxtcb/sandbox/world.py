@@ -12,18 +12,18 @@ from typing import Final
 from attrs import Factory, define, evolve, field, frozen
 
 from wxtcb.sandbox.credentials import CredentialStore, MessageSettings
-from wxtcb.sandbox.environments import HALTED, NORMAL, UNAVAILABLE, Environment, EnvironmentRegistry, ReadyPolicy
 from wxtcb.sandbox.errors import platform_error
 from wxtcb.sandbox.limits import DAY, MINUTE, RateWindow, ResetQuota
 from wxtcb.sandbox.request import Body
 from wxtcb.sandbox.request_log import FailedRequestLog
-from wxtcb.sandbox.services import ServiceContext
-from wxtcb.sandbox.services.access_token import AccessTokenPolicies
-from wxtcb.sandbox.services.cloudrun import CloudRun, Service
+from wxtcb.sandbox.services.cloudrun import CloudRun, CloudRunService
 from wxtcb.sandbox.services.containers import Containers
+from wxtcb.sandbox.services.context import HALTED, NORMAL, UNAVAILABLE, ReadyPolicy, ServiceContext
 from wxtcb.sandbox.services.database.databases import Databases
+from wxtcb.sandbox.services.environment import AccessTokenPolicies, Environment, EnvironmentRegistry
 from wxtcb.sandbox.services.functions import Functions
-from wxtcb.sandbox.services.storage import Hosting, Storage
+from wxtcb.sandbox.services.hosting import Hosting
+from wxtcb.sandbox.services.storage import FileStorage
 
 _APPID: Final = re.compile(r"wx[0-9a-z]{16}")
 _LOWER_ALPHANUMERIC: Final = string.ascii_lowercase + string.digits
@@ -38,7 +38,7 @@ def is_valid_appid(appid: str) -> bool:
 
 
 @frozen
-class Share:
+class EnvironmentShare:
     """An environment offered to a mini program.
 
     The mini program may use it once its administrator has opened `url`; then `confirmed` is True.
@@ -86,8 +86,10 @@ class World:
     daily_limit: Mapping[str, int] = Factory(dict[str, int])
     # The pages leave open whether the older call lists services of the newer family, so tests need both.
     getcslist_includes_cloudrun: bool = True
-    shares: dict[tuple[str, str], Share] = field(init=False, repr=False, factory=dict[tuple[str, str], Share])
-    storage: Storage = field(init=False, repr=False)
+    shares: dict[tuple[str, str], EnvironmentShare] = field(
+        init=False, repr=False, factory=dict[tuple[str, str], EnvironmentShare]
+    )
+    storage: FileStorage = field(init=False, repr=False)
     databases: Databases = field(init=False, repr=False)
     hosting: Hosting = field(init=False, repr=False)
     functions: Functions = field(init=False, repr=False)
@@ -122,7 +124,7 @@ class World:
             operation_policy=lambda: self.operations_ready_after,
             base_url=lambda: self.base_url,
         )
-        self.storage = Storage(context)
+        self.storage = FileStorage(context)
         self.databases = Databases(context, self.storage)
         self.hosting = Hosting(context, self.storage.objects)
         self.functions = Functions(context)
@@ -255,11 +257,11 @@ class World:
 
     # Shares
 
-    def share(self, env: str, appid: str, source_type: object) -> Share:
+    def share(self, env: str, appid: str, source_type: object) -> EnvironmentShare:
         """Offer an environment to a mini program, each time with a new link; a confirmed share stays confirmed."""
         previous = self.shares.get((env, appid))
         url = f"https://mp.weixin.qq.com/wxa/sandbox/confirm?ticket={self._random_string(24)}"
-        share = Share(env, appid, source_type, url, confirmed=previous is not None and previous.confirmed)
+        share = EnvironmentShare(env, appid, source_type, url, confirmed=previous is not None and previous.confirmed)
         self.shares[env, appid] = share
         return share
 
@@ -278,7 +280,7 @@ class World:
         """Confirm a share, as the mini program's administrator does. Raises `KeyError` if it was not offered."""
         self.shares[env, appid] = evolve(self.shares[env, appid], confirmed=True)
 
-    def confirmed_shares(self) -> Iterator[Share]:
+    def confirmed_shares(self) -> Iterator[EnvironmentShare]:
         """Return the confirmed shares of environments that still exist."""
         environments = self._registry.environments
         return (share for share in self.shares.values() if share.confirmed and share.env in environments)
@@ -286,18 +288,18 @@ class World:
     # Cloud-run services
 
     @property
-    def services(self) -> dict[tuple[str, str], Service]:
+    def services(self) -> dict[tuple[str, str], CloudRunService]:
         """The cloud-run services by environment and name, oldest first."""
         return self.cloudrun.services
 
-    def establish(self, env: str, name: str, body: Mapping[str, object]) -> Service:
+    def establish(self, env: str, name: str, body: Mapping[str, object]) -> CloudRunService:
         """Create a service in a NORMAL environment.
 
         Raises `PlatformError`: 40097 if the environment has a service of this name, -501005 if it is not NORMAL.
         """
         return self.cloudrun.establish(env, name, body)
 
-    def listed_services(self, env: str) -> list[Service]:
+    def listed_services(self, env: str) -> list[CloudRunService]:
         """Return the services of an environment that `getcslist` lists, oldest first.
 
         Raises `PlatformError` (-501005) for an unknown environment.

@@ -61,7 +61,7 @@ from wxtcb.api.database.query import (
     set_ as set_,
 )
 from wxtcb.errors import InvalidArgument, OperationFailed
-from wxtcb.validation import check_not_empty, check_string, check_strings, check_type, to_str_tuple, validator
+from wxtcb.validation import check_not_empty, check_string, check_type, require_strings, validator
 
 if TYPE_CHECKING:
     from wxtcb.session import Session
@@ -207,10 +207,8 @@ async def db_index_delete(session: Session, env: str, collection_name: str, name
     Official interface: dbindexManage, page cloudbase-batch/db-mgnt/dbindexManage.
     """
     body = _collection_body(env, collection_name)
-    index_names = to_str_tuple(names)
-    check_strings("names", index_names)
-    check_not_empty("names", index_names)
-    return await session.call(DB_INDEX_DELETE, {**body, "indexes": [{"name": name} for name in index_names]})
+    indexes = [{"name": name} for name in require_strings("names", names)]
+    return await session.call(DB_INDEX_DELETE, {**body, "indexes": indexes})
 
 
 async def db_collection_get(
@@ -424,18 +422,14 @@ def iter_documents(
     return by_offset(DB_RECORD_QUERY, fetch)
 
 
-def _statement_text(query: object, statement_type: type[S]) -> str:
-    """Return the code of a statement of the given type; a string is the caller's own code."""
+def _statement_body(env: str, query: object, statement_type: type[S]) -> dict[str, object]:
+    """Return the body for a statement of the given type; a string is the caller's own code."""
     # Checked at run time too: a statement of the wrong type would be executed, for instance a delete by a query call.
     if isinstance(query, str):
         check_string("query", query)
     else:
         check_type("query", query, statement_type)
-    return str(query)
-
-
-def _statement_body(env: str, query: object, statement_type: type[S]) -> dict[str, object]:
-    return {"env": env, "query": _statement_text(query, statement_type)}
+    return {"env": env, "query": str(query)}
 
 
 # Import and export
@@ -526,9 +520,8 @@ async def db_export(
     `OutcomeUnknown` if the reply was lost: the job may be running; a second job only writes the same file again.
     Official interface: dbExport, page cloudbase-batch/db-mgnt/dbExport.
     """
-    text = _statement_text(query, Query)
-    body = {"env": env, "file_path": file_path, "file_type": file_type.value, "query": text}
-    return await session.call(DB_EXPORT, body)
+    body = _statement_body(env, query, Query)
+    return await session.call(DB_EXPORT, {**body, "file_path": file_path, "file_type": file_type.value})
 
 
 async def db_migration_state(session: Session, env: str, job_id: int) -> MigrationState:

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Final, cast
 
 from attrs import Factory, define, evolve, field, frozen
 
-from wxtcb.sandbox.environments import HALTED, NORMAL, UNAVAILABLE, ReadyPolicy
 from wxtcb.sandbox.errors import platform_error
 from wxtcb.sandbox.request import Body, check_json_object
-from wxtcb.sandbox.services import Readiness, ServiceContext
+from wxtcb.sandbox.services.context import HALTED, NORMAL, UNAVAILABLE, Readiness, ReadyPolicy, ServiceContext
 
 if TYPE_CHECKING:
     from wxtcb.sandbox.world import Handler, World
 
 _REGION: Final = "ap-shanghai"
+# Unlike the alias of createenv, this one allows no capital letters.
 _ALIAS: Final = re.compile(r"[a-z][a-z0-9-]*")
 _MAX_REPLICAS: Final = 50
 _DECIMAL: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?")
@@ -25,8 +25,6 @@ _INTEGER_FIELDS: Final = ("min_num", "max_num", "policy_threshold")
 _INTEGER: Final = re.compile(r"-?[0-9]+")
 _NUMERIC_FIELDS: Final = {"cpu": _DECIMAL, "mem": _DECIMAL, **dict.fromkeys(_INTEGER_FIELDS, _INTEGER)}
 _UNSTORED_FIELDS: Final = {"env_id", "server_name", "version_name", "is_rebuild", "rollback", "snapshot_name"}
-
-
 _Key = tuple[str, str]
 
 
@@ -90,6 +88,7 @@ class CloudRunEnvironments:
 
     def add(self, alias: str, *, with_database: bool = True) -> str:
         """Add an environment that is NORMAL already, with a RUNNING database if *with_database*."""
+        # As if it had been polled once: an environment is never ready before its first poll.
         done = Readiness(self._context.clock(), ReadyPolicy.immediately(), poll_count=1)
         return self._add(alias, alias, done, done if with_database else None).env_id
 
@@ -121,7 +120,7 @@ class CloudRunEnvironments:
 
 
 @frozen
-class Service:
+class CloudRunService:
     """A cloud-run service. `body` is the request that established it."""
 
     env: str
@@ -158,7 +157,7 @@ class CloudRun:
     _context: ServiceContext = field(repr=False)
     _environment_ready_policy: Callable[[], ReadyPolicy] = field(repr=False)
     release_fails: bool = False
-    services: dict[tuple[str, str], Service] = field(init=False, repr=False, factory=dict[tuple[str, str], Service])
+    services: dict[_Key, CloudRunService] = field(init=False, repr=False, factory=dict[_Key, CloudRunService])
     environments: CloudRunEnvironments = field(init=False, repr=False)
     microservice_envs: set[str] = field(init=False, repr=False, factory=set[str])
     _service_versions: dict[_Key, _ServiceVersions] = field(
@@ -170,12 +169,12 @@ class CloudRun:
     def __attrs_post_init__(self) -> None:
         self.environments = CloudRunEnvironments(self._context, self._environment_ready_policy)
 
-    def establish(self, env: str, name: str, body: Mapping[str, object]) -> Service:
+    def establish(self, env: str, name: str, body: Mapping[str, object]) -> CloudRunService:
         self._context.require_normal(env)
         if (env, name) in self.services:
             raise platform_error(40097, f"service_name {name} exists")
         self._service_versions[env, name] = _ServiceVersions()
-        service = self.services[env, name] = Service(env, name, body, self._context.format_now())
+        service = self.services[env, name] = CloudRunService(env, name, body, self._context.format_now())
         return service
 
     def enable_microservices(self, body: Body) -> None:
@@ -199,6 +198,7 @@ class CloudRun:
         name = f"{body.string('server_name')}-{service_versions.created_count:03d}"
         service_versions.versions[name] = CloudRunVersion(name, 0, fields, stamp, stamp, building)
         _set_traffic(service_versions, name, body.integer("flow_ratio", 0))
+        # The create counts as the first poll, so that with the default policy the reply already names the version.
         if not building.poll(self._context.clock()):
             return {"result": "creating", "run_id": self._new_run_id()}
         return {"result": "succ", "version_name": name, "run_id": self._new_run_id()}
@@ -268,6 +268,7 @@ class CloudRun:
 
     def _require_built(self, service_versions: _ServiceVersions, name: str) -> CloudRunVersion:
         version = _require_version(service_versions, name)
+        # No call of this family returns the progress of a build, so each attempt to use a version counts as a poll.
         if not version.readiness.poll(self._context.clock()):
             raise platform_error(40097, f"version_name {version.name} is still creating")
         return version
@@ -275,6 +276,7 @@ class CloudRun:
 
 def _set_traffic(service_versions: _ServiceVersions, name: str, ratio: int) -> None:
     """Set the traffic share of a version. If the sum exceeds 100, reduce the others, the newest first."""
+    # No page says which versions lose their traffic, so this order is a choice.
     service_versions.versions[name] = evolve(service_versions.versions[name], flow_ratio=ratio)
     excess = sum(version.flow_ratio for version in service_versions.versions.values()) - 100
     for other in [version for version in reversed(service_versions.versions.values()) if version.name != name]:

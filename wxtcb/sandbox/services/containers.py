@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 from attrs import define, field
 
-from wxtcb.sandbox.errors import PlatformError, platform_error
+from wxtcb.sandbox.errors import platform_error
 from wxtcb.sandbox.request import Body, check_json_object
-from wxtcb.sandbox.services import Readiness, ServiceContext
+from wxtcb.sandbox.services.context import Readiness, ServiceContext, run_batch
 
 if TYPE_CHECKING:
     from wxtcb.sandbox.world import Handler, World
 
 _MAX_PAGE_SIZE: Final = 100
+# The documented defaults of a version; that of `custom_logs` is from the sample of a detail.
 _REPLICAS: Final[dict[str, object]] = {"cpu": 0.5, "mem": 1, "minnum": 0, "maxnum": 50}
 _POLICY: Final[dict[str, object]] = {"policy_type": "cpu", "policy_threshold": 60}
 _DEFAULTS: Final = {**_REPLICAS, **_POLICY, "container_port": 80, "custom_logs": "stdout"}
@@ -48,7 +49,7 @@ class ContainerVersion:
 
 
 @define(eq=False)
-class ContainerService:
+class VersionedService:
     """A service with its versions by name, oldest first, and how many versions it ever had."""
 
     env: str
@@ -71,7 +72,7 @@ class Containers:
     _context: ServiceContext = field(repr=False)
     builds_fail: bool = False
     _enabled_envs: set[str] = field(init=False, repr=False, factory=set[str])
-    _services: dict[_Key, ContainerService] = field(init=False, repr=False, factory=dict[_Key, ContainerService])
+    _services: dict[_Key, VersionedService] = field(init=False, repr=False, factory=dict[_Key, VersionedService])
 
     def enable(self, env: str) -> None:
         """Enable hosting. No page says that the call may be repeated, so the second one is rejected."""
@@ -87,9 +88,9 @@ class Containers:
             raise platform_error(40097, f"container service of {env} is not open")
         if (env, name) in self._services:
             raise platform_error(40097, f"service_name {name} exists")
-        self._services[env, name] = ContainerService(env, name, self._context.format_now(), vpc_id)
+        self._services[env, name] = VersionedService(env, name, self._context.format_now(), vpc_id)
 
-    def services_of(self, env: str) -> list[ContainerService]:
+    def services_of(self, env: str) -> list[VersionedService]:
         return [service for service in self._services.values() if service.env == env]
 
     def delete_service(self, body: Body) -> None:
@@ -115,7 +116,7 @@ class Containers:
     def create_versions(self, body: Body) -> Mapping[str, object]:
         items = [Body({**body.fields, "env": env}) for env in body.strings("envs")]
         # This call spells the field "errormsg", the other batch calls "errmsg".
-        return _for_each(items, self.create_version, ("env",), "errormsg")
+        return run_batch(("env",), items, self.create_version, "errormsg")
 
     def list_versions(self, body: Body) -> Mapping[str, object]:
         """List a page of the versions of a service, oldest first; only the versions listed are polled."""
@@ -157,6 +158,7 @@ class Containers:
         if len(flow_ratios) < len(rows):
             raise platform_error(40097, "items: a version_name is duplicated")
         service = self._service(body)
+        # Everything is checked before the first change: a rejected call leaves the traffic as it was.
         for name, share in flow_ratios.items():
             service.version(name)
             if not 0 <= share <= 100:
@@ -166,7 +168,7 @@ class Containers:
         for version in service.versions.values():
             version.flow_ratio = flow_ratios.get(version.name, 0)
 
-    def _service(self, body: Body) -> ContainerService:
+    def _service(self, body: Body) -> VersionedService:
         env, name = body.string("env"), body.string("service_name")
         self._context.require_normal(env)
         if (env, name) not in self._services:
@@ -187,24 +189,6 @@ def _check_settings(body: Body) -> None:
     if body.integer("maxnum", 0) > 50:
         raise platform_error(40097, "maxnum must be 50 or less")
     check_json_object("env_params", body.optional_string("env_params") or "{}")
-
-
-def _for_each(
-    items: Iterable[Body],
-    action: Callable[[Body], Mapping[str, str] | None],
-    key_names: Sequence[str],
-    message_name: str = "errmsg",
-) -> Mapping[str, object]:
-    """Apply an action to each of the items; failures are listed in `fail_list`, with errcode 0."""
-    succeeded: list[dict[str, str]] = []
-    failed: list[dict[str, str]] = []
-    for item in items:
-        keys = {name: item.string(name) for name in key_names}
-        try:
-            succeeded.append({**keys, **(action(item) or {})})
-        except PlatformError as error:
-            failed.append({**keys, message_name: error.message})
-    return {"succ_list": succeeded, "fail_list": failed}
 
 
 def _create_service(world: World, body: Body) -> None:
@@ -246,11 +230,11 @@ HANDLERS: Final[dict[str, Handler]] = {
     "/componenttcb/getcsversiondetail": lambda world, body: world.containers.describe_version(body),
     "/componenttcb/setcsversionconfig": lambda world, body: world.containers.configure_version(body),
     "/componenttcb/delcsversion": lambda world, body: world.containers.delete_version(body),
-    "/componenttcb/batchdelcsversion": lambda world, body: _for_each(
-        body.objects("items"), world.containers.delete_version, _VERSION_KEYS
+    "/componenttcb/batchdelcsversion": lambda world, body: run_batch(
+        _VERSION_KEYS, body.objects("items"), world.containers.delete_version
     ),
     "/componenttcb/setcspropotion": lambda world, body: world.containers.split_traffic(body),
-    "/componenttcb/batchsetcspropotion": lambda world, body: _for_each(
-        body.objects("items"), world.containers.split_traffic, _VERSION_KEYS[:2]
+    "/componenttcb/batchsetcspropotion": lambda world, body: run_batch(
+        _VERSION_KEYS[:2], body.objects("items"), world.containers.split_traffic
     ),
 }

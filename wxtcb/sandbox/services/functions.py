@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final
 import orjson
 from attrs import define, field
 
-from wxtcb.sandbox.errors import PlatformError, platform_error
+from wxtcb.sandbox.errors import platform_error
 from wxtcb.sandbox.request import Body
-from wxtcb.sandbox.services import Readiness, ServiceContext
+from wxtcb.sandbox.services.context import Readiness, ServiceContext, run_batch
 
 if TYPE_CHECKING:
     from wxtcb.sandbox.world import Handler
@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 FunctionHandler = Callable[[bytes], object]
 
 _TRIGGER_NAME: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9_-]{0,59}")
+# Every other field of the two calls is stored as a setting.
 _NON_SETTINGS: Final = frozenset({"env", "functionname", "envs", "zipfile"})
 
 
 @define
-class Function:
+class CloudFunction:
     """A function of one environment. While `readiness` is set, it is not ready, and `transition` says why."""
 
     env: str
@@ -54,7 +55,7 @@ class Functions:
     """The cloud functions. New and changed ones become ready later. One list call is one poll."""
 
     _context: ServiceContext = field(repr=False)
-    functions: dict[tuple[str, str], Function] = field(init=False, factory=dict[tuple[str, str], Function])
+    functions: dict[tuple[str, str], CloudFunction] = field(init=False, factory=dict[tuple[str, str], CloudFunction])
     _handlers: dict[str, FunctionHandler] = field(init=False, repr=False, factory=dict[str, FunctionHandler])
     _failures: dict[str, tuple[str, str]] = field(init=False, repr=False, factory=dict[str, tuple[str, str]])
 
@@ -79,9 +80,9 @@ class Functions:
             self._context.require_normal(env)
             if (env, name) in self.functions:
                 raise platform_error(40097, f"a function of this name exists: {name}")
-            stamp = self._context.format_now()
-            function = Function(env, name, code, stamp, stamp, self._context.start_operation(), settings=dict(settings))
-            self.functions[env, name] = function
+            now, operation = self._context.format_now(), self._context.start_operation()
+            # A copy for each environment: the settings are changed independently later.
+            self.functions[env, name] = CloudFunction(env, name, code, now, now, operation, settings=dict(settings))
 
         return {"fail_env_list": _for_each_env(body, create_in)}
 
@@ -130,16 +131,18 @@ class Functions:
         """Run a function that was ready at least once. Raise `PlatformError` -504002 if it fails."""
         name, event = body.string("name"), body.raw_body
         function = self._get(body.string("env"), name)
+        # One that was ready once can also be invoked while it is updated, and after a failed update.
         if function.transition == "Creating" and function.status != "Active":
             raise platform_error(-504002, f"{name} is {function.status}")
         handler = self._handlers.get(name)
         try:
             value = _default_result(function, event) if handler is None else handler(event)
             return {"resp_data": value if isinstance(value, str) else orjson.dumps(value).decode()}
+        # The handler belongs to a test and may raise anything; so may the code of a real function.
         except Exception as error:
             raise platform_error(-504002, f"{name}: {error!r}") from error
 
-    def _get(self, env: str, name: str) -> Function:
+    def _get(self, env: str, name: str) -> CloudFunction:
         self._context.require_normal(env)
         function = self.functions.get((env, name))
         if function is None:
@@ -147,7 +150,7 @@ class Functions:
         self._update_status(function)
         return function
 
-    def _begin_update(self, env: str, name: str) -> Function:
+    def _begin_update(self, env: str, name: str) -> CloudFunction:
         function = self._get(env, name)
         if function.readiness is not None or function.status == "CreateFailed":
             raise platform_error(40097, f"FailedOperation.FunctionStatusError: {name} is {function.status}")
@@ -155,7 +158,7 @@ class Functions:
         function.mod_time = self._context.format_now()
         return function
 
-    def _update_status(self, function: Function) -> None:
+    def _update_status(self, function: CloudFunction) -> None:
         if function.readiness is not None and function.readiness.is_ready(self._context.clock()):
             function.readiness, function.failure = None, self._failures.get(function.name)
 
@@ -170,6 +173,7 @@ def _decode_zip(text: str) -> bytes:
             names = opened.namelist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError):
         raise platform_error(40097, "zipfile is not a zip") from None
+    # The page leaves open whether the 20 MB apply to the zip or to its base64. Clients are given the larger limit.
     if len(data) > 20 << 20:
         raise platform_error(40097, f"zipfile has {len(data)} bytes, and 20 MB are allowed")
     if all("/" in name for name in names):
@@ -179,16 +183,11 @@ def _decode_zip(text: str) -> bytes:
 
 def _for_each_env(body: Body, action: Callable[[str], None], message_name: str = "errmsg") -> list[dict[str, str]]:
     """Run *action* for each environment. Return the environments where it was rejected, and why."""
-    failed: list[dict[str, str]] = []
-    for env in body.strings("envs"):
-        try:
-            action(env)
-        except PlatformError as error:
-            failed.append({"env": env, message_name: error.message})
-    return failed
+    items = [Body({"env": env}) for env in body.strings("envs")]
+    return run_batch(("env",), items, lambda item: action(item.string("env")), message_name)["fail_list"]
 
 
-def _default_result(function: Function, event: bytes) -> object:
+def _default_result(function: CloudFunction, event: bytes) -> object:
     try:
         shown: object = orjson.loads(event)
     except orjson.JSONDecodeError:
@@ -213,7 +212,7 @@ def _parse_trigger(row: Body) -> dict[str, str]:
     return {"trigger_name": name, "config": config, "type": "timer"}
 
 
-def _function_row(function: Function) -> dict[str, object]:
+def _function_row(function: CloudFunction) -> dict[str, object]:
     reasons = [dict(zip(("errcode", "errmsg"), function.failure, strict=True))] if function.failure else []
     row: dict[str, object] = {"name": function.name, "runtime": "Nodejs8.9", "status": function.status}
     return {**row, "status_reason": reasons, "add_time": function.add_time, "mod_time": function.mod_time}

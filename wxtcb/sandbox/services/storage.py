@@ -1,4 +1,4 @@
-"""Files and static websites of the environments."""
+"""Files of the environments."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ import base64
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-from attrs import define, field, frozen
+from attrs import define, field
 
+from wxtcb.sandbox.cos.store import LinkMethod, ObjectStore, StoredObject
 from wxtcb.sandbox.errors import platform_error
 from wxtcb.sandbox.request import Body
-from wxtcb.sandbox.services import Readiness, ServiceContext
-from wxtcb.sandbox.services.object_storage import LinkMethod, ObjectStore, StoredObject
+from wxtcb.sandbox.services.context import ServiceContext
 
 if TYPE_CHECKING:
     from wxtcb.sandbox.world import Handler
 
+# Documented for the non-batch twins of both calls; the pages of the batch calls name no maximum.
 _MAX_FILES: Final = 50
 _NOT_FOUND: Final = {"status": -503003, "errmsg": "STORAGE_FILE_NONEXIST"}
 _SUCCESS: Final = {"status": 0, "errmsg": "ok"}
 
 
 @define(eq=False)
-class Storage:
+class FileStorage:
     """The files of the environments, one bucket per environment."""
 
     _context: ServiceContext = field(repr=False)
@@ -40,8 +41,7 @@ class Storage:
         return self.objects.url(self.objects.issue_link(LinkMethod.GET, bucket, path, 7200))
 
     def read(self, env: str, path: str) -> bytes | None:
-        found = self.objects.get(_bucket(env), path)
-        return None if found is None else found.blob.file.read_bytes()
+        return self.objects.read(_bucket(env), path)
 
     def upload_link(self, body: Body) -> Mapping[str, object]:
         """Issue a link for uploading a file by POST, valid for 15 minutes."""
@@ -61,6 +61,7 @@ class Storage:
             if max_age < 1:
                 raise platform_error(40097, "max_age must be at least 1")
             found, url = self._find_object(env, file_id), ""
+            # An upload without its x-cos-meta-fileid is stored, but its id leads to no file.
             if found is not None and found.file_id_meta == _encode_file_id(file_id):
                 url = self.objects.url(self.objects.issue_link(LinkMethod.GET, _bucket(env), found.key, max_age))
             links.append({"fileid": file_id, "download_url": url, **(_SUCCESS if url else _NOT_FOUND)})
@@ -95,6 +96,7 @@ class Storage:
         return self.objects.get(_bucket(env), file_id[len(start) :]) if file_id.startswith(start) else None
 
 
+# The form of the buckets in the documentation; the number is the Tencent Cloud account.
 def _bucket(env: str) -> str:
     return f"7465-{env}-1304480914"
 
@@ -108,76 +110,9 @@ def _encode_file_id(file_id: str) -> str:
     return base64.b64encode(file_id.encode()).decode()
 
 
-@frozen
-class StaticSite:
-    """A static website."""
-
-    env: str
-    readiness: Readiness
-
-    @property
-    def bucket(self) -> str:
-        return f"b8b3-static-{self.env}-1304480914"
-
-
-@define(eq=False)
-class Hosting:
-    """The static websites, at most one per environment."""
-
-    _context: ServiceContext = field(repr=False)
-    _object_store: ObjectStore = field(repr=False)
-    _sites: dict[str, StaticSite] = field(init=False, repr=False, factory=dict[str, StaticSite])
-
-    def create(self, env: str) -> None:
-        """Start to create a website; a second one is rejected."""
-        self._context.require_normal(env)
-        if env in self._sites:
-            raise platform_error(40097, f"env {env} has static hosting already")
-        self._sites[env] = StaticSite(env, self._context.start_operation())
-
-    def poll(self, env: str) -> Mapping[str, object]:
-        """Count a poll of a website; the fields keep the platform's spelling, such as "regoin"."""
-        self._context.require_normal(env)
-        site = self._sites.get(env)
-        if site is None:
-            return {"Data": []}
-        first = not site.readiness.poll_count
-        ready = site.readiness.poll(self._context.clock())
-        status, domain = "online" if ready else "init" if first else "process", f"{env}-1304480914.tcloudbaseapp.com"
-        row = {"env": env, "domain": domain, "bucket": site.bucket, "regoin": "ap-shanghai", "status": status}
-        return {"Data": [row]}
-
-    def read(self, env: str, path: str) -> bytes | None:
-        site = self._sites.get(env)
-        found = None if site is None else self._object_store.get(site.bucket, path)
-        return None if found is None else found.blob.file.read_bytes()
-
-    def upload_link(self, body: Body) -> Mapping[str, object]:
-        """Issue a link for uploading a file by PUT, valid for a minute."""
-        bucket = self._online_bucket(body.string("env"))
-        link = self._object_store.issue_link(LinkMethod.PUT, bucket, body.string("filename"), 60)
-        return {"signed_url": self._object_store.url(link), "token": link.token}
-
-    def list_files(self, body: Body) -> Mapping[str, object]:
-        """List files ordered by the bytes of their paths, at most 1,000 at a time."""
-        return self._object_store.list_page(self._online_bucket(body.string("env")), body)
-
-    def _online_bucket(self, env: str) -> str:
-        """Return the bucket of a website that is online. Others have no files and accept none."""
-        self._context.require_normal(env)
-        site = self._sites.get(env)
-        if site is None or not site.readiness.is_ready(self._context.clock()):
-            raise platform_error(40097, f"env {env} has no static hosting online")
-        return site.bucket
-
-
 HANDLERS: Final[dict[str, Handler]] = {
     "/componenttcb/uploadfile": lambda world, body: world.storage.upload_link(body),
     "/componenttcb/batchdownloadfile": lambda world, body: world.storage.download_links(body),
     "/componenttcb/batchdeletefile": lambda world, body: world.storage.delete_files(body),
     "/componenttcb/getbucket": lambda world, body: world.storage.list_files(body),
-    "/componenttcb/createstaticstore": lambda world, body: world.hosting.create(body.string("env")),
-    "/componenttcb/describestaticstore": lambda world, body: world.hosting.poll(body.string("env")),
-    "/componenttcb/staticfilelist": lambda world, body: world.hosting.list_files(body),
-    "/componenttcb/staticuploadfile": lambda world, body: world.hosting.upload_link(body),
 }

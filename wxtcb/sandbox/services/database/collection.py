@@ -11,7 +11,7 @@ from attrs import define, field
 from wxtcb.sandbox.errors import platform_error
 from wxtcb.sandbox.services.database.operators import build_update
 from wxtcb.sandbox.services.database.parser import syntax_error, unsupported
-from wxtcb.sandbox.services.database.statements import Selection, Statement, build_pipeline, build_selection
+from wxtcb.sandbox.services.database.statements import RecordSelection, Statement, build_pipeline, build_selection
 from wxtcb.sandbox.services.database.values import DatabaseRecord, Value, encode_record, require_plain_value, sort_key
 
 # Every collection of the platform has these two. They can be neither created nor deleted.
@@ -20,7 +20,7 @@ _Key = tuple[Any, ...]
 
 
 @define(eq=False)
-class Collection:
+class DatabaseCollection:
     """A collection. `new_id` returns an ``_id`` for a record that has none."""
 
     name: str
@@ -117,7 +117,7 @@ class Collection:
         modified = sum(sort_key(old) != sort_key(new) for old, new in zip(matched, changed, strict=True))
         return {"matched": len(matched), "modified": modified, "id": ""}
 
-    def _replace(self, selection: Selection, data: Value) -> Mapping[str, object]:
+    def _replace(self, selection: RecordSelection, data: Value) -> Mapping[str, object]:
         if selection.record_id is None:
             raise unsupported("set() of more than one record")
         if not isinstance(data, dict) or "_id" in data:
@@ -130,12 +130,12 @@ class Collection:
             return {"matched": 0, "modified": 0, "id": str(selection.record_id)}
         return {"matched": 1, "modified": int(sort_key(old) != sort_key(record)), "id": ""}
 
-    def select(self, statement: Statement) -> Selection:
+    def select(self, statement: Statement) -> RecordSelection:
         if statement.args:
             raise syntax_error("get takes no arguments")
         return build_selection(statement)
 
-    def _select_for_write(self, statement: Statement) -> Selection:
+    def _select_for_write(self, statement: Statement) -> RecordSelection:
         """Return the records to change, which the statement must select by one ``doc`` or one ``where``."""
         selection = build_selection(statement)
         if selection.step_names not in (("where",), ("doc",)):

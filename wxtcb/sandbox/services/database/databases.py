@@ -6,7 +6,6 @@ import codecs
 import csv
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 import orjson
@@ -14,11 +13,11 @@ from attrs import asdict, define, field, frozen
 
 from wxtcb.sandbox.errors import PlatformError, platform_error
 from wxtcb.sandbox.request import Body
-from wxtcb.sandbox.services import Readiness, ServiceContext
-from wxtcb.sandbox.services.database.collection import Collection
+from wxtcb.sandbox.services.context import Readiness, ServiceContext
+from wxtcb.sandbox.services.database.collection import DatabaseCollection
 from wxtcb.sandbox.services.database.statements import Statement, StatementOperation, parse_statement
 from wxtcb.sandbox.services.database.values import DatabaseRecord, Evaluator, Value, decode_record, encode_record
-from wxtcb.sandbox.services.storage import Storage
+from wxtcb.sandbox.services.storage import FileStorage
 
 if TYPE_CHECKING:
     from wxtcb.sandbox.world import Handler
@@ -43,7 +42,7 @@ class JobState:
 
 
 @define(eq=False)
-class MigrationJob:
+class DatabaseJob:
     """A job. Its work runs once it is due."""
 
     env: str
@@ -123,22 +122,22 @@ class Databases:
     """The collections and records of the environments, and the jobs."""
 
     _context: ServiceContext = field(repr=False)
-    _storage: Storage = field(repr=False)
-    _collections: dict[_Key, Collection] = field(init=False, repr=False, factory=dict[_Key, Collection])
-    _jobs: dict[int, MigrationJob] = field(init=False, repr=False, factory=dict[int, MigrationJob])
+    _storage: FileStorage = field(repr=False)
+    _collections: dict[_Key, DatabaseCollection] = field(init=False, repr=False, factory=dict[_Key, DatabaseCollection])
+    _jobs: dict[int, DatabaseJob] = field(init=False, repr=False, factory=dict[int, DatabaseJob])
 
-    def add_collection(self, env: str, name: str) -> Collection:
+    def add_collection(self, env: str, name: str) -> DatabaseCollection:
         self._context.require_normal(env)
         if (env, name) in self._collections:
             raise platform_error(-502001, f"collection {name} exists")
-        collection = self._collections[env, name] = Collection(name, self._new_id)
+        collection = self._collections[env, name] = DatabaseCollection(name, self._new_id)
         return collection
 
     def drop_collection(self, env: str, name: str) -> None:
         self.collection(env, name)
         del self._collections[env, name]
 
-    def collection(self, env: str, name: str) -> Collection:
+    def collection(self, env: str, name: str) -> DatabaseCollection:
         """Return a collection after running all due jobs. Raise `PlatformError` if it does not exist."""
         self._context.require_normal(env)
         # A due import must be visible to every later statement, even if its job was never polled.
@@ -248,21 +247,21 @@ class Databases:
         found = [collection for (owner, _), collection in self._collections.items() if owner == env]
         return {"collections": [collection.stats() for collection in found[page]], "total": len(found)}
 
-    def _named_collection(self, body: Body) -> Collection:
+    def _named_collection(self, body: Body) -> DatabaseCollection:
         return self.collection(body.string("env"), body.string("collection_name"))
 
-    def _open_statement(self, body: Body, *operations: StatementOperation) -> tuple[Collection, Statement]:
+    def _open_statement(self, body: Body, *operations: StatementOperation) -> tuple[DatabaseCollection, Statement]:
         """Parse the query, which must be one of these operations, and return it with its collection."""
         env = body.string("env")
         self._context.require_normal(env)
-        statement = parse_statement(body.string("query"), Evaluator(self._utc_now))
+        statement = parse_statement(body.string("query"), Evaluator(self._context.utc_now))
         if statement.operation not in operations:
             raise platform_error(40097, f"query: {statement.operation}() is not an operation of this action")
         return self.collection(env, statement.collection), statement
 
     def _start_job(self, env: str, running_status: str, task: Callable[[], JobState]) -> Mapping[str, object]:
         job_id = 100_000_001 + len(self._jobs)
-        self._jobs[job_id] = MigrationJob(env, running_status, task, self._context.start_operation())
+        self._jobs[job_id] = DatabaseJob(env, running_status, task, self._context.start_operation())
         return {"job_id": job_id}
 
     def _run_due_jobs(self) -> None:
@@ -272,11 +271,8 @@ class Databases:
     def _new_id(self) -> str:
         return f"{self._context.random.getrandbits(128):032x}"
 
-    def _utc_now(self) -> datetime:
-        return datetime.strptime(f"{self._context.format_now()} +0800", "%Y-%m-%d %H:%M:%S %z").astimezone(UTC)
 
-
-def _put_error(collection: Collection, record: DatabaseRecord, *, replace: bool) -> str | None:
+def _put_error(collection: DatabaseCollection, record: DatabaseRecord, *, replace: bool) -> str | None:
     """Store a record, and return why it is rejected, or None."""
     try:
         collection.put(record, replace=replace)

@@ -18,6 +18,7 @@ _NAME_START: Final = string.ascii_letters + "_$"
 _NAME_CHARACTERS: Final = _NAME_START + string.digits
 _ESCAPES: Final = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "v": "\v", "0": "\0"}
 _LINE_ENDS: Final = "\r\n"
+# The parser is recursive: without a limit a short text could exhaust Python's stack.
 MAX_NESTING: Final = 128
 MAX_SAFE_INTEGER: Final = 2**53 - 1
 
@@ -99,6 +100,7 @@ class _Tokenizer:
             self._position += 2 if self._text[self._position + 1 : self._position + 2] in ("+", "-") else 1
             if not self._read_while(string.digits):
                 raise syntax_error(f"the number at {start} has no exponent")
+        # Such as 0x1f, 10n or 5px, all of which would otherwise be read as a number and a name.
         if self._read_while(_NAME_CHARACTERS):
             raise unsupported(f"the number {self._text[start : self._position]}")
         return self._text[start : self._position]
@@ -258,6 +260,7 @@ class _Parser:
             raise unsupported(f"{name} in the declaration of another name")
         steps = list(chain.steps)
         while True:
+            # Parentheses turn the step before them into a call.
             if self._accept("."):
                 steps.append(ChainStep(self._parse_name()))
             elif self._accept("("):
@@ -285,6 +288,7 @@ class _Parser:
             token = self._advance()
             if token.kind in (LexTokenKind.PUNCTUATION, LexTokenKind.END):
                 raise syntax_error(f"a key expected at {token.position}, not {token.value or 'the end'!r}")
+            # "$" begins an operator of MongoDB, and "__proto__" would set the prototype in JavaScript.
             if token.value.startswith("$") or token.value == "__proto__":
                 raise unsupported(f"the key {token.value}")
             self._expect(":")

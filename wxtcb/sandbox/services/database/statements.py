@@ -40,7 +40,7 @@ class Statement:
 
 
 @frozen
-class Selection:
+class RecordSelection:
     """Conditions, order and limits of a query. None means not given. `step_names` are the steps that were used."""
 
     predicate: RecordPredicate
@@ -64,6 +64,7 @@ def parse_statement(text: str, evaluator: Evaluator) -> Statement:
     if len(chains) != 1:
         raise syntax_error("a statement is missing") if not chains else unsupported("more than one statement")
     [chain] = chains
+    # A lone name has no steps; the empty one stands for them, and matches nothing below.
     first, *steps = [(step.name, evaluator.evaluate_args(step)) for step in chain.steps] or [("", ())]
     match chain.root, chain.is_new, first:
         case "db", False, ("collection", (str(name),)) if name and steps:
@@ -75,9 +76,9 @@ def parse_statement(text: str, evaluator: Evaluator) -> Statement:
     return Statement(name, tuple(steps), cast("StatementOperation", operation), args)
 
 
-def build_selection(statement: Statement) -> Selection:
+def build_selection(statement: Statement) -> RecordSelection:
     """Return the selection that the steps of a statement describe."""
-    selection = Selection(lambda _: True)
+    selection = RecordSelection(lambda _: True)
     for name, args in statement.steps:
         if name not in _STEP_CATEGORIES:
             raise unsupported(f"{name}() before {statement.operation}()")
@@ -113,12 +114,13 @@ def _project(record: DatabaseRecord, fields: DatabaseRecord) -> DatabaseRecord:
     return {name: value for name, value in record.items() if name not in fields or fields[name]}
 
 
-def _apply_step(selection: Selection, name: str, args: Args) -> Selection:
+def _apply_step(selection: RecordSelection, name: str, args: Args) -> RecordSelection:
     match name:
         case "where":
             return evolve(selection, predicate=build_predicate(_single_arg(name, args)))
         case "doc":
             record_id = _single_arg(name, args)
+            # `type`, because a bool is an int, and true cannot be an id.
             if type(record_id) not in (str, int) or record_id == "":
                 raise syntax_error("doc takes an _id")
             return evolve(selection, predicate=build_predicate({"_id": record_id}), record_id=record_id)
@@ -173,8 +175,10 @@ def _parse_projection(name: str, fields: Value) -> DatabaseRecord:
     if not isinstance(fields, dict) or not fields:
         raise syntax_error(f"{name} takes an object of fields")
     projection = cast("DatabaseRecord", fields)
+    # As in MongoDB, 1 and 0 stand for true and false. Nested fields and computed ones are not simulated.
     if any("." in key or type(value) not in (bool, int) or value not in (0, 1) for key, value in projection.items()):
         raise unsupported(f"{name} with anything but field names and true or false")
+    # `_id` is the exception of MongoDB: it may be excluded from included fields.
     if len({bool(value) for key, value in projection.items() if key != "_id"}) > 1:
         raise syntax_error(f"{name} takes either included or excluded fields, not both")
     return projection

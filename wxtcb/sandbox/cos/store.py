@@ -7,7 +7,6 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
 from typing import IO, Final
@@ -17,10 +16,11 @@ from attrs import Factory, define, field, frozen
 
 from wxtcb.sandbox.errors import platform_error
 from wxtcb.sandbox.request import Body
-from wxtcb.sandbox.services import ServiceContext
+from wxtcb.sandbox.services.context import ServiceContext
 
 STORAGE_PREFIX: Final = "/_cos/"
 _PAGE_SIZE: Final = 1000
+# A link is a few hundred bytes, so even a sandbox that runs for days stays small.
 _MAX_LINKS: Final = 100_000
 
 
@@ -121,6 +121,7 @@ class ObjectStore:
             f"&q-header-list=&q-url-param-list=&q-signature={digits}"
         )
         target = f"{STORAGE_PREFIX}{bucket}/{quote(key)}"
+        # The signature of a POST is a field of its form.
         if method is not LinkMethod.POST:
             target += f"?sign={quote(signature, safe='')}"
         token = f"cos-token-{self._context.random.getrandbits(128):032x}"
@@ -141,15 +142,19 @@ class ObjectStore:
         return self._context.clock() <= link.expires_at
 
     def put(self, bucket: str, key: str, blob: Blob, *, file_id_meta: str | None, content_type: str) -> StoredObject:
+        # This also removes the file that holds the bytes of a replaced object.
         self.delete(bucket, key)
-        written = datetime.strptime(f"{self._context.format_now()} +0800", "%Y-%m-%d %H:%M:%S %z")
-        last_modified = written.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+        last_modified = self._context.utc_now().strftime("%Y-%m-%dT%H:%M:%S.000Z")
         stored = StoredObject(key, blob, last_modified, file_id_meta, content_type)
         self._buckets.setdefault(bucket, {})[key] = stored
         return stored
 
     def get(self, bucket: str, key: str) -> StoredObject | None:
         return self._buckets.get(bucket, {}).get(key)
+
+    def read(self, bucket: str, key: str) -> bytes | None:
+        found = self.get(bucket, key)
+        return None if found is None else found.blob.file.read_bytes()
 
     def delete(self, bucket: str, key: str) -> None:
         gone = self._buckets.get(bucket, {}).pop(key, None)

@@ -1,4 +1,4 @@
-"""Transport on `aiohttp.ClientSession`: used for a session passed by the caller, and for proxies."""
+"""Transport on `aiohttp.ClientSession`: for a session of the caller, a proxy, or an unknown version of aiohttp."""
 
 from __future__ import annotations
 
@@ -59,15 +59,17 @@ class _TrackedPayload(Payload):
         # Continue in a new turn of the loop, in aiohttp's writer task. Otherwise an exception of `may_send`, a user's
         # function, would have frames of aiohttp in its traceback that hold the URL with the token.
         await asyncio.sleep(0)
+        is_stale = await transport.is_stale(getattr(writer, "transport", None))
+        # Asked last: nothing may pass between the permission and the write.
         self.vetoed = self._request.is_vetoed()
-        if self.vetoed or _has_unsolicited_data(writer):
+        if self.vetoed or is_stale or _has_unsolicited_data(writer):
             raise _BodyNotSent
         self.sent = True
         await writer.write(self._value)
 
 
 @attrs.define(repr=False, eq=False)
-class SessionTransport:
+class ClientSessionTransport:
     """Transport that sends with `aiohttp.ClientSession.post`.
 
     Redirects and timeouts are set on every request, so that a session passed by the caller cannot weaken them.
@@ -99,7 +101,7 @@ class SessionTransport:
         http: aiohttp.ClientSession | aiohttp.TCPConnector | None = None,
         proxy: Secret | None = None,
         ssl: tls.SSLContext | None = None,
-    ) -> SessionTransport:
+    ) -> ClientSessionTransport:
         """Create a transport with its own connections, or on those of *http*, which the caller must close."""
         if isinstance(http, aiohttp.ClientSession):
             return cls(base_url, timeout, http, owns_session=False, proxy=proxy, ssl=ssl)

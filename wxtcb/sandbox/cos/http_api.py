@@ -14,8 +14,8 @@ from typing import Final
 from aiohttp import BodyPartReader, MultipartReader, web
 from attrs import define, field, frozen
 
+from wxtcb.sandbox.cos.store import Blob, LinkMethod, ObjectStore, SignedLink
 from wxtcb.sandbox.faults import Fault, FaultKind
-from wxtcb.sandbox.services.object_storage import Blob, LinkMethod, ObjectStore, SignedLink
 
 _CHUNK_SIZE: Final = 256 * 1024
 _XML_HEADERS: Final = {"Content-Type": "application/xml"}
@@ -88,10 +88,9 @@ class ObjectRequest:
                 self.request.protocol.force_close()
                 return web.Response()
             case FaultKind.HANG | FaultKind.HANG_AFTER:
-                never: asyncio.Future[web.StreamResponse] = asyncio.get_running_loop().create_future()
-                return await never
+                return await asyncio.Future[web.StreamResponse]()
             case FaultKind.HTTP | FaultKind.HTTP_AFTER:
-                return _html_response(status or 502, "Bad luck")
+                return _html_response(status or 502, "Error")
             case FaultKind.ECHO_PAGE:
                 return _html_response(status or 502, self.request.raw_path)
             case FaultKind.REDIRECT:
