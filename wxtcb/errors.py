@@ -47,6 +47,41 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+__all__ = [
+    "AccountBlocked",
+    "ApiError",
+    "BadReply",
+    "CloudError",
+    "CloudUnavailable",
+    "IPNotAllowed",
+    "InvalidAppSecret",
+    "InvalidArgument",
+    "InvalidRequest",
+    "InvalidTicket",
+    "InvalidToken",
+    "OperationFailed",
+    "OperationNotFound",
+    "OperationNotReady",
+    "OperationTimeout",
+    "OutcomeUnknown",
+    "PartialFailure",
+    "PermissionDenied",
+    "PlatformBusy",
+    "QuotaExceeded",
+    "RateLimited",
+    "SessionClosed",
+    "TicketError",
+    "TicketExpired",
+    "TicketMissing",
+    "TokenConflict",
+    "TokenFetchLimit",
+    "TokenStoreError",
+    "TransferError",
+    "TransportError",
+    "WrongLoop",
+    "WxtcbError",
+]
+
 
 class WxtcbError(Exception):
     """Base class of all errors of wxtcb.

@@ -7,6 +7,8 @@ import json
 from typing import Final, Self
 from urllib.parse import unquote
 
+__all__ = ["Secret"]
+
 _HTML_ESCAPES: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;"})
 
 # The first characters of a secret may be shown if there are fewer than these: they do not help to guess the rest.

@@ -248,9 +248,9 @@ async def test_rejection_is_not_retried_and_had_no_effect(harness, repeat, errco
     assert harness.all_slots_are_back()
 
 
-async def test_busy_create_is_not_retried_with_busy_creates_false(harness):
+async def test_busy_create_is_not_retried_with_retry_busy_creates_false(harness):
     """It raises OutcomeUnknown, while a read is still retried."""
-    policy = RetryPolicy(busy_creates=False)
+    policy = RetryPolicy(retry_busy_creates=False)
     with pytest.raises(OutcomeUnknown) as caught:
         await harness.call(Repeat.ONCE, -1, policy=policy)
     assert isinstance(caught.value.cause, PlatformBusy)

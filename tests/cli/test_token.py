@@ -116,7 +116,7 @@ def test_token_is_never_written_to_standard_error(platform: Platform) -> None:
     """If standard output is on a full disk, the token is lost, and the exit code is 1."""
     with Path("/dev/full").open("w") as full:
         process = start("token", "--fetch", "--reveal", stdout=full)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate()
     assert process.returncode == 1
     assert "cannot write to standard output" in err
     assert platform.sandbox.world.credentials._token not in err

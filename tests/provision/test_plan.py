@@ -273,7 +273,7 @@ async def test_adopt_all_adopts_the_only_environment_with_the_alias(harness: Har
     world.add("twice"), world.add("TWICE")
     tenants = [Tenant("a", alias="mine"), Tenant("b"), Tenant("c", alias="twice"), Tenant("d")]
     async with harness.provisioner() as provisioner:
-        plan = await provisioner.plan(tenants, adopt_all=True, complete=True)
+        plan = await provisioner.plan(tenants, adopt_all=True, all_tenants=True)
         assert [(each.action, each.env) for each in plan.tenants] == [
             (Action.ADOPT, mine),
             (Action.ADOPT, derived),
@@ -281,7 +281,7 @@ async def test_adopt_all_adopts_the_only_environment_with_the_alias(harness: Har
             (Action.CREATE, None),
         ]
         report = await provisioner.apply(plan).wait()
-        again = await provisioner.plan(tenants, adopt_all=True, complete=True)
+        again = await provisioner.plan(tenants, adopt_all=True, all_tenants=True)
     assert [entry.env for entry in report.tenants[:2]] == [mine, derived]
     assert (again.counts[Action.READY], again.counts[Action.ADOPT], harness.sandbox.count(CREATE)) == (3, 0, 1)
 
@@ -290,7 +290,7 @@ async def test_adopt_all_leaves_environments_of_other_tenants(harness: Harness) 
     """An environment of an absent tenant is a decision of its own."""
     async with harness.provisioner() as provisioner:
         await provisioner.apply([Tenant("old", alias="mine")]).wait()
-        plan = await provisioner.plan([Tenant("new", alias="mine")], adopt_all=True, complete=True)
+        plan = await provisioner.plan([Tenant("new", alias="mine")], adopt_all=True, all_tenants=True)
     assert (plan.tenants[0].action, plan.decisions.adopt) == (Action.CONFLICT, {})
 
 

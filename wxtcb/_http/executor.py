@@ -276,7 +276,7 @@ class RequestExecutor:
         """Record the success and return *reply*, marked if earlier attempts may have taken effect as well."""
         if token is not None:
             token.accepted = True
-        self.quota.refund_success()
+        self.quota.record_success()
         if call.maybe_acted and call.endpoint.repeat.is_unsafe_to_repeat:
             attach_metadata(reply, maybe_acted=call.maybe_acted)
             call.dispatcher.emit(events.PossibleDuplicate(call.endpoint.path, call.maybe_acted))
@@ -292,7 +292,7 @@ class RequestExecutor:
             # The platform checks the token first, so any other errcode shows that it accepted this one.
             token.accepted = True
 
-        match decide(repeat, failure, busy_creates=call.retry_policy.busy_creates):
+        match decide(repeat, failure, retry_busy_creates=call.retry_policy.retry_busy_creates):
             case RetryDecision.REFRESH_TOKEN if token is not None:
                 # The slot is held during the refresh, because another call that got it would wait for the same refresh.
                 await self._refresh_token(call, error, token)
@@ -349,8 +349,8 @@ class RequestExecutor:
         policy, path = call.retry_policy, call.endpoint.path
         delay = policy.backoff(call.failures, self.uniform)
         is_last = call.failures >= policy.max_attempts(call.endpoint.repeat)
-        # `try_spend` comes last, so that a call which ends anyway takes nothing from the quota that all calls share.
-        if is_last or call.retry_time + delay > policy.window or not self.quota.try_spend(error):
+        # `acquire_retry` comes last, so that a call which ends anyway takes nothing from the quota that all calls share.
+        if is_last or call.retry_time + delay > policy.window or not self.quota.acquire_retry(error):
             raise error
         call.dispatcher.emit(
             events.RetryScheduled(

@@ -40,7 +40,7 @@ class Repeat(Enum):
 
     @property
     def is_unsafe_to_repeat(self) -> bool:
-        """True if a second execution has an effect of its own."""
+        """Whether a second execution has an effect of its own."""
         return self in _UNSAFE_TO_REPEAT
 
 

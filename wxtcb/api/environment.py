@@ -18,6 +18,41 @@ if TYPE_CHECKING:
     from wxtcb.secret import Secret
     from wxtcb.session import Session
 
+__all__ = [
+    "BATCH_GET_ENV_ID",
+    "BATCH_SHARE_ENV",
+    "BATCH_UNSHARE_ENV",
+    "CREATE_ENV",
+    "DESCRIBE_ENVS",
+    "ENDPOINTS",
+    "MODIFY_ENV",
+    "USE_CLOUD_ACCESS_TOKEN_GET",
+    "USE_CLOUD_ACCESS_TOKEN_SET",
+    "CloudAccess",
+    "EnsuredEnv",
+    "EnvInfo",
+    "EnvList",
+    "NewEnv",
+    "Relation",
+    "RelationFailure",
+    "Relations",
+    "Share",
+    "ShareFailure",
+    "ShareLink",
+    "ShareResult",
+    "UnshareResult",
+    "batch_get_env_id",
+    "batch_share_env",
+    "batch_unshare_env",
+    "create_env",
+    "describe_envs",
+    "ensure_env",
+    "modify_env",
+    "use_cloud_access_token_get",
+    "use_cloud_access_token_set",
+    "wait_until_normal",
+]
+
 
 @attrs.frozen
 class NewEnv(Reply):

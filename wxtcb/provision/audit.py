@@ -25,6 +25,8 @@ from wxtcb.provision.report import dump_json
 from wxtcb.provision.tenant import Tenant
 from wxtcb.session import Session
 
+__all__ = ["Audit", "BoundEnvironment", "Classification", "Finding", "FindingKind"]
+
 ShareQuery = tuple[int | None, str]
 """Source type, and the mini program to look up under it."""
 

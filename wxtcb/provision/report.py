@@ -18,6 +18,8 @@ from wxtcb.api.environment import ShareLink
 from wxtcb.errors import ApiError, WxtcbError
 from wxtcb.provision.journal import EMPTY_MAPPING
 
+__all__ = ["Outcome", "Problem", "Report", "RunInfo", "TenantReport"]
+
 
 def dump_json(document: Mapping[str, object]) -> bytes:
     """Return *document* as indented JSON; a lone surrogate, which is not valid Unicode, becomes its JSON escape."""
@@ -63,7 +65,8 @@ OUTCOME_ADVICE: Final[Mapping[Outcome, str]] = MappingProxyType(
 class Problem:
     """Failure of one step, for the tenant or for one mini program or service.
 
-    `error` is None if the call was cancelled, or if the platform reported the failure in a reply with errcode 0.
+    `outcome_unknown`: the request may have taken effect, so check before you repeat it by hand. `error` is None if the
+    call was cancelled, or if the platform reported the failure in a reply with errcode 0.
     """
 
     step: str

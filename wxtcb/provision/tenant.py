@@ -16,6 +16,8 @@ from wxtcb.api.cloudrun import PLACEHOLDER_ENV_ID, Server
 from wxtcb.errors import InvalidArgument
 from wxtcb.validation import check_alias, to_str_tuple, type_validator, validator
 
+__all__ = ["Service", "Tenant", "derive_alias"]
+
 _CONTROL_CATEGORIES: Final = ("Cc", "Cs")
 
 

@@ -23,6 +23,8 @@ from wxtcb.api.cloudrun import PLACEHOLDER_ENV_ID, Server
 from wxtcb.errors import InvalidArgument
 from wxtcb.provision.tenant import DuplicateCheck, Service, Tenant, is_valid_name
 
+__all__ = ["TenantsFileError", "read_adoptions", "read_tenants"]
+
 CSV_COLUMNS: Final = ("tenant", "alias", "appids", "services", "env")
 ADOPTION_COLUMNS: Final = ("tenant", "env")
 TENANT_FIELDS: Final = (*CSV_COLUMNS, "source_type")
@@ -65,8 +67,8 @@ def read_tenants(path: str | Path, *, namespace: str | None = None) -> tuple[Ten
     The file is UTF-8. It has at most 8 MiB (TOML: 1 MiB) and 100,000 lines, and a text at most 32,767 characters.
 
     Two tenants must not have the same name or alias. Derived aliases are compared too if *namespace* is given: the
-    component appid, unless you chose another namespace. Blocks. Raises `TenantsFileError` with all problems, at most
-    the first 1,000.
+    component appid, unless you chose another namespace. Blocks: call it in a thread if an event loop runs. Raises
+    `TenantsFileError` with all problems, at most the first 1,000.
     """
     path, tenants = Path(path), list[Tenant]()
     problems = _collect_problems(path, _parse_tenants(_read_rows(path), DuplicateCheck(namespace), tenants))
@@ -79,7 +81,8 @@ def read_adoptions(path: str | Path) -> dict[str, str]:
     """Return the environment to adopt of each tenant: the argument `adopt` of `Provisioner.plan`, from a CSV file.
 
     The file has the columns `tenant` and `env`; other columns and rows without an environment are ignored. So the CSV
-    report of a run can be read. Blocks. Raises `TenantsFileError` with all problems.
+    report of a run can be read. Blocks. Raises
+    `TenantsFileError` with all problems.
     """
     path, adoptions = Path(path), dict[str, str]()
 

@@ -163,7 +163,7 @@ class HookDispatcher:
 
     @property
     def is_observed(self) -> bool:
-        """True if anything observes the events of every call; if not, they need not be created."""
+        """Whether anything observes the events of every call; if not, they need not be created."""
         return bool(self.hooks) or logger.isEnabledFor(DEBUG)
 
     def emit(self, event: Event) -> None:

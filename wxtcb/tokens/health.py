@@ -43,7 +43,7 @@ class Health:
 
     @property
     def ok(self) -> bool:
-        """True if there are no problems."""
+        """Whether there are no problems."""
         return not self.problems
 
 

@@ -43,7 +43,7 @@ class LeaseManager:
     # A lease that the store may have granted although its reply was lost.
     _unconfirmed: LeaseHandle | None = attrs.field(init=False, default=None)
 
-    def without_orphaned(self, state: TokenState, now: float) -> TokenState:
+    def without_unconfirmed_lease(self, state: TokenState, now: float) -> TokenState:
         """Return *state* without a lease that was granted to this process but never confirmed."""
         if self._unconfirmed is None:
             return state
@@ -70,7 +70,7 @@ class LeaseManager:
         handle = LeaseHandle(uuid.uuid4().hex, self.now() + LEASE_DURATION)
 
         def grant(state: TokenState, now: float) -> TokenState | None:
-            state = self.without_orphaned(state, now)
+            state = self.without_unconfirmed_lease(state, now)
             if not may_acquire(state, now):
                 return None
             nonce, counts = handle.nonce, counts_as_fetch

@@ -77,7 +77,7 @@ class TokenProvider(Protocol):
 
     @property
     def invalidates_previous(self) -> bool:
-        """True if each new token invalidates the one before; only such fetches count towards the hourly limit."""
+        """Whether each new token invalidates the one before; only such fetches count towards the hourly limit."""
         ...
 
     async def prepare(self) -> FetchFunction:

@@ -183,7 +183,7 @@ class TokenRefresher:
 
     @property
     def uses_stored_ticket(self) -> bool:
-        """True if tokens are fetched with the ticket in the store."""
+        """Whether tokens are fetched with the ticket in the store."""
         provider = self.provider
         return isinstance(provider, TicketTokenProvider) and isinstance(provider.ticket_source, StoredTicketSource)
 
@@ -294,7 +294,7 @@ class TokenRefresher:
 
     async def _read_state(self) -> StateSnapshot:
         snapshot = await self.state_repository.read()
-        state = self._lease_manager.without_orphaned(snapshot.state, snapshot.store_time)
+        state = self._lease_manager.without_unconfirmed_lease(snapshot.state, snapshot.store_time)
         return attrs.evolve(snapshot, state=state)
 
     def _token_from_store(self, snapshot: StateSnapshot, request: RefreshRequest) -> RefreshedToken | None:
