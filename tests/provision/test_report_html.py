@@ -169,7 +169,7 @@ def test_problem_has_a_line_of_its_own() -> None:
     assert [line.text for line in lines] == ["share wx1 no", "services api -1"]
 
 
-def test_timeline_is_folded_and_in_utc() -> None:
+def test_timeline_is_folded_and_in_china_time() -> None:
     """The oldest entry is first; a tenant without history has no timeline."""
     entries = (HistoryEntry(1782900000.25, "create 1 intended"), HistoryEntry(1782900002.0, "environment a-1 created"))
     root = page(entry("a"), entry("b"), histories={"a": entries, "another tenant": entries})
@@ -182,6 +182,12 @@ def test_timeline_is_folded_and_in_utc() -> None:
         "2026-07-01 18:00:02+08:00 environment a-1 created",
     ]
     assert timeline.all("time")[0].attributes["datetime"] == "2026-07-01T18:00:00.250+08:00"
+
+
+def test_time_that_has_no_china_time_is_shown() -> None:
+    """The last hours of the year 9999 stay in UTC."""
+    root = page(entry(), histories={entry().tenant: (HistoryEntry(253402300799.0, "noted"),)})
+    assert root.one("details").one("li").text == "9999-12-31 23:59:59+00:00 noted"
 
 
 def test_report_without_tenants_has_no_section() -> None:

@@ -272,9 +272,9 @@ def test_unreadable_file_is_reported_with_its_location(
         ('{"tenant": "a", "appids": ["gh_12"]}', f"{APPID_RULE}, not 'gh_12'; gh_... is the original id (原始ID)"),
         (
             '{"tenant": "a", "services": ["ok", "api\uff1bweb"]}',
-            f"services[1]: Service: {NAME_RULE}, not 'api\uff1bweb'",
+            f"services[1]: {NAME_RULE}, not 'api\uff1bweb'",
         ),
-        ('{"tenant": "a", "services": [{"service_name": "2a"}]}', f"services[0]: Service: {NAME_RULE}, not '2a'"),
+        ('{"tenant": "a", "services": [{"service_name": "2a"}]}', f"services[0]: {NAME_RULE}, not '2a'"),
         ('{"tenant": "a", "env": 3}', "env: expected str"),
         ('{"tenant": "a", "env": " "}', "env must be a non-empty string, not ''"),
         (f'{{"tenant": "a", "appids": [{"1," * 10_000}1]}}', "the tenant has more than 10,000 values"),
@@ -297,7 +297,7 @@ d,d1,gh_123456;wx 0000000000000001,web site
     assert [problem.partition(" must")[0] for problem in problems] == [
         "line 4: appids[0]",
         "line 5: appids[0]",
-        "line 5: services[0]: Service: name",
+        "line 5: services[0]: name",
     ]
 
 

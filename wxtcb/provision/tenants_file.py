@@ -400,7 +400,7 @@ def _format_error(line: str) -> str:
 
 def _describe_error(error: BaseException, expected_type: type | None) -> str:
     if isinstance(error, InvalidArgument):
-        return str(error)
+        return str(error).removeprefix("Service: ")
     # The converter names the expected JSON type. `describe_error` would name the Python type.
     return f"expected {error}" if isinstance(error, TypeError) else describe_error(error, expected_type)
 
