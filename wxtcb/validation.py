@@ -30,9 +30,13 @@ T = TypeVar("T")
 
 Variables = Mapping[str, str | Secret]
 
+# A shorter message token can be guessed from one captured push, without asking anybody. 16 letters and digits have 95
+# bits.
+RECOMMENDED_TOKEN_LENGTH: Final = 16
 # Official rule of createTcbEnv: the alias starts with a-z and contains only a-z, A-Z, 0-9 and '-'.
 _ALIAS_PATTERN: Final = re.compile(r"[a-z][a-zA-Z0-9-]*")
-_APPID_PATTERN: Final = re.compile(r"wx[0-9a-z]{16}")
+_APPID_PATTERN: Final = re.compile(r"wx[0-9A-Za-z]+")
+_MINI_PROGRAM_APPID_PATTERN: Final = re.compile(r"wx[0-9a-z]{16}")
 # The pages of the batch interfaces give no rule for the name of a service. This is the one of CloudBase's HTTP API
 # (`/v1/cloudrun/{name}`), but a single letter is accepted as well.
 _SERVICE_NAME_PATTERN: Final = re.compile(r"[a-zA-Z](?:[a-zA-Z0-9_-]{0,58}[a-zA-Z0-9])?")
@@ -47,15 +51,24 @@ def check_string(name: str, value: object) -> None:
         raise InvalidArgument(f"{name} must be a non-empty string, not {value!r}")
 
 
+def check_appid(name: str, value: object) -> None:
+    """Raise unless *value* has the form of an appid; the message does not quote it.
+
+    If two variables are swapped in a deployment, the value is a secret.
+    """
+    if not isinstance(value, str) or not _APPID_PATTERN.fullmatch(value):
+        raise InvalidArgument(f"{name} must be the platform's appid: 'wx' and then only letters and digits")
+
+
 def check_alias(name: str, value: object) -> None:
     """Raise unless *value* follows the platform's rule for the alias of an environment."""
     if not isinstance(value, str) or not _ALIAS_PATTERN.fullmatch(value):
         raise InvalidArgument(f"{name} must start with a-z and contain only a-z, A-Z, 0-9 and '-', not {value!r}")
 
 
-def check_appid(name: str, value: object) -> None:
+def check_mini_program_appid(name: str, value: object) -> None:
     """Raise unless *value* has the form of the appid of a mini program."""
-    if not isinstance(value, str) or not _APPID_PATTERN.fullmatch(value):
+    if not isinstance(value, str) or not _MINI_PROGRAM_APPID_PATTERN.fullmatch(value):
         # Both ids stand on the same page of the console.
         hint = "; gh_... is the original id (原始ID)" if str(value).startswith("gh_") else ""
         raise InvalidArgument(f"{name} must be 'wx' and 16 lower-case letters or digits, not {value!r}{hint}")
@@ -70,9 +83,9 @@ def check_service_name(name: str, value: object) -> None:
         )
 
 
-def check_appids(name: str, value: object) -> None:
-    """Raise unless *value* is a tuple of appids."""
-    check_list(name, value, check_appid)
+def check_mini_program_appids(name: str, value: object) -> None:
+    """Raise unless *value* is a tuple of appids of mini programs."""
+    check_list(name, value, check_mini_program_appid)
 
 
 def check_seconds(name: str, value: object) -> None:

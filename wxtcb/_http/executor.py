@@ -349,7 +349,7 @@ class RequestExecutor:
         policy, path = call.retry_policy, call.endpoint.path
         delay = policy.backoff(call.failures, self.uniform)
         is_last = call.failures >= policy.max_attempts(call.endpoint.repeat)
-        # `acquire_retry` comes last, so that a call which ends anyway takes nothing from the quota that all calls share.
+        # The quota comes last, so that a call which ends anyway takes nothing from what all calls share.
         if is_last or call.retry_time + delay > policy.window or not self.quota.acquire_retry(error):
             raise error
         call.dispatcher.emit(

@@ -264,7 +264,10 @@ class Share:
     # A string is an iterable of strings for type checkers, so `appids="wx1"` needs a check at run time.
     appids: tuple[str, ...] = attrs.field(
         converter=validation.to_str_tuple,
-        validator=[validation.validator(validation.check_appids), validation.validator(validation.check_not_empty)],
+        validator=[
+            validation.validator(validation.check_mini_program_appids),
+            validation.validator(validation.check_not_empty),
+        ],
     )
 
 

@@ -98,7 +98,7 @@ def _as_services(value: Iterable[Service | Server | str]) -> tuple[Service, ...]
 
 
 def _check_appids(name: str, value: object) -> None:
-    validation.check_appids(name, value)
+    validation.check_mini_program_appids(name, value)
     _check_unique(name, cast("tuple[str, ...]", value))
 
 
