@@ -294,6 +294,19 @@ async def test_adopt_all_leaves_environments_of_other_tenants(harness: Harness) 
     assert (plan.tenants[0].action, plan.decisions.adopt) == (Action.CONFLICT, {})
 
 
+async def test_adopt_all_leaves_ambiguous_creates_to_the_run(harness: Harness) -> None:
+    """The run checks the outcome before it adopts: the create may still take effect."""
+    harness.sandbox.faults.drop_after(path=CREATE)
+    async with harness.provisioner() as provisioner:
+        run = provisioner.apply([Tenant("a", alias="mine")])
+        await wait_for_requests(harness.sandbox, CREATE)
+        await run.cancel()
+        plan = await provisioner.plan([Tenant("a", alias="mine")], adopt_all=True)
+        await provisioner.apply(plan).wait()
+    assert plan.decisions.adopt == {}
+    assert harness.sandbox.count(CREATE) == 1
+
+
 async def test_adopt_all_adopts_only_what_the_plan_shows(harness: Harness) -> None:
     """An environment that appears between plan and apply is not adopted."""
     async with harness.provisioner() as provisioner:

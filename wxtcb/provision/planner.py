@@ -173,7 +173,12 @@ class PlanInput:
             if tenant.env is not None:
                 if record is None or record.env != tenant.env:
                     adoptions[name] = tenant.env
-            elif self.decisions.adopt_all and name not in self.decisions.adopt and not (record and record.env):
+            # The outcome of an ambiguous create is checked by the run.
+            elif (
+                self.decisions.adopt_all
+                and name not in self.decisions.adopt
+                and not (record and record.may_have_environment)
+            ):
                 matches = self.alias_index.find(self.aliases[name])
                 # What belongs to another tenant in the journal, even to an absent one, is a decision of its own.
                 if len(matches) == 1 and matches[0] not in self.bindings and not self._adopt_error(name, matches[0]):
