@@ -35,15 +35,15 @@ Variables = Mapping[str, str | Secret]
 RECOMMENDED_TOKEN_LENGTH: Final = 16
 # Official rule of createTcbEnv: the alias starts with a-z and contains only a-z, A-Z, 0-9 and '-'.
 _ALIAS_PATTERN: Final = re.compile(r"[a-z][a-zA-Z0-9-]*")
-# Wider than WeChat's own appids (wx and 16 hexadecimal digits), so that tests and simulators can use speaking names.
-_APPID_PATTERN: Final = re.compile(r"wx[0-9A-Za-z_-]+")
+# Wider than real appids ("wx" and 16 hexadecimal digits): the platform's own samples say "appid_value".
+_APPID_PATTERN: Final = re.compile(r"[0-9A-Za-z_-]{1,64}")
+_WHITESPACE: Final = re.compile(r"[\s\x00-\x1f]")
+# Only literal names and addresses. `localhost.example.com` is another machine, and DNS is not asked.
+_LOOPBACK_HOST: Final = re.compile(r"localhost|127(\.\d{1,3}){3}|::1")
 _MINI_PROGRAM_APPID_PATTERN: Final = re.compile(r"wx[0-9a-z]{16}")
 # The pages of the batch interfaces give no rule for the name of a service. This is the one of CloudBase's HTTP API
 # (`/v1/cloudrun/{name}`), but a single letter is accepted as well.
 _SERVICE_NAME_PATTERN: Final = re.compile(r"[a-zA-Z](?:[a-zA-Z0-9_-]{0,58}[a-zA-Z0-9])?")
-_WHITESPACE: Final = re.compile(r"[\s\x00-\x1f]")
-# Only literal names and addresses. `localhost.example.com` is another machine, and DNS is not asked.
-_LOOPBACK_HOST: Final = re.compile(r"localhost|127(\.\d{1,3}){3}|::1")
 
 
 def check_string(name: str, value: object) -> None:
@@ -58,7 +58,7 @@ def check_appid(name: str, value: object) -> None:
     If two variables are swapped in a deployment, the value is a secret.
     """
     if not isinstance(value, str) or not _APPID_PATTERN.fullmatch(value):
-        raise InvalidArgument(f"{name} must be the platform's appid: 'wx' and then only letters, digits, '_' and '-'")
+        raise InvalidArgument(f"{name} must be the platform's appid, such as 'wx0123456789abcdef': only letters, digits, '_' and '-'")
 
 
 def check_alias(name: str, value: object) -> None:
