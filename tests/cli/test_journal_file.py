@@ -290,3 +290,10 @@ def test_simulated_run_may_have_a_journal(cli: Cli, tenants: Tenants, tmp_path: 
     path = tmp_path / "simulated.db"
     assert cli("provision", tenants("a,x,,"), "--sandbox", "--journal", path).exit_code == 0
     assert path.exists()
+
+
+def test_journal_in_a_missing_directory_is_not_announced(cli: Cli, tenants: Tenants, tmp_path: Path) -> None:
+    """The error says that there is no directory; that the journal is new would be false."""
+    result = cli("provision", tenants("a,x,,"), "--journal", tmp_path / "none" / "j.db", "--yes")
+    assert (result.exit_code, "there is no directory" in result.stderr) == (2, True)
+    assert "new journal" not in result.stderr

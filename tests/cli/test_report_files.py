@@ -98,7 +98,7 @@ async def test_suffix_selects_the_format(tmp_path: Path) -> None:
     assert names(tmp_path) == []
     await files.write(REPORT, await journal_with_history())
     page, table, document = (tmp_path / name for name in NAMES)
-    assert "1970-01-01 00:00:00+00:00</time> noted" in page.read_text("utf-8")
+    assert "1970-01-01 08:00:00+08:00</time> noted" in page.read_text("utf-8")
     assert table.read_bytes() == b"\xef\xbb\xbf" + render_csv(REPORT).encode()
     assert document.read_bytes() == REPORT.to_json()
     assert modes(tmp_path) == {0o600}
@@ -275,7 +275,7 @@ def test_report_is_written_after_an_internal_error(
         raise ZeroDivisionError
 
     monkeypatch.setattr("wxtcb.provision.steps.sharing.batch_share_env", fail)
-    result = cli("provision", tenants("a,x,wx1,"), "--sandbox", "--report", tmp_path / "r.json")
+    result = cli("provision", tenants("a,x,wx0000000000000001,"), "--sandbox", "--report", tmp_path / "r.json")
     assert result.exit_code == 1
     (tenant,) = json.loads((tmp_path / "r.json").read_bytes())["tenants"]
     assert (tenant["outcome"], tenant["env"] is None) == ("failed", False)
