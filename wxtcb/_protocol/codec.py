@@ -50,7 +50,8 @@ _SCALAR_TYPES: Final = frozenset({str, int, bool})
 class RequestBody:
     """The bytes of a request body and the secrets in them; the repr shows only the size."""
 
-    data: bytes
+    # `repr=False`, because rich, which prints the locals of tracebacks, shows the fields instead of the repr.
+    data: bytes = attrs.field(repr=False)
     secrets: tuple[Secret, ...] = ()
 
     def __repr__(self) -> str:

@@ -22,7 +22,7 @@ from wxtcb.secret import Secret
 from wxtcb.tokens.callbacks import UserCodeFailure, call_user_code
 from wxtcb.tokens.state_repository import StateRepository
 from wxtcb.tokens.token_state import TICKET_TTL
-from wxtcb.validation import is_valid_unicode, to_secret, type_validator
+from wxtcb.validation import hide_arguments_in_traceback, is_valid_unicode, to_secret, type_validator
 
 R = TypeVar("R", bound=Reply)
 
@@ -30,6 +30,7 @@ R = TypeVar("R", bound=Reply)
 FAILURE_CACHE_SECONDS: Final = 60.0
 
 
+@hide_arguments_in_traceback
 @attrs.frozen
 class ComponentToken(Reply):
     """A component_access_token, and the seconds for which it is valid from when the platform issued it."""
