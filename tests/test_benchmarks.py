@@ -139,3 +139,10 @@ def test_altered_pushes_get_one_answer_in_a_smoke_run():
     command = [sys.executable, DIRECTORY / "push_oracle.py", "--smoke"]
     printed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=600).stdout
     assert "altered pushes, answers: ['200 success']" in printed
+
+
+def test_turns_of_a_listing_are_measured_in_a_smoke_run():
+    """Their time is compared with the limit in a full run only."""
+    command = [sys.executable, DIRECTORY / "listing_turns.py", "--smoke"]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=600).stdout
+    assert "longest turn: median" in printed
