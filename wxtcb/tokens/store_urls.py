@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from wxtcb.errors import InvalidArgument
@@ -32,7 +33,8 @@ def _store_from_url(url: str | Secret) -> ClosableTokenStore | InvalidArgument:
     scheme = address.partition(":")[0].lower()
     try:
         if scheme == "sqlite":
-            return SqliteStore(_parse_sqlite_path(address))
+            path = Path(_parse_sqlite_path(address))
+            return SqliteStore(path, warn_if_created=not path.is_absolute())
         if scheme in ("redis", "rediss", "unix"):
             from wxtcb.tokens.redis import RedisStore
 
