@@ -72,8 +72,8 @@ class EncryptedStore:
         try:
             plaintext = self._fernet.decrypt(stored.document.encode(errors="surrogatepass"))
         except InvalidToken as error:
-            message = f"{self.masked_url} contains a document that is not encrypted with any of the given keys"
-            raise TokenStoreError(message, permanent=True) from error
+            message = "contains a document that is not encrypted with any of the given keys"
+            raise TokenStoreError(f"{self.masked_url} {message}", permanent=True) from error
         header = _header(component_appid)
         if not plaintext.startswith(header):
             # Somebody who can write to the store, but has no key, could otherwise let calls go to another platform.
