@@ -31,6 +31,7 @@ EVERY = [
     (events.TokenRefreshFailed("first", BUSY, 30.0, 0.5), "WARNING", ["first", "30 s", "-1 system error"]),
     (events.TokenRefreshed(8, "expired", 7000.0, 0.0, from_store=True), "INFO", ["8", "expired", "7000 s"]),
     (events.TokenStoreWriteFailed(2, "failed (OSError in x, line 1)"), "WARNING", ["2", "OSError in x"]),
+    (events.TokenStoreRolledBack(5, 7), "WARNING", ["back to token 5", "token 7"]),
     (events.TokenConflictDetected(3, 8.0, "Share it."), "WARNING", ["3 tokens in a row", "8 s", "Share it."]),
     (events.TicketReceived(1413192605, is_newest=True), "INFO", ["1413192605", "newest"]),
     (

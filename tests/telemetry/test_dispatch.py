@@ -204,6 +204,7 @@ EVENTS = [
     (events.TokenRefreshFailed("rejected", BUSY, 1.0, 0.5), "token.refreshes", ("rejected", "PlatformBusy")),
     (events.TokenRefreshed(1, "rejected", 7200.0, 0.5, from_store=True), "token.refreshes", ("rejected", "from_store")),
     (events.TokenStoreWriteFailed(1, "OSError"), "token.writes.failed", ()),
+    (events.TokenStoreRolledBack(5, 7), "token.rollbacks", ()),
     (events.TokenConflictDetected(3, 1.0, "share"), "token.conflicts", ()),
     (events.TicketReceived(1413192605, is_newest=True), "tickets", ("stored",)),
     (events.TicketReceived(1413192605, is_newest=False), "tickets", ("ignored",)),

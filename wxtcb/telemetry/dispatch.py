@@ -97,6 +97,11 @@ _LOG_FORMATS: Final[dict[type[Any], tuple[int, str, Callable[[Any], tuple[object
         "token %d could not be written to the token store: %s",
         _of("generation", "reason"),
     ),
+    events.TokenStoreRolledBack: (
+        WARNING,
+        "the token store went back to token %d, although it had token %d, which stays in use. Was a backup restored?",
+        _of("generation", "newest_generation"),
+    ),
     events.TokenConflictDetected: (
         WARNING,
         "%d tokens in a row were invalidated, probably by another program; fetching at most every %.0f s. %s",
