@@ -152,6 +152,29 @@ def store_ticket(path: Path, platform: Platform) -> None:
     asyncio.run(write())
 
 
+def test_state_shows_platform_and_store(
+    cli: Cli, platform: Platform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The path of a file is absolute, and the password of a server is masked."""
+    assert f"\nPlatform: {platform.sandbox.component_appid}. Token store: none.\n" in cli("token").stdout
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WXTCB_TOKEN_STORE", "sqlite:///tokens.db")
+    assert f". Token store: sqlite:///{tmp_path}/tokens.db.\n" in cli("token").stdout
+    monkeypatch.setenv("WXTCB_TOKEN_STORE", "redis://someone:S3CRET@127.0.0.1:1/0")
+    result = cli("token")
+    assert ". Token store: redis://***@127.0.0.1:1/0.\n" in result.stdout
+    assert "S3CRET" not in result.output
+
+
+def test_token_is_not_fetched_without_the_store(cli: Cli, platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error has the address of the store."""
+    monkeypatch.setenv("WXTCB_TOKEN_STORE", "redis://someone:S3CRET@127.0.0.1:1/0")
+    result = cli("token", "--fetch")
+    assert result.exit_code == 3
+    assert "redis://***@127.0.0.1:1/0 cannot be reached" in result.stderr
+    assert platform.sandbox.world.tokens_issued == 0
+
+
 def test_state_of_an_empty_store(cli: Cli, platform: Platform, monkeypatch: pytest.MonkeyPatch, store: Path) -> None:
     """A missing ticket is a problem."""
     monkeypatch.delenv("WXTCB_TICKET")

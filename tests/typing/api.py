@@ -92,6 +92,9 @@ async def shared_sessions(pool: aiohttp.TCPConnector, client: redis.asyncio.Redi
     Session(component_appid="wx1", component_appsecret="s", token_store="sqlite:///tokens.db", ticket_timeout=60)
     Session(component_appid="wx1", component_appsecret="s", token_store=tokens.MemoryStore(), http=pool)
     Session(component_appid="wx1", component_appsecret="s", token_store=RedisStore(client, prefix="mine"))
+    plain = RedisStore.from_url("redis://host", allow_plain=True, allow_unverified=False)
+    assert_type(plain.masked_url, str)
+    Session(component_appid="wx1", component_appsecret="s", token_store=plain, store_required=False)
     Session(component_appid="wx1", token_source=central)
     async with tokens.SqliteStore("tokens.db") as file:
         store: tokens.TokenStore = EncryptedStore(file, key=["new", b"old"])
@@ -105,6 +108,7 @@ async def refused_sessions(session: Session) -> None:
     Session(component_appid="wx1", component_appsecret=None, token_source=newest_ticket)  # type: ignore[arg-type]
     Session(component_appid="wx1", component_appsecret="s", ticket_timeout="60")  # type: ignore[arg-type]
     RedisStore("redis://host")  # type: ignore[arg-type]
+    Session(component_appid="wx1", component_appsecret="s", store_required=None)  # type: ignore[arg-type]
     Session("wx1", component_appsecret="s")  # type: ignore[call-arg]
     Session(component_appid=1, component_appsecret="s")  # type: ignore[arg-type]
     Session(component_appid="wx1", component_appsecret=b"s")  # type: ignore[arg-type]

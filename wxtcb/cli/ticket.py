@@ -77,6 +77,8 @@ class ReceiverSettings:
                 encoding_aes_key=self.encoding_aes_key,
                 previous_encoding_aes_key=self.previous_encoding_aes_key,
                 token_store=store,
+                # `_describe_stored_ticket` reports a store that cannot be read.
+                store_required=False,
                 on_notification=log_notification,
                 hooks=[log_event],
             )

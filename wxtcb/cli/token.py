@@ -39,6 +39,8 @@ def token(*, fetch: bool, reveal: bool, own_token: bool) -> int:
 
 def _print_state(settings: config.Settings) -> int:
     permission = "" if settings.on_loopback or settings.store else "; fetching a token from it requires --own-token"
+    store = "none" if settings.store is None else settings.store.masked_url
+    console.echo_out(console.escape_unprintable(f"Platform: {settings.component_appid}. Token store: {store}."))
     console.echo_out(f"Ready for {settings.base_url}{permission}.")
     if settings.store is None:
         console.echo_out(
@@ -47,7 +49,7 @@ def _print_state(settings: config.Settings) -> int:
         return 0
 
     async def read_health() -> Health:
-        async with settings.session() as session:
+        async with settings.session(store_required=False) as session:
             return await session.health()
 
     health = run_until_signal(read_health())

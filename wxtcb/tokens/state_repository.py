@@ -61,6 +61,14 @@ class StateRepository:
         self.last_snapshot = await self._call_store(self._load_snapshot)
         return self.last_snapshot
 
+    async def require_readable(self) -> None:
+        """Raise `TokenStoreError` unless the store can be read."""
+        try:
+            await self.read()
+        except TokenStoreError as error:
+            error.add_hint("To start without it, pass store_required=False.")
+            raise
+
     async def update(self, transition: StateTransition) -> StateSnapshot | None:
         """Replace the state by the result of *transition*; retry while other processes change it in between.
 
