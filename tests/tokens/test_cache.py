@@ -15,6 +15,7 @@ from wxtcb.errors import (
     BadReply,
     InvalidAppSecret,
     IPNotAllowed,
+    PermissionDenied,
     PlatformBusy,
     SessionClosed,
     TicketError,
@@ -403,6 +404,15 @@ async def test_rate_limit_of_the_token_call_backs_off_for_a_minute():
     error = await catch(harness.token())
     assert error.retry_after == 60
     assert harness.fetches == 1
+
+
+async def test_unauthorized_token_call_is_repeated_after_a_second():
+    """WeChat has answered 48001 to a platform that had the permission; calls wait, and go on when it ends."""
+    harness = CacheHarness(lambda number: errcode(48001) if number < 4 else 7200, seconds=0)
+    token = await harness.token()
+    assert token.value == Secret("T0KEN-4")
+    assert clock() == 1000 + 1 + 2 + 4
+    assert {type(event.error) for event in harness.emitted(TokenRefreshFailed)} == {PermissionDenied}
 
 
 async def test_permanent_failure_is_raised_at_once():
