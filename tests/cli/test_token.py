@@ -195,7 +195,7 @@ def test_token_of_the_store_is_shared(
     assert revealed[1].startswith("1_")
     state = cli("token").stdout.replace("2 h 0", "1 h 59")
     assert f"The token in the store expires in 1 h 59 min; {process_id()} fetched it 0 min " in state
-    assert "(first).\nThe ticket in the store was received 0 min " in state
+    assert "because there was none.\nThe ticket in the store was received 0 min " in state
     assert "Problem" not in state
     assert platform.sandbox.world.tokens_issued == 1
 
@@ -241,7 +241,7 @@ def test_health_is_described_line_by_line() -> None:
         token_age=7300.0,
         token_expires_in=-100.0,
         token_fetched_by="web1:7",
-        token_fetch_reason="advisory",
+        token_fetch_reason="first",
         ticket_age=None,
         fetches_last_hour=3,
         max_fetches_per_hour=30,
@@ -250,7 +250,7 @@ def test_health_is_described_line_by_line() -> None:
         problems=(TokenStoreError("failed"), TicketMissing()),
     )
     assert list(describe_health(health)) == [
-        "The token in the store has expired; web1:7 fetched it 2 h 1 min ago (advisory).",
+        "The token in the store has expired; web1:7 fetched it 2 h 1 min ago, because there was none.",
         "Tokens fetched within the last hour: 3.",
         "web2:9 is fetching a token.",
         f"Problem: {TokenStoreError('failed')}",

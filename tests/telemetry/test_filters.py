@@ -288,7 +288,7 @@ def test_quoted_secret_is_redacted_as_a_whole(text, hidden):
 @pytest.mark.parametrize(
     "text",
     [
-        "token 8 fetched (advisory) in 0.25 s",
+        "token 8 fetched in 0.25 s, because the platform rejected the previous one; it expires in 7200 s",
         "https://api.weixin.qq.com/componenttcb/createenv?action=query",
         "no token",
         "tokenizer=5",

@@ -10,6 +10,7 @@ from wxtcb.cli import config, console
 from wxtcb.cli.runner import Interrupted, run_until_signal
 from wxtcb.errors import InvalidArgument, WxtcbError
 from wxtcb.secret import Secret
+from wxtcb.telemetry.dispatch import describe_refresh_reason
 from wxtcb.tokens import Health
 from wxtcb.tokens.token_state import TICKET_TTL
 
@@ -69,7 +70,8 @@ def describe_health(health: Health) -> Iterator[str]:
         else:
             remaining, age = _format_duration(health.token_expires_in), _format_duration(health.token_age)
             validity = f"expires in {remaining}" if health.token_expires_in > 0 else "has expired"
-            fetched = f"{health.token_fetched_by} fetched it {age} ago ({health.token_fetch_reason})"
+            reason = describe_refresh_reason(health.token_fetch_reason or "")
+            fetched = f"{health.token_fetched_by} fetched it {age} ago, because {reason}"
             yield f"The token in the store {validity}; {fetched}."
         if health.ticket_age is not None:
             yield f"The ticket in the store was received {_format_duration(health.ticket_age)} ago."

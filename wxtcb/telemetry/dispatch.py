@@ -35,6 +35,20 @@ def event_fields(event: Event) -> dict[str, object]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
+_REFRESH_REASONS: Final = {
+    "first": "there was none",
+    "advisory": "the previous one was to expire within minutes",
+    "mandatory": "the previous one was about to expire",
+    "expired": "the previous one had expired",
+    "rejected": "the platform rejected the previous one",
+}
+
+
+def describe_refresh_reason(reason: str) -> str:
+    """Return the `reason` of `events.TokenRefreshed` as a clause: "rejected" alone could be said of the new token."""
+    return _REFRESH_REASONS.get(reason, reason)
+
+
 def _describe_ticket(event: events.TicketReceived) -> str:
     if not event.is_newest:
         return "ignored: it is not newer than the current one"
@@ -78,19 +92,19 @@ _LOG_FORMATS: Final[dict[type[Any], tuple[int, str, Callable[[Any], tuple[object
     events.TokenRejected: (DEBUG, "token %d was rejected (%d)", _of("generation", "errcode")),
     events.TokenRefreshed: (
         INFO,
-        "token %d %s (%s) in %.2f s, expires in %.0f s",
+        "token %d %s in %.2f s, because %s; it expires in %.0f s",
         lambda event: (
             event.generation,
             "loaded from the store" if event.from_store else "fetched",
-            event.reason,
             event.elapsed,
+            describe_refresh_reason(event.reason),
             event.expires_in,
         ),
     ),
     events.TokenRefreshFailed: (
         WARNING,
-        "token refresh (%s) failed, next attempt in %.0f s at the earliest: %s",
-        _of("reason", "retry_after", "error"),
+        "token refresh failed, needed because %s, next attempt in %.0f s at the earliest: %s",
+        lambda event: (describe_refresh_reason(event.reason), event.retry_after, event.error),
     ),
     events.TokenStoreWriteFailed: (
         WARNING,
