@@ -27,7 +27,7 @@ from wxtcb.events import TokenRefreshed, TokenRefreshFailed, TokenRejected
 from wxtcb.secret import Secret
 from wxtcb.telemetry.dispatch import HookDispatcher
 from wxtcb.tokens.cache import RefreshWindows, create_token_cache
-from wxtcb.tokens.providers import is_transient
+from wxtcb.tokens.providers import ComponentToken, ExternalTokenProvider, is_transient
 from wxtcb.tokens.refresh import RefreshedToken, TokenRefresher
 from wxtcb.tokens.state_repository import StateRepository
 from wxtcb.tokens.stores import MemoryStore
@@ -629,3 +629,23 @@ async def test_busy_token_call_is_transient():
     await harness.token()
     assert isinstance(harness.emitted(TokenRefreshFailed)[0].error, PlatformBusy)
     assert clock() == pytest.approx(1001)
+
+
+async def test_source_may_return_the_same_token_every_minute():
+    """A service that gives no lifetime is asked again before a minute is over, and at once after a rejection."""
+    current, asked_at = ["T0KEN-1"], []
+
+    async def source():
+        asked_at.append(clock())
+        return ComponentToken(Secret(current[0]), 60)
+
+    harness = CacheHarness(provider=ExternalTokenProvider(source))
+    for _ in range(600):
+        token = await harness.token()
+        assert token.value == Secret("T0KEN-1")
+        await asyncio.sleep(1)
+    assert len(asked_at) == 12
+    current[0] = "T0KEN-2"
+    harness.cache.invalidate(await harness.token(), 40001)
+    assert (await harness.token()).value == Secret("T0KEN-2")
+    assert clock() == 1600
