@@ -59,13 +59,7 @@ def check_appid(name: str, value: object) -> None:
     If two variables are swapped in a deployment, the value is a secret.
     """
     if not isinstance(value, str) or not _APPID_PATTERN.fullmatch(value):
-<<<<<<< HEAD
-        raise InvalidArgument(
-            f"{name} must be the platform's appid, such as 'wx0123456789abcdef': only letters, digits, '_' and '-'"
-        )
-=======
         raise InvalidArgument(f"{name} must be the platform's appid: letters, digits, '_' and '-'")
->>>>>>> origin/main
 
 
 def check_alias(name: str, value: object) -> None:
