@@ -166,12 +166,24 @@ def test_state_shows_platform_and_store(
     assert "S3CRET" not in result.output
 
 
+def test_store_that_a_relative_path_creates_is_a_warning(
+    cli: Cli, platform: Platform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It is printed once, with the absolute path."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WXTCB_TOKEN_STORE", "sqlite:///tokens.db")
+    printed = cli("call", "describe_envs").stderr.replace("\n", " ")
+    assert printed.startswith(f"Warning: created the token store {tmp_path}/tokens.db in the working directory.")
+    assert "Warning" not in cli("call", "describe_envs").stderr
+
+
 def test_token_is_not_fetched_without_the_store(cli: Cli, platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error has the address of the store."""
     monkeypatch.setenv("WXTCB_TOKEN_STORE", "redis://someone:S3CRET@127.0.0.1:1/0")
     result = cli("token", "--fetch")
     assert result.exit_code == 3
     assert "redis://***@127.0.0.1:1/0 cannot be reached" in result.stderr
+    assert "store_required" not in result.stderr
     assert platform.sandbox.world.tokens_issued == 0
 
 

@@ -15,6 +15,7 @@ from wxtcb._protocol.endpoint import Repeat
 from wxtcb.cli import options
 from wxtcb.cli.runner import prepare_standard_streams, report_output_error, run_and_exit
 from wxtcb.telemetry.dispatch import logger
+from wxtcb.tokens.stores import STORE_CREATED
 
 # Each command imports its own module when it runs: help and completion must not wait for rich, provision and sandbox.
 
@@ -61,6 +62,19 @@ def _show_version(value: bool) -> None:  # noqa: FBT001 - the signature of an op
         raise typer.Exit
 
 
+class _StoreCreationHandler(logging.Handler):
+    """Handler that prints, also without --verbose, that a relative path has created a token store."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if getattr(record, "kind", None) == STORE_CREATED:
+            from wxtcb.cli.console import echo_err, escape_unprintable
+
+            echo_err(escape_unprintable(f"Warning: {record.getMessage()}."))
+
+
+_store_creation_handler: Final = _StoreCreationHandler()
+
+
 @app.callback()
 def _global_options(
     *,
@@ -72,7 +86,7 @@ def _global_options(
     ] = False,
 ) -> None:
     # Without a handler, the "last resort" handler of `logging` would print warnings to standard error.
-    logger.addHandler(logging.StreamHandler() if verbose else logging.NullHandler())
+    logger.addHandler(logging.StreamHandler() if verbose else _store_creation_handler)
 
 
 @command(

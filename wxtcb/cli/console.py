@@ -19,6 +19,7 @@ from rich.text import Text
 
 from wxtcb.cli.runner import discard_output
 from wxtcb.errors import InvalidArgument
+from wxtcb.tokens.state_repository import NOT_REQUIRED_HINT
 
 # Wide enough that rich breaks no line that goes to a pipe or a file.
 _PIPE_WIDTH: Final = 1000
@@ -100,7 +101,8 @@ def escape_unprintable(text: str) -> str:
 
 
 def as_command(text: str) -> str:
-    """Return *text* with functions of `wxtcb.api.token` replaced by the commands that call them."""
+    """Return *text* with functions of `wxtcb.api.token` replaced by commands, and without options of Python."""
+    text = text.removesuffix(f" {NOT_REQUIRED_HINT}")
     return re.sub(r"\bapi\.token\.(\w+)", r"`wxtcb call \1`", text)
 
 

@@ -121,7 +121,7 @@ def read_receiver_settings(env: Mapping[str, str]) -> ReceiverSettings:
     message = f"not set in the environment: {', '.join(missing + [config.STORE_URL_VAR] * (store is None))}"
     if store is None:
         message += f"; {config.STORE_URL_VAR} is the token store in which other programs find the ticket, such as "
-        message += "sqlite:///wxtcb-tokens.db"
+        message += "sqlite:////var/lib/shop/tokens.db"
     raise InvalidArgument(message)
 
 

@@ -29,6 +29,7 @@ StateTransition = Callable[[TokenState, float], TokenState | None]
 
 # Longer than any store of this package waits for a lock or a reply, so that their own, clearer error comes first.
 STORE_TIMEOUT: Final = 2.0
+NOT_REQUIRED_HINT: Final = "To start without it, pass store_required=False."
 
 
 @attrs.frozen
@@ -66,7 +67,7 @@ class StateRepository:
         try:
             await self.read()
         except TokenStoreError as error:
-            error.add_hint("To start without it, pass store_required=False.")
+            error.add_hint(NOT_REQUIRED_HINT)
             raise
 
     async def update(self, transition: StateTransition) -> StateSnapshot | None:

@@ -38,6 +38,8 @@ LOCK_TIMEOUT: Final = 1.5
 LOCK_RETRY_INTERVAL: Final = 0.005
 # `wait_for_change` has to return within 50 ms after a change.
 POLL_INTERVAL: Final = 0.02
+# `kind` of the log record, as those of events have it.
+STORE_CREATED: Final = "TokenStoreCreated"
 
 
 @attrs.frozen
@@ -357,6 +359,7 @@ class _SqliteFile:
                 "create another store, and its fetches would invalidate the token in this one. Use an absolute path "
                 "(sqlite:////...)",
                 self.path,
+                extra={"kind": STORE_CREATED},
             )
         return identity
 
