@@ -139,26 +139,6 @@ def test_link_of_another_user_is_rejected(path, give_away):
         SqliteStore(path)
 
 
-async def test_file_of_another_user_is_rejected(path, store, monkeypatch):
-    """Its owner could read the token that is stored in it."""
-    path.touch(mode=0o600)
-    user = os.geteuid()
-    monkeypatch.setattr(os, "geteuid", lambda: user + 1)
-    with pytest.raises(TokenStoreError, match="belongs to another user") as caught:
-        await store.load(APPID)
-    assert caught.value.permanent
-    assert path.stat().st_size == 0
-
-
-async def test_file_in_a_directory_that_everyone_may_change_is_rejected(tmp_path):
-    """Another user could replace the file."""
-    tmp_path.chmod(0o777)
-    async with SqliteStore(tmp_path / "tokens.db") as store:
-        with pytest.raises(TokenStoreError, match="every user may replace") as caught:
-            await store.load(APPID)
-    assert caught.value.permanent
-
-
 async def test_empty_private_file_becomes_a_store(path, store):
     """An empty file with mode 600 is used."""
     path.touch(mode=0o600)
