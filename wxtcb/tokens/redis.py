@@ -6,8 +6,10 @@ version on the channel of the same name. An ACL that suffices: ``resetchannels ~
 
 Each change lets the hash expire 24 hours later, so that tokens and tickets do not outlive the platform. By then the
 token (2 hours) and the ticket (12 hours) in it have expired too, and the first process that needs a token finds an
-empty store. The same is true after a server lost its memory. No old version occurs again. The server must not evict
-keys (`maxmemory-policy`): that loses a token.
+empty store. A token of a `token_source` may last longer; processes then go on with the one in their memory.
+
+A server that lost its memory is an empty store, too. No old version occurs again. The server must not evict keys
+(`maxmemory-policy`): that loses a token.
 """
 
 from __future__ import annotations
