@@ -209,7 +209,7 @@ class TokenCache:
             await self._wait_for_backoff(now)
             return self.cached()
         try:
-            await refresh.wait()
+            await refresh.result()
         except WxtcbError as error:
             # After a transient failure the caller tries again: it waits for the backoff, or gets the error from there.
             if isinstance(error, SessionClosed) or not is_transient(error):
@@ -226,14 +226,14 @@ class TokenCache:
         # is not raised here, because the caller can still use the current token. The hooks report it.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(refresh.started_at + MAX_REFRESH_WAIT):
-                await refresh.done.wait()
+                await refresh.finished.wait()
 
     def _start_refresh(self, now: float, *, needs_token: bool) -> SharedTask[None] | None:
         """Return the refresh under way, or start one; return None during a backoff.
 
         *needs_token* is true if the caller has no valid token.
         """
-        if self._refresh_task is not None and not self._refresh_task.done.is_set():
+        if self._refresh_task is not None and not self._refresh_task.finished.is_set():
             return self._refresh_task
         if self._closed:
             raise SessionClosed("the session is closed; no request was sent")
@@ -304,7 +304,7 @@ class TokenCache:
         )
         if refreshed.needs_store_write:
             self._pending_writes.append(refreshed)
-            if self._write_task is None or self._write_task.done.is_set():
+            if self._write_task is None or self._write_task.finished.is_set():
                 self._write_task = SharedTask.start(self._write_pending, self.now())
 
     def _record_error(self, reason: str, error: WxtcbError, started_at: float) -> None:
@@ -332,9 +332,9 @@ class TokenCache:
             return
         # One peek serves all callers. A running one is never replaced, because `aclose` ends only the last.
         peek = self._peek_task
-        if peek is None or (peek.done.is_set() and now >= peek.started_at + PEEK_INTERVAL):
+        if peek is None or (peek.finished.is_set() and now >= peek.started_at + PEEK_INTERVAL):
             peek = self._peek_task = SharedTask.start(self._peek_store, now)
-        await peek.wait()
+        await peek.result()
         # `last_error` is checked again because the token found may have been rejected meanwhile.
         if self.cached() is None and self.last_error is not None:
             error = copy.copy(self.last_error)
