@@ -328,8 +328,8 @@ class Session:
     async def aclose(self) -> None:
         """Close the connections; every waiting call raises `SessionClosed`.
 
-        A call whose request is being sent loses its connection and fails. With your own aiohttp session (`http`) it
-        continues to its end. Closing a session that is not open does nothing.
+        A call whose request is being sent loses its connection and fails. On your own `aiohttp.ClientSession` (`http`)
+        it continues to its end. Closing a session that is not open does nothing.
         """
         self._raise_if_view("closed")
         if self._lifecycle.resources is None:
@@ -387,8 +387,8 @@ class Session:
 
         *body* is written as JSON without its values of None. Bytes are sent unchanged; they are rejected if the
         endpoint has an action. *query* is added to the URL. *token* is your own access token, sent instead of the
-        session's. If the platform rejects it, the error is raised without a refresh. An endpoint that needs no token
-        ignores it. For an overall deadline use ``asyncio.timeout``.
+        session's. If the platform rejects it, the error is raised without a refresh. *token* is ignored if the endpoint
+        needs none. For an overall deadline use ``asyncio.timeout``.
 
         Raises `InvalidArgument` before a request is sent; `ApiError`, `TransportError`, `BadReply`, `OutcomeUnknown`
         and `PartialFailure` for a failed call; `TicketError`, `TokenFetchLimit`, `TokenConflict` and `TokenStoreError`

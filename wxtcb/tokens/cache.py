@@ -282,6 +282,7 @@ class TokenCache:
 
     def _build_request(self, reason: str) -> RefreshRequest:
         """Return what a refresh has to achieve now. If the current token is valid, the new one must last longer."""
+        # Minus infinity without a token.
         remaining = self._windows.expires_at - self.now()
         current = self._token.value if self._token is not None and remaining > 0 else None
         return RefreshRequest(
