@@ -18,9 +18,9 @@ import attrs
 from wxtcb.errors import TokenStoreError, WxtcbError
 from wxtcb.events import TokenStoreRolledBack
 from wxtcb.telemetry.dispatch import HookDispatcher
-from wxtcb.tokens.callbacks import UserCodeFailure, call_user_code
 from wxtcb.tokens.stores import TokenStore, store_name
 from wxtcb.tokens.token_state import RETRY_BACKOFF, TokenState, dump_state, parse_state
+from wxtcb.tokens.user_code import UserCodeFailure, call_user_code
 
 T = TypeVar("T")
 
