@@ -344,7 +344,7 @@ def test_outcome_unknown_has_the_reply_of_its_cause():
     cause = errors.BadReply("no string", endpoint=PATH, status=200, reply={"errcode": 0, "env": "e-1"})
     error = errors.OutcomeUnknown(cause, endpoint=PATH)
     assert error.reply == {"errcode": 0, "env": "e-1"}
-    assert "did take effect" in str(error)
+    assert "reported a success" in str(error)
 
 
 def test_reason_of_the_platform_is_shown_on_one_line():

@@ -46,6 +46,7 @@ from wxtcb.errors import (
     WxtcbError,
 )
 from wxtcb.events import Stats
+from wxtcb.limits import LIMITS
 from wxtcb.secret import Secret
 from wxtcb.session import Session
 
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from wxtcb import provision, sandbox, telemetry
 
 __all__ = [
+    "LIMITS",
     "AccountBlocked",
     "ApiError",
     "BadReply",

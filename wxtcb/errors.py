@@ -234,21 +234,22 @@ class OutcomeUnknown(WxtcbError):
 
     Check whether it took effect, for instance with `environment.describe_envs`, before retrying. `cause` is the error
     that replaced the response. `rid` is that of the cause, or None. `reply` is the JSON of a success that cannot be
-    read, as in `BadReply`, or None: then the call did take effect.
+    read, as in `BadReply`, or None.
     """
 
     # `cause` is an attribute because pickle drops `__cause__`.
     def __init__(self, cause: WxtcbError, *, endpoint: str) -> None:
         advice = "Check whether it took effect before retrying."
-        if getattr(cause, "reply", None):
-            advice = "It did take effect, and the JSON of its reply is in .reply: do not retry."
+        reply: Mapping[str, object] | None = getattr(cause, "reply", None)
+        if reply and reply.get("errcode") == 0:
+            advice = "The platform reported a success; what it replied is in .reply. Do not retry."
         super().__init__(
             f"{endpoint}: sent, but its outcome is unknown: {cause.reason}. {advice}",
             endpoint=endpoint,
         )
         self.cause = cause
         self.rid: str | None = getattr(cause, "rid", None)
-        self.reply: Mapping[str, object] | None = getattr(cause, "reply", None)
+        self.reply = reply
 
 
 class PartialFailure(WxtcbError):

@@ -237,7 +237,7 @@ async def test_http_4xx_is_not_retried_and_had_no_effect(harness, repeat):
     assert (harness.sends, caught.value.maybe_acted) == (1, 0)
 
 
-@pytest.mark.parametrize("errcode", [45009, 48006, 61004, 40164, 61005, 61006, 40125, 85088, 48001, 40097, 12345])
+@pytest.mark.parametrize("errcode", [45009, 45040, 61004, 40164, 61005, 61006, 40125, 85088, 48001, 40097, 41021])
 @pytest.mark.parametrize("repeat", ALL)
 async def test_rejection_is_not_retried_and_had_no_effect(harness, repeat, errcode):
     """A permanent errcode raises its error after one send and shows that the token was accepted."""
@@ -246,6 +246,15 @@ async def test_rejection_is_not_retried_and_had_no_effect(harness, repeat, errco
     assert (caught.value.errcode, caught.value.maybe_acted, harness.sends) == (errcode, 0, 1)
     assert harness.tokens.token.accepted
     assert harness.all_slots_are_back()
+
+
+@pytest.mark.parametrize("errcode", [12345, -999999, -504002])
+@pytest.mark.parametrize(("repeat", "acted"), [(Repeat.READ, 0), (Repeat.SET, 1), (Repeat.ONCE, 1), (Repeat.NEVER, 1)])
+async def test_errcode_that_may_follow_an_effect_is_counted(harness, repeat, acted, errcode):
+    """An unknown code, or a failure of an invoked function, is raised after one send, which may have taken effect."""
+    with pytest.raises(ApiError) as caught:
+        await harness.call(repeat, errcode)
+    assert (caught.value.errcode, caught.value.maybe_acted, harness.sends) == (errcode, acted, 1)
 
 
 async def test_busy_create_is_not_retried_with_busy_creates_false(harness):

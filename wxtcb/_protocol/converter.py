@@ -1,8 +1,8 @@
 """Strict conversion of JSON to attrs classes with cattrs, at once or in slices.
 
 The converter is strict where a wrong value would do harm: a null or a number is not a string, a bool is not a number,
-a string is not a list. It is tolerant where the platform may grow: unknown fields are ignored, and a null stands for
-the default of a field that has one.
+a string is not a list. It is tolerant where the platform may grow: unknown fields are ignored. A null stands for the
+default of a field that has one, and for an empty list: a Go program writes an empty list so.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cattrs.errors import AttributeValidationNote, ClassValidationError, Iterabl
 from cattrs.gen import make_dict_structure_fn, override
 from cattrs.v import format_exception
 
-from wxtcb._protocol.fields import ALIASES, INTERNED, WIRE_FORMAT, WIRE_NAME, WireFormat, wire_name_of
+from wxtcb._protocol.fields import ALIASES, INTERNED, SALVAGE, WIRE_FORMAT, WIRE_NAME, WireFormat, wire_name_of
 from wxtcb.secret import Secret
 
 # A function of a JSON value and its type, as cattrs defines it. Neither has a narrower type: a JSON value can be
@@ -129,6 +129,12 @@ def _attrs_hook(
     # Everything that depends on the class alone is computed here, once; `structure` runs for every object.
     aliased = [(field.name, *_wire_names(field)) for field in fields if ALIASES in field.metadata]
     null_is_missing = {wire_name_of(field) for field in fields if _treats_null_as_missing(field)}
+    null_is_empty = {wire_name_of(field) for field in fields if _is_required_list(field)}
+    salvageable = [
+        (wire_name_of(field), get_args(field.type)[0], *field.metadata[SALVAGE])
+        for field in fields
+        if SALVAGE in field.metadata
+    ]
     renamed = {field.name: field.metadata[WIRE_NAME] for field in fields if WIRE_NAME in field.metadata}
 
     def structure(value: Any, type_: Any) -> object:
@@ -138,6 +144,8 @@ def _attrs_hook(
             raise TypeError("object")
         if null_is_missing and None in value.values():
             value = {name: item for name, item in value.items() if item is not None or name not in null_is_missing}
+        if null_is_empty and None in value.values():
+            value = {name: [] if item is None and name in null_is_empty else item for name, item in value.items()}
         names = renamed
         for attribute, name, *others in aliased:
             if not value.get(name) and (used := _first_non_empty(value, name, others)) != name:
@@ -145,10 +153,45 @@ def _attrs_hook(
         try:
             return structure_fields(value, type_)
         except ClassValidationError as error:
+            if any(_salvage_entries(value, *each) for each in salvageable):
+                return structure_fields(value, type_)
             _use_wire_names(error, names)
             raise
 
     return structure
+
+
+def _is_required_list(field: attrs.Attribute[Any]) -> bool:
+    return field.default is attrs.NOTHING and _is_sequence(field.type)
+
+
+def _salvage_entries(
+    fields: dict[str, Any],
+    name: str,
+    entry_type: type[attrs.AttrsInstance],
+    sibling: str,
+    recover: Callable[[object, str], tuple[object, object]],
+) -> bool:
+    """Replace the unreadable entries of the list *name* in *fields*, and report them under *sibling*.
+
+    Returns False, and changes nothing, if that does not help: nothing of the list is readable, or all of it.
+    """
+    if not isinstance(entries := fields.get(name), list):
+        return False
+    structure, kept, reports = structure_hook(entry_type), list[object](), list[object]()
+    for index, entry in enumerate(entries):
+        try:
+            kept.append(structure(entry, entry_type))
+        except Exception as error:
+            reasons = cattrs.transform_error(error, path=f"$.{name}[{index}]", format_exception=describe_error)
+            substitute, report = recover(entry, "; ".join(reasons))
+            kept += [] if substitute is None else [substitute]
+            reports.append(report)
+    if not reports or not kept:
+        return False
+    # In place: the caller structures the same object again, and entries that are structured already are taken over.
+    fields[name], fields[sibling] = kept, reports
+    return True
 
 
 def _field_override(field: attrs.Attribute[Any], converter: cattrs.Converter) -> Any:

@@ -13,6 +13,7 @@ from wxtcb._protocol.endpoint import Done, Endpoint, Repeat, Reply
 from wxtcb._protocol.fields import JSON_IN_STRING, NUMBER_IN_STRING, interned, wire_fields, wire_format, wire_name
 from wxtcb.api._waiters import WaitCondition, wait_until
 from wxtcb.errors import InvalidArgument
+from wxtcb.limits import LIMITS
 from wxtcb.secret import Secret
 from wxtcb.validation import (
     Variables,
@@ -166,6 +167,7 @@ DESCRIBE_CLOUDBASERUN_ENVS: Final = Endpoint(
     Repeat.READ,
     name="describe_cloudbaserun_envs",
     official="getWxCloudBaseRunEnvs",
+    max_reply_bytes=LIMITS.list_reply_bytes,
 )
 CREATE_CLOUDBASERUN_ENV: Final = Endpoint(
     "/componenttcb/createcloudbaserunenv",

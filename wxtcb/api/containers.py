@@ -14,6 +14,7 @@ from wxtcb._protocol.fields import JSON_IN_STRING, WireFormat, aliases, interned
 from wxtcb.api._pagination import by_offset
 from wxtcb.api._waiters import WaitCondition, wait_until
 from wxtcb.errors import InvalidArgument
+from wxtcb.limits import LIMITS
 from wxtcb.secret import Secret
 from wxtcb.validation import (
     Variables,
@@ -139,7 +140,12 @@ CREATE_CONTAINER_SERVICE: Final = Endpoint(
     official="createcontainerservice",
 )
 GET_CS_LIST: Final = Endpoint(
-    "/componenttcb/getcslist", ContainerServices, Repeat.READ, name="get_cs_list", official="getcslist"
+    "/componenttcb/getcslist",
+    ContainerServices,
+    Repeat.READ,
+    name="get_cs_list",
+    official="getcslist",
+    max_reply_bytes=LIMITS.list_reply_bytes,
 )
 DEL_CONTAINER_SERVICE: Final = Endpoint(
     "/componenttcb/delcontainerservice", Done, Repeat.SET, name="del_container_service", official="delcontainerservice"
@@ -426,6 +432,7 @@ GET_CS_VERSION_LIST: Final = Endpoint(
     Repeat.READ,
     name="get_cs_version_list",
     official="getcsversionlist",
+    max_reply_bytes=LIMITS.list_reply_bytes,
 )
 GET_CS_VERSION_DETAIL: Final = Endpoint(
     "/componenttcb/getcsversiondetail",

@@ -10,9 +10,10 @@ import attrs
 
 from wxtcb import validation
 from wxtcb._protocol.endpoint import Done, Endpoint, Repeat, Reply
-from wxtcb._protocol.fields import aliases, interned, wire_name
+from wxtcb._protocol.fields import ID_AS_STRING, aliases, interned, salvage, wire_format, wire_name
 from wxtcb.api._waiters import env_normal, wait_until
 from wxtcb.errors import InvalidRequest
+from wxtcb.limits import LIMITS
 
 if TYPE_CHECKING:
     from wxtcb.secret import Secret
@@ -21,11 +22,12 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class NewEnv(Reply):
-    """A new environment: `env` is its id, `tranid` the number of its pay-as-you-go order."""
+    """A new environment: `env` is its id, `tranid` the number of its pay-as-you-go order, if there is one."""
 
-    tranid: str
     # A success without an id is a bad reply: the outcome of the create is unknown.
     env: str = attrs.field(validator=validation.validator(validation.check_string))
+    # Tolerant: the environment exists, and is billed, whatever its order looks like.
+    tranid: str | None = attrs.field(default=None, metadata=wire_format(ID_AS_STRING))
 
 
 @attrs.frozen(kw_only=True)
@@ -33,26 +35,56 @@ class EnvInfo:
     """One environment of the list.
 
     `status` is NORMAL (usable), UNAVAILABLE (not yet usable), HALTED (stopped), or another text. The times are
-    ``YYYY-MM-DD HH:MM:SS`` without a time zone, presumably China Standard Time.
+    ``YYYY-MM-DD HH:MM:SS`` without a time zone, presumably China Standard Time, or None.
     """
 
     env: str
     alias: str
-    create_time: str = attrs.field(metadata=interned())
-    # "update_ime" is a misspelling in the platform's documented replies.
-    update_time: str = attrs.field(metadata=aliases("update_ime") | interned())
     status: str = attrs.field(metadata=interned())
+    create_time: str | None = attrs.field(default=None, metadata=interned())
+    # "update_ime" is a misspelling in the platform's documented replies.
+    update_time: str | None = attrs.field(default=None, metadata=aliases("update_ime") | interned())
     package_id: str | None = attrs.field(default=None, metadata=interned())
     package_name: str | None = attrs.field(default=None, metadata=interned())
     dbinstance_id: str | None = None
     bucket_id: str | None = None
 
 
+@attrs.frozen(kw_only=True)
+class UnreadableEnv:
+    """A row of the list that is not as documented: its id and alias as far as they can be read, and what is wrong."""
+
+    reason: str
+    env: str | None = None
+    alias: str | None = None
+
+
+def _recover_row(row: object, reason: str) -> tuple[EnvInfo | None, UnreadableEnv]:
+    fields = row if isinstance(row, dict) else {}
+    env, alias, status = (text if isinstance(text := fields.get(name), str) else None for name in _ROW_NAMES)
+    report = UnreadableEnv(reason=reason, env=env, alias=alias)
+    return (EnvInfo(env=env, alias=alias or "", status=status or "") if env else None), report
+
+
+_ROW_NAMES: Final = ("env", "alias", "status")
+
+
 @attrs.frozen
 class EnvList(Reply):
-    """All environments of the third-party platform."""
+    """All environments of the third-party platform.
 
-    info_list: tuple[EnvInfo, ...]
+    `unreadable` has the rows that are not as documented. Such a row is also in `info_list` if its id can be read, with
+    an empty alias or status where there is none. A program that creates an environment because its alias is not listed
+    must check `has_unknown_aliases` first.
+    """
+
+    info_list: tuple[EnvInfo, ...] = attrs.field(metadata=salvage("wxtcb.unreadable", _recover_row))
+    unreadable: tuple[UnreadableEnv, ...] = attrs.field(default=(), metadata=wire_name("wxtcb.unreadable"))
+
+    @property
+    def has_unknown_aliases(self) -> bool:
+        """Whether the alias of a row cannot be read, so that an alias that is not listed may be in use all the same."""
+        return any(row.alias is None for row in self.unreadable)
 
     # Cached, because all waiters of a session look up their environment in the same list.
     @cached_property
@@ -63,7 +95,12 @@ class EnvList(Reply):
 
 CREATE_ENV: Final = Endpoint("/componenttcb/createenv", NewEnv, Repeat.ONCE, name="create_env", official="createTcbEnv")
 DESCRIBE_ENVS: Final = Endpoint(
-    "/componenttcb/describeenvs", EnvList, Repeat.READ, name="describe_envs", official="getTcbEnvList"
+    "/componenttcb/describeenvs",
+    EnvList,
+    Repeat.READ,
+    name="describe_envs",
+    official="getTcbEnvList",
+    max_reply_bytes=LIMITS.list_reply_bytes,
 )
 MODIFY_ENV: Final = Endpoint("/tcb/modifyenv", Done, Repeat.SET, name="modify_env", official="changeTcbEnv")
 
@@ -196,11 +233,14 @@ class Share:
 
 @attrs.frozen(kw_only=True)
 class ShareFailure:
-    """A mini program whose binding could not be created or ended, and the platform's reason."""
+    """A mini program whose binding could not be created or ended, and the platform's reason.
 
-    env: str
+    `env` is None if the platform does not name the environment.
+    """
+
     appid: str
     errmsg: str
+    env: str | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -272,7 +312,12 @@ BATCH_UNSHARE_ENV: Final = Endpoint(
     "/componenttcb/batchunshareenv", UnshareResult, Repeat.SET, name="batch_unshare_env", official="unshareCloudbaseEnv"
 )
 BATCH_GET_ENV_ID: Final = Endpoint(
-    "/componenttcb/batchgetenvid", Relations, Repeat.READ, name="batch_get_env_id", official="getShareCloudbaseEnv"
+    "/componenttcb/batchgetenvid",
+    Relations,
+    Repeat.READ,
+    name="batch_get_env_id",
+    official="getShareCloudbaseEnv",
+    max_reply_bytes=LIMITS.list_reply_bytes,
 )
 
 

@@ -23,6 +23,7 @@ from wxtcb._protocol.fields import aliases, interned, wire_name
 from wxtcb.api._pagination import by_offset
 from wxtcb.api._waiters import WaitCondition, wait_until
 from wxtcb.errors import InvalidArgument
+from wxtcb.limits import LIMITS
 
 if TYPE_CHECKING:
     import zipfile
@@ -362,7 +363,12 @@ class FunctionList(Reply):
 
 
 GET_SCF_LIST: Final = Endpoint(
-    "/componenttcb/getscflist", FunctionList, Repeat.READ, name="get_scf_list", official="getCloudFunctionList"
+    "/componenttcb/getscflist",
+    FunctionList,
+    Repeat.READ,
+    name="get_scf_list",
+    official="getCloudFunctionList",
+    max_reply_bytes=LIMITS.list_reply_bytes,
 )
 
 
@@ -480,7 +486,12 @@ class Triggers(Reply):
 
 
 GET_TRIGGERS: Final = Endpoint(
-    "/componenttcb/gettriggers", Triggers, Repeat.READ, name="get_triggers", official="getTriggers"
+    "/componenttcb/gettriggers",
+    Triggers,
+    Repeat.READ,
+    name="get_triggers",
+    official="getTriggers",
+    max_reply_bytes=LIMITS.list_reply_bytes,
 )
 BATCH_UPDATE_TRIGGERS: Final = Endpoint(
     "/componenttcb/batchupdatetriggers",
@@ -550,6 +561,7 @@ INVOKE_CLOUD_FUNCTION: Final = Endpoint(
     Repeat.NEVER,
     name="invoke_cloud_function",
     official="invokeCloudFunction",
+    max_reply_bytes=LIMITS.document_reply_bytes,
 )
 
 
