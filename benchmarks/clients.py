@@ -1,11 +1,11 @@
-"""What does a call cost the client's processor, beside the clients that people use?
+"""Client CPU time of one call, compared with other HTTP clients.
 
-Everybody posts the same JSON to the same server with 32 calls in flight and reads the reply's JSON.
+Each client posts the same JSON to the same server, with 32 calls in flight, and parses the JSON of the reply.
 
-- aiohttp as people write it: one session, `json=`, `params=`, `async with`, `reply.json()`;
+- aiohttp, typical use: one session, `json=`, `params=`, `async with`, `reply.json()`;
 - httpx: one `AsyncClient`, `json=`, `params=`, `reply.json()`;
-- wechatpy knows none of these calls and is not asynchronous: `WeChatClient.post` with the path, its base URL pointed at
-  the server, in 32 threads, and its pool of connections widened to 32 so that none is thrown away.
+- wechatpy has none of these calls and is not asynchronous: `WeChatClient.post` gets the path, its base URL is that of
+  the server, and it runs in 32 threads. Its pool is enlarged to 32 connections, so that none is discarded.
 """
 
 from __future__ import annotations
@@ -22,19 +22,20 @@ from typing import Final
 import aiohttp
 import httpx
 from figures import Figure, Interval
-from harness import Block, Call, calling, interleave, main
-from loops import ALIAS, PATH, TOKEN, Place, bare, library, serving
+from harness import Block, Call, call_block, interleave, main
+from loops import ALIAS, PATH, TOKEN, Target, bare_aiohttp, run_server, wxtcb_call
 from requests.adapters import HTTPAdapter
 from wechatpy.client import WeChatClient
 
 IN_FLIGHT: Final = 32
-BARS: Final = {"aiohttp as people write it": 0.95, "httpx": 0.25, "wechatpy, 32 threads": 0.25}
+TYPICAL: Final = "aiohttp, typical use"
+LIMITS: Final = {TYPICAL: 0.95, "httpx": 0.25, "wechatpy, 32 threads": 0.25}
 
 
 @contextlib.asynccontextmanager
-async def plain_aiohttp(place: Place) -> AsyncIterator[Call]:
-    """Open a session and call as the tutorial does."""
-    url = place.url + PATH
+async def typical_aiohttp(target: Target) -> AsyncIterator[Call]:
+    """Open a session that calls as aiohttp's documentation shows it."""
+    url = target.url + PATH
     async with aiohttp.ClientSession() as http:
 
         async def call() -> object:
@@ -46,9 +47,9 @@ async def plain_aiohttp(place: Place) -> AsyncIterator[Call]:
 
 
 @contextlib.asynccontextmanager
-async def over_httpx(place: Place) -> AsyncIterator[Call]:
-    """Open a client and call as the tutorial does."""
-    url = place.url + PATH
+async def httpx_client(target: Target) -> AsyncIterator[Call]:
+    """Open a client that calls as httpx's documentation shows it."""
+    url = target.url + PATH
     async with httpx.AsyncClient() as http:
 
         async def call() -> object:
@@ -58,19 +59,19 @@ async def over_httpx(place: Place) -> AsyncIterator[Call]:
         yield call
 
 
-class PointedClient(WeChatClient):
-    """A client of wechatpy for another address, with a pool as large as needed."""
+class LocalWeChatClient(WeChatClient):
+    """A client of wechatpy with another base URL and a larger pool."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, target: Target) -> None:
         super().__init__("wx0123456789abcdef", "bench", access_token=TOKEN)
-        self.API_BASE_URL = place.url
+        self.API_BASE_URL = target.url
         self._http.mount("http://", HTTPAdapter(pool_maxsize=IN_FLIGHT))
 
 
 @contextlib.contextmanager
-def over_wechatpy(place: Place, calls: int) -> Iterator[Block]:
-    """Make a block of calls in threads; the processor time of all threads counts."""
-    client = PointedClient(place)
+def wechatpy_block(target: Target, calls: int) -> Iterator[Block]:
+    """Return a block of *calls* calls in threads; it costs microseconds of CPU time per call, of all threads."""
+    client = LocalWeChatClient(target)
 
     def call(_: int) -> object:
         return client.post(PATH, data={"alias": ALIAS})
@@ -85,35 +86,35 @@ def over_wechatpy(place: Place, calls: int) -> Iterator[Block]:
         yield block
 
 
-async def measure(chosen: argparse.Namespace) -> list[Figure]:
-    """Take turns; the control is a second aiohttp as people write it."""
-    rounds, calls = (1, 64) if chosen.quick else (40, 320)
-    with serving() as place:
+async def measure(options: argparse.Namespace) -> list[Figure]:
+    """Measure all clients; the control is a second `typical_aiohttp`."""
+    rounds, calls = (1, 64) if options.quick else (40, 320)
+    with run_server() as target:
         async with contextlib.AsyncExitStack() as stack:
-            ways = {
-                "aiohttp as people write it": plain_aiohttp(place),
-                "wxtcb": library(place),
-                "httpx": over_httpx(place),
-                "tuned": bare(place),
-                "control": plain_aiohttp(place),
+            variants = {
+                TYPICAL: typical_aiohttp(target),
+                "wxtcb": wxtcb_call(target),
+                "httpx": httpx_client(target),
+                "tuned": bare_aiohttp(target),
+                "control": typical_aiohttp(target),
             }
-            opened = {name: await stack.enter_async_context(way) for name, way in ways.items()}
-            blocks = {name: calling(call, calls, IN_FLIGHT) for name, call in opened.items()}
-            blocks["wechatpy, 32 threads"] = stack.enter_context(over_wechatpy(place, calls))
+            opened = {name: await stack.enter_async_context(variant) for name, variant in variants.items()}
+            blocks = {name: call_block(call, calls, IN_FLIGHT) for name, call in opened.items()}
+            blocks["wechatpy, 32 threads"] = stack.enter_context(wechatpy_block(target, calls))
             costs = await interleave(blocks, rounds)
-    return [_figure(costs, other) for other in BARS]
+    return [_figure(costs, other) for other in LIMITS]
 
 
 def _figure(costs: dict[str, list[float]], other: str) -> Figure:
     return Figure(
         f"wxtcb / {other}",
         Interval.ratio(costs["wxtcb"], costs[other]),
-        bar=BARS[other],
-        ours=statistics.median(costs["wxtcb"]),
-        floor=statistics.median(costs[other]),
-        measure="us CPU",
-        beside="the client named",
-        control=Interval.ratio(costs["control"], costs["aiohttp as people write it"]),
+        limit=LIMITS[other],
+        value=statistics.median(costs["wxtcb"]),
+        baseline=statistics.median(costs[other]),
+        value_unit="us CPU",
+        baseline_name="the other client",
+        control=Interval.ratio(costs["control"], costs[TYPICAL]),
     )
 
 

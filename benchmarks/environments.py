@@ -1,11 +1,11 @@
-"""The reply of `environment.describe_envs` as the platform writes it, of any length."""
+"""The reply of `environment.describe_envs` as the platform sends it, of any length."""
 
 from __future__ import annotations
 
 import orjson
 
 
-def listing(count: int) -> bytes:
+def environment_list(count: int) -> bytes:
     """Return the JSON of *count* environments, about 270 bytes each."""
     return orjson.dumps({"errcode": 0, "errmsg": "ok", "info_list": [_environment(number) for number in range(count)]})
 

@@ -1,4 +1,4 @@
-"""What the benchmarks share: programs on another core, blocks that take turns, and one way to print and to keep."""
+"""Harness of all benchmarks: child processes on another core, interleaved blocks, and the command line of a script."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Final
 
 import attrs
-from figures import Figure, Run, as_text, read_runs, write_runs
+from figures import Figure, Run, read_runs, render_text, write_runs
 
-VOID: Final = 3
+EXIT_INVALID: Final = 3
 HERE: Final = Path(__file__).parent
 PACKAGES: Final = ("wxtcb", "aiohttp", "attrs", "cattrs", "anyio", "orjson", "yarl")
 
@@ -30,41 +30,42 @@ Call = Callable[[], Awaitable[object]]
 Measure = Callable[[argparse.Namespace], Coroutine[None, None, Sequence[Figure]]]
 
 
-def main(about: str | None, measure: Measure, *switches: str, packages: Sequence[str] = ()) -> int:
-    """Run a benchmark as a program: print its figures, keep them if asked to; return 0, or 3 if the run is void.
+def main(description: str | None, measure: Measure, *switches: str, packages: Sequence[str] = ()) -> int:
+    """Run a benchmark as a program: print its figures, and store them with `--json`; return the exit code.
 
-    *switches* are options of its own, which take no value. *packages* are named with their versions besides the usual.
+    The exit code is 0, or 3 if the run is invalid. *switches* are the script's own options without a value. The
+    versions of *packages* are printed after those of wxtcb's dependencies.
     """
-    chosen = _read_options(about, switches)
+    options = _read_options(description, switches)
     machine = describe_machine((*PACKAGES, *packages))
     print(machine, flush=True)
-    figures = tuple(asyncio.run(measure(chosen)))
-    name = " ".join([Path(sys.argv[0]).stem, *(f"--{switch}" for switch in switches if vars(chosen)[switch])])
+    figures = tuple(asyncio.run(measure(options)))
+    name = " ".join([Path(sys.argv[0]).stem, *(f"--{switch}" for switch in switches if vars(options)[switch])])
     run = Run(name, machine, f"{datetime.now(UTC):%Y-%m-%d}", figures)
-    print(as_text(figures))
-    if chosen.json:
-        write_runs(chosen.json, [*read_runs(chosen.json), run])
-    if chosen.quick:
-        print("A quick run shows that the script works; its figures say nothing.")
-    elif run.void:
-        print("VOID: a control is off by more than 2 %; run again on a quieter machine.")
-    return VOID if run.void and not chosen.quick else 0
+    print(render_text(figures))
+    if options.json:
+        write_runs(options.json, [*read_runs(options.json), run])
+    if options.quick:
+        print("A quick run only checks that the script works; its figures have no meaning.")
+    elif run.invalid:
+        print("INVALID: a control deviates by more than 2 %; run the benchmark again on a less busy machine.")
+    return EXIT_INVALID if run.invalid and not options.quick else 0
 
 
-def _read_options(about: str | None, switches: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="see in seconds that it works")
-    parser.add_argument("--json", type=Path, metavar="PATH", help="add the run to this file")
+def _read_options(description: str | None, switches: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="only check, in seconds, that the script works")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="append the run to this file")
     for switch in switches:
         parser.add_argument(f"--{switch}", action="store_true")
     return parser.parse_args()
 
 
 def describe_machine(packages: Sequence[str]) -> str:
-    """Say what was measured, and on what."""
-    found = ", ".join(f"{name} {_version(name)}" for name in packages)
+    """Return the interpreter, the machine and the versions of *packages* in one line."""
+    versions = ", ".join(f"{name} {_version(name)}" for name in packages)
     cores = f"{os.cpu_count()} cores ({_processor()})"
-    return f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {cores}; {found}"
+    return f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {cores}; {versions}"
 
 
 def _version(name: str) -> str:
@@ -83,15 +84,16 @@ def _processor() -> str:
 
 
 async def interleave(blocks: Mapping[str, Block], rounds: int) -> dict[str, list[float]]:
-    """Return what each block cost in each round, after a warm-up.
+    """Return the cost of each block in each round, after a warm-up.
 
-    Within a round each runs twice, mirrored; every round begins with another, so that no place favours anybody.
-    A single round is no measurement: then each block runs once, to see that it works.
+    In each round every block runs twice, the second time in reverse order, and every round begins with another block,
+    so that no block has a better position. With one round, each block runs once, only to check that it works.
     """
     if rounds == 1:
         return {name: [await block()] for name, block in blocks.items()}
     for block in blocks.values():
         await block()
+    # Garbage collection must not count as a cost of the block in which it happens to run.
     gc.collect()
     gc.freeze()
     costs: dict[str, list[float]] = {name: [] for name in blocks}
@@ -108,14 +110,14 @@ async def interleave(blocks: Mapping[str, Block], rounds: int) -> dict[str, list
     return costs
 
 
-def calling(call: Call, calls: int, in_flight: int) -> Block:
-    """Make a block of *calls* calls with *in_flight* under way; it costs microseconds of processor time per call."""
+def call_block(call: Call, calls: int, in_flight: int) -> Block:
+    """Return a block of *calls* calls with *in_flight* at a time; it costs microseconds of CPU time per call."""
 
     async def block() -> float:
-        left = iter(range(calls))
+        remaining = iter(range(calls))
 
         async def work() -> None:
-            for _ in left:
+            for _ in remaining:
                 await call()
 
         started = time.process_time()
@@ -125,8 +127,8 @@ def calling(call: Call, calls: int, in_flight: int) -> Block:
     return block
 
 
-def working(work: Callable[[], object], times: int) -> Block:
-    """Make a block of so many times the same work; it costs microseconds of processor time each."""
+def work_block(work: Callable[[], object], times: int) -> Block:
+    """Return a block that runs *work* so many times; it costs microseconds of CPU time per run."""
 
     async def block() -> float:
         started = time.process_time_ns()
@@ -138,14 +140,14 @@ def working(work: Callable[[], object], times: int) -> Block:
 
 
 @attrs.frozen
-class Child:
-    """A program in another process; `ready` is the line it printed when it was. It ends when its input is closed."""
+class ScriptProcess:
+    """A script in another process; it prints the line `ready` at start, and ends when its standard input is closed."""
 
     ready: str
     process: subprocess.Popen[str]
 
-    def end(self) -> str:
-        """Close its input; return what else it prints."""
+    def finish(self) -> str:
+        """Close its standard input; return what it prints until it ends."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.close()
@@ -153,27 +155,25 @@ class Child:
 
 
 @contextlib.contextmanager
-def child(script: str, *arguments: str) -> Iterator[Child]:
-    """Run a script of this directory until the block ends, on another core where that can be chosen."""
+def run_script(script: str, *arguments: str) -> Iterator[ScriptProcess]:
+    """Run a script of this directory until the block ends, on another core if the system allows it."""
     command = [sys.executable, str(HERE / script), *arguments]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        _pin_apart(process.pid)
+        _pin_to_cores(process.pid)
         assert process.stdout is not None
         assert process.stdin is not None
         try:
-            yield Child(process.stdout.readline(), process)
+            yield ScriptProcess(process.stdout.readline(), process)
         finally:
             process.stdin.close()
 
 
-def _cores() -> list[int]:
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+# Read at import, before `_pin_to_cores` restricts this process to one core.
+_CORES: Final = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
-_CORES: Final = _cores()
-
-
-def _pin_apart(other: int) -> None:
+def _pin_to_cores(other: int) -> None:
+    """Pin this process to the first core, and the process *other* to the remaining ones."""
     if _CORES:
         first, *rest = _CORES
         os.sched_setaffinity(0, {first})

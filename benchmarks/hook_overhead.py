@@ -1,7 +1,7 @@
-"""What does a hook cost?
+"""CPU time of the hooks of `wxtcb.telemetry`, compared with a hook that does nothing.
 
-The two events of every call are made and handed to it; nothing is sent, and the log is at WARNING. The floor is a hook
-that does nothing. Without any hook, and with the log above DEBUG, a call makes no events at all.
+Measured are the creation of the two events of a call and their dispatch to the hook. No request is sent; the log level
+is WARNING. Without a hook, and with a log level above DEBUG, a call creates no events.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 
 import prometheus_client
 from figures import Figure, Interval
-from harness import interleave, main, working
+from harness import interleave, main, work_block
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
@@ -25,47 +25,47 @@ from wxtcb.telemetry.dispatch import HookDispatcher
 PATH: Final = "/componenttcb/createenv"
 
 
-def nothing(event: Event) -> None:
-    """Stand for the quickest hook there is."""
+def do_nothing(event: Event) -> None:
+    """Ignore the event."""
 
 
-def hooks() -> dict[str, Hook]:
-    """Return what is compared; with an SDK the spans are made and dropped, and the figures kept in memory."""
+def create_hooks() -> dict[str, Hook]:
+    """Return the hooks; the SDK of OpenTelemetry discards spans and keeps metrics in memory."""
     return {
-        "floor": nothing,
+        "baseline": do_nothing,
         "PrometheusHook": PrometheusHook(registry=prometheus_client.CollectorRegistry()),
         "OpenTelemetryHook, no SDK": OpenTelemetryHook(),
         "OpenTelemetryHook, SDK": OpenTelemetryHook(
             tracer_provider=TracerProvider(), meter_provider=MeterProvider([InMemoryMetricReader()])
         ),
-        "control": nothing,
+        "control": do_nothing,
     }
 
 
-async def measure(chosen: argparse.Namespace) -> list[Figure]:
-    """Take turns."""
-    rounds, times = (2, 10) if chosen.quick else (40, 2_000)
+async def measure(options: argparse.Namespace) -> list[Figure]:
+    """Measure all hooks."""
+    rounds, times = (2, 10) if options.quick else (40, 2_000)
     session = wxtcb.Session(component_appid="wx0123456789abcdef", component_appsecret="bench", ticket="bench")
-    observed = {name: HookDispatcher.create(session, [hook]) for name, hook in hooks().items()}
+    dispatchers = {name: HookDispatcher.create(session, [hook]) for name, hook in create_hooks().items()}
 
-    def tell(observers: HookDispatcher) -> None:
-        observers.emit(CallStarted(PATH, 1))
-        observers.emit(CallFinished(PATH, 1, 1, 0.1, None, cancelled=False))
+    def emit(dispatcher: HookDispatcher) -> None:
+        dispatcher.emit(CallStarted(PATH, 1))
+        dispatcher.emit(CallFinished(PATH, 1, 1, 0.1, None, cancelled=False))
 
-    blocks = {name: working(lambda each=each: tell(each), times) for name, each in observed.items()}
+    blocks = {name: work_block(lambda each=each: emit(each), times) for name, each in dispatchers.items()}
     costs = await interleave(blocks, rounds)
-    return [_figure(costs, name) for name in costs if name not in ("floor", "control")]
+    return [_figure(costs, name) for name in costs if name not in ("baseline", "control")]
 
 
 def _figure(costs: dict[str, list[float]], name: str) -> Figure:
     return Figure(
         f"{name}, per call",
-        Interval.ratio(costs[name], costs["floor"]),
-        ours=statistics.median(costs[name]),
-        floor=statistics.median(costs["floor"]),
-        measure="us CPU",
-        beside="a hook that does nothing",
-        control=Interval.ratio(costs["control"], costs["floor"]),
+        Interval.ratio(costs[name], costs["baseline"]),
+        value=statistics.median(costs[name]),
+        baseline=statistics.median(costs["baseline"]),
+        value_unit="us CPU",
+        baseline_name="a hook that does nothing",
+        control=Interval.ratio(costs["control"], costs["baseline"]),
     )
 
 

@@ -1,4 +1,4 @@
-"""How much memory this process holds, and held at most since it was last asked to forget that."""
+"""Resident memory of this process, and its peak since the last reset."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ MEGABYTE: Final = 1_000_000
 STATUS: Final = Path("/proc/self/status")
 
 
-def forget_peak() -> float:
-    """Let the peak of the resident set begin anew; return the megabytes it starts from."""
+def reset_peak() -> float:
+    """Reset the peak to the current resident memory; return it in megabytes."""
     with contextlib.suppress(OSError):
+        # 5 resets VmHWM, see proc_pid_clear_refs(5).
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    return peak()
+    return peak_memory()
 
 
-def peak() -> float:
-    """Return the megabytes of the resident set at its largest; 0 where the system does not tell."""
+def peak_memory() -> float:
+    """Return the peak of the resident memory in megabytes, or 0 if the system does not report it."""
     if not STATUS.exists():
         return 0.0
     fields = dict(line.split(":", 1) for line in STATUS.read_text(encoding="ascii").splitlines())

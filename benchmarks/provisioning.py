@@ -1,4 +1,4 @@
-"""Tenants, a sandbox in another process, and a run that brings the one to the other."""
+"""Provisioning against a sandbox in another process: tenants, sandbox, and a run through wxtcb or on bare aiohttp."""
 
 from __future__ import annotations
 
@@ -13,81 +13,80 @@ from typing import Any, Final
 import aiohttp
 import attrs
 import orjson
-from harness import child
+from harness import run_script
 
 import wxtcb
 from wxtcb.events import Hook
 from wxtcb.provision import Journal, MemoryJournal, Provisioner, Report, Service, SqliteJournal, Tenant
 
 CONCURRENCY: Final = 64
-LOOK: Final = "/componenttcb/describeenvs"
+LIST_PATH: Final = "/componenttcb/describeenvs"
 
 
 @attrs.frozen
-class Box:
-    """A sandbox in another process."""
+class SandboxProcess:
+    """A sandbox in another process: its URL and credentials."""
 
-    way: dict[str, str]
-
-    @property
-    def url(self) -> str:
-        """Where it is."""
-        return self.way["base_url"]
-
-    @property
-    def credentials(self) -> dict[str, object]:
-        """What buys a token there."""
-        names = ("component_appid", "component_appsecret")
-        return {"component_verify_ticket": self.way["ticket"], **{name: self.way[name] for name in names}}
+    base_url: str
+    component_appid: str
+    component_appsecret: str
+    ticket: str
 
     def session(self, *, hooks: Sequence[Hook] = (), max_fetches_per_hour: int | None = 30) -> wxtcb.Session:
-        """Make a session with it."""
+        """Return a session with the sandbox as its platform."""
         return wxtcb.Session(
-            component_appid=self.way["component_appid"],
-            component_appsecret=self.way["component_appsecret"],
-            ticket=self.way["ticket"],
-            base_url=self.url,
+            component_appid=self.component_appid,
+            component_appsecret=self.component_appsecret,
+            ticket=self.ticket,
+            base_url=self.base_url,
             hooks=hooks,
             max_fetches_per_hour=max_fetches_per_hour,
         )
 
-    async def kill_token(self) -> None:
-        """Let the newest token die before its time."""
+    async def invalidate_token(self) -> None:
+        """Invalidate the newest token."""
         async with aiohttp.ClientSession() as http:
-            await http.post(f"{self.url}/_sandbox/kill-token")
+            await http.post(f"{self.base_url}/_sandbox/kill-token")
 
-    async def looks(self) -> int:
-        """Return how many lists of environments it was asked for."""
-        async with aiohttp.ClientSession() as http, http.get(f"{self.url}/_sandbox") as reply:
-            return int((await reply.json())["counts"].get(LOOK, 0))
+    async def count_listings(self) -> int:
+        """Return the number of received requests that list environments."""
+        async with aiohttp.ClientSession() as http, http.get(f"{self.base_url}/_sandbox") as reply:
+            return int((await reply.json())["counts"].get(LIST_PATH, 0))
 
 
 @contextlib.contextmanager
-def sandboxed(**options: float) -> Iterator[Box]:
-    """Run a sandbox with these options; see sandbox.py."""
-    with child("sandbox.py", orjson.dumps(options).decode()) as process:
-        yield Box(orjson.loads(process.ready))
+def run_sandbox(**options: float) -> Iterator[SandboxProcess]:
+    """Run a sandbox until the block ends; sandbox.py describes the options."""
+    with run_script("sandbox.py", orjson.dumps(options).decode()) as process:
+        yield SandboxProcess(**orjson.loads(process.ready))
 
 
 def make_tenants(count: int) -> list[Tenant]:
-    """Return tenants that want an environment, one mini program and one service each."""
+    """Return tenants with one mini program and one service each."""
     api = Service.from_name("api")
     return [Tenant(f"tenant {number}", appids=[f"wx{number:016}"], services=[api]) for number in range(count)]
 
 
 @contextlib.asynccontextmanager
 async def journal_on_disk() -> AsyncIterator[SqliteJournal]:
-    """Keep a journal in a file until the block ends."""
+    """Open a journal in a temporary file."""
     with tempfile.TemporaryDirectory() as directory:
         async with SqliteJournal(Path(directory) / "journal.db") as journal:
             yield journal
 
 
-async def provision(box: Box, tenants: list[Tenant], journal: Journal | None = None) -> tuple[Report, float]:
-    """Bring the tenants there; return the report and the seconds it took. The journal is in memory unless given."""
+async def provision(
+    sandbox: SandboxProcess, tenants: list[Tenant], journal: Journal | None = None
+) -> tuple[Report, float]:
+    """Provision the tenants; return the report and the elapsed seconds. The journal is in memory by default.
+
+    Raises `RuntimeError` if a tenant is not done.
+    """
     started = time.perf_counter()
-    kept = journal or MemoryJournal()
-    async with box.session() as session, Provisioner(session, journal=kept, concurrency=CONCURRENCY) as provisioner:
+    async with (
+        sandbox.session() as session,
+        Provisioner(session, journal=journal or MemoryJournal(), concurrency=CONCURRENCY) as provisioner,
+    ):
         report = await provisioner.apply(tenants).wait()
     if report.done_count != len(tenants):
         raise RuntimeError(
@@ -96,22 +95,22 @@ async def provision(box: Box, tenants: list[Tenant], journal: Journal | None = N
     return report, time.perf_counter() - started
 
 
-async def by_hand(box: Box, tenants: list[Tenant]) -> None:
-    """Make the calls of every tenant on bare aiohttp, with as many in flight, hoping for the best."""
+async def provision_on_aiohttp(sandbox: SandboxProcess, tenants: list[Tenant]) -> None:
+    """Make the same calls on bare aiohttp, with the same concurrency; there is no journal and no retry."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
-        token: dict[str, str] = {}
+        query: dict[str, str] = {}
 
         async def post(path: str, body: dict[str, object]) -> dict[str, Any]:
-            reply = await http.post(box.url + path, params=token, data=orjson.dumps(body))
-            answer: dict[str, Any] = orjson.loads(await reply.read())
-            if answer.get("errcode"):
-                raise RuntimeError(f"{path}: {answer}")
-            return answer
+            reply = await http.post(sandbox.base_url + path, params=query, data=orjson.dumps(body))
+            fields: dict[str, Any] = orjson.loads(await reply.read())
+            if fields.get("errcode"):
+                raise RuntimeError(f"{path}: {fields}")
+            return fields
 
-        async def open_one(number: int) -> None:
+        async def create_env(number: int) -> None:
             envs[number] = (await post("/componenttcb/createenv", {"alias": f"a{number}"}))["env"]
 
-        async def finish_one(number: int) -> None:
+        async def share_and_establish(number: int) -> None:
             env = envs[number]
             share = {"env": env, "appids": tenants[number].appids}
             await post("/componenttcb/batchshareenv", {"data": [share]})
@@ -119,18 +118,23 @@ async def by_hand(box: Box, tenants: list[Tenant]) -> None:
             await post("/componenttcb/establishcloudbaserunserver", service)
 
         envs = [""] * len(tenants)
-        bought = await post("/cgi-bin/component/api_component_token", box.credentials)
-        token["access_token"] = bought["component_access_token"]
-        await _in_turn(open_one, len(tenants))
-        await post(LOOK, {})
-        await _in_turn(finish_one, len(tenants))
+        credentials: dict[str, object] = {
+            "component_appid": sandbox.component_appid,
+            "component_appsecret": sandbox.component_appsecret,
+            "component_verify_ticket": sandbox.ticket,
+        }
+        token = await post("/cgi-bin/component/api_component_token", credentials)
+        query["access_token"] = token["component_access_token"]
+        await _run_concurrently(create_env, len(tenants))
+        await post(LIST_PATH, {})
+        await _run_concurrently(share_and_establish, len(tenants))
 
 
-async def _in_turn(do: Callable[[int], Awaitable[None]], count: int) -> None:
-    left = iter(range(count))
+async def _run_concurrently(task: Callable[[int], Awaitable[None]], count: int) -> None:
+    remaining = iter(range(count))
 
     async def work() -> None:
-        for number in left:
-            await do(number)
+        for number in remaining:
+            await task(number)
 
     await asyncio.gather(*(work() for _ in range(CONCURRENCY)))

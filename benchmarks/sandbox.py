@@ -1,8 +1,9 @@
 """The sandbox in a process of its own.
 
-Takes how it shall be as JSON: `ready_after`, the seconds until an environment is NORMAL; `slow`, the seconds until it
-answers; `nice`, how far it steps back for other processes; `opened`, how many of the tenants of provisioning.py have an
-environment from the beginning. Prints how to reach it as JSON, and serves until its standard input is closed.
+Takes its options as a JSON object: `ready_after` is the seconds until an environment is NORMAL, `slow` the seconds
+until it replies, `nice` the increment of its nice value, and `opened` the number of tenants of provisioning.py that
+have an environment from the start. Prints address and credentials as JSON, and serves until its standard input is
+closed.
 """
 
 from __future__ import annotations
@@ -23,16 +24,16 @@ async def serve(ready_after: float = 0.0, slow: float = 0.0, nice: int = 0, open
     faults = Faults()
     if slow:
         faults.slow(slow)
-    async with Sandbox(world=World(ready_after=ReadyPolicy.after_seconds(ready_after)), faults=faults) as box:
+    async with Sandbox(world=World(ready_after=ReadyPolicy.after_seconds(ready_after)), faults=faults) as sandbox:
         for number in range(opened):
-            box.world.add(derive_alias(box.component_appid, f"tenant {number}"), env=f"env-{number}")
-        way = {
-            "base_url": box.url,
-            "component_appid": box.component_appid,
-            "component_appsecret": box.component_appsecret,
-            "ticket": box.ticket,
+            sandbox.world.add(derive_alias(sandbox.component_appid, f"tenant {number}"), env=f"env-{number}")
+        connection = {
+            "base_url": sandbox.url,
+            "component_appid": sandbox.component_appid,
+            "component_appsecret": sandbox.component_appsecret,
+            "ticket": sandbox.ticket,
         }
-        sys.stdout.write(f"{orjson.dumps(way).decode()}\n")
+        sys.stdout.write(f"{orjson.dumps(connection).decode()}\n")
         sys.stdout.flush()
         await asyncio.to_thread(sys.stdin.read)
 

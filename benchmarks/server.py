@@ -1,7 +1,7 @@
-"""A server that answers fixed JSON texts and does nothing else, so that the client is what is measured.
+"""Server with fixed JSON replies that does nothing else, so that the client dominates a measurement.
 
-Run as a program it takes a free port of this machine, prints it, and serves until its standard input is closed. The
-number given to it is that of the environments it lists; given a file with a key and certificates too, it speaks TLS.
+Run as a program, it listens on a free port of loopback, prints the port, and serves until its standard input is closed.
+Its arguments are the number of environments that it lists and, for TLS, a file with a private key and certificates.
 """
 
 from __future__ import annotations
@@ -12,27 +12,27 @@ import sys
 from typing import Final, cast
 
 import uvloop
-from environments import listing
+from environments import environment_list
 
 NEW_ENV: Final = b'{"errcode":0,"errmsg":"ok","tranid":"20251122000001","env":"bench-0123456789abcdef"}'
 NEW_TOKEN: Final = b'{"component_access_token":"bench-token-0123456789abcdef","expires_in":7200}'
 
-_END: Final = b"\r\n\r\n"
+_HEAD_END: Final = b"\r\n\r\n"
 _LENGTH: Final = b"content-length:"
 
 
-def _whole(body: bytes) -> bytes:
+def _response(body: bytes) -> bytes:
     head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json; encoding=utf-8\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
 
-_ANSWER: Final = _whole(NEW_ENV)
-_TOKEN: Final = _whole(NEW_TOKEN)
-_LISTED: Final = _whole(listing(int(sys.argv[1])))
+_NEW_ENV_RESPONSE: Final = _response(NEW_ENV)
+_TOKEN_RESPONSE: Final = _response(NEW_TOKEN)
+_LIST_RESPONSE: Final = _response(environment_list(int(sys.argv[1])))
 
 
-class Answering(asyncio.Protocol):
-    """Answers every whole request on a connection, in order."""
+class ServerProtocol(asyncio.Protocol):
+    """Replies to the requests of a connection in order."""
 
     def __init__(self) -> None:
         self.received = b""
@@ -42,28 +42,28 @@ class Answering(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.received += data
-        while (length := _length_of_first(self.received)) is not None:
-            line = self.received[: self.received.find(b"\r\n")]
+        while (length := _request_length(self.received)) is not None:
+            request_line = self.received[: self.received.find(b"\r\n")]
             self.received = self.received[length:]
-            self.transport.write(_answer_to(line))
+            self.transport.write(_select_response(request_line))
 
 
-def _answer_to(line: bytes) -> bytes:
-    if b"api_component_token" in line:
-        return _TOKEN
-    return _LISTED if b"describeenvs" in line else _ANSWER
+def _select_response(request_line: bytes) -> bytes:
+    if b"api_component_token" in request_line:
+        return _TOKEN_RESPONSE
+    return _LIST_RESPONSE if b"describeenvs" in request_line else _NEW_ENV_RESPONSE
 
 
-def _length_of_first(received: bytes) -> int | None:
-    """Return the bytes of the first request, head and body, or None while it is not whole."""
-    end = received.find(_END)
+def _request_length(received: bytes) -> int | None:
+    """Return the length of the first request, with head and body, or None if it is incomplete."""
+    end = received.find(_HEAD_END)
     if end < 0:
         return None
     head = received[:end].lower() + b"\r\n"
     at = head.find(_LENGTH)
-    body = int(head[at + len(_LENGTH) : head.find(b"\r\n", at)]) if at >= 0 else 0
-    whole = end + len(_END) + body
-    return whole if len(received) >= whole else None
+    body_length = int(head[at + len(_LENGTH) : head.find(b"\r\n", at)]) if at >= 0 else 0
+    length = end + len(_HEAD_END) + body_length
+    return length if len(received) >= length else None
 
 
 async def serve(certificate: str | None = None) -> None:
@@ -73,7 +73,7 @@ async def serve(certificate: str | None = None) -> None:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(certificate)
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(Answering, "127.0.0.1", 0, backlog=1024, ssl=context)
+    server = await loop.create_server(ServerProtocol, "127.0.0.1", 0, backlog=1024, ssl=context)
     sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()
     await loop.run_in_executor(None, sys.stdin.read)

@@ -1,7 +1,7 @@
-"""What does it cost to get a token that is fresh?
+"""CPU time of reading a valid token from the cache.
 
-Every call does it, so it must be next to nothing: beside it an `await` of an empty coroutine function, and for context
-the same `get` under an `asyncio.Lock`. Loops go four at a time, so that they are not what is measured.
+Every call does this. The baseline is an `await` of an empty coroutine function. For comparison, the same under an
+`asyncio.Lock`.
 """
 
 from __future__ import annotations
@@ -21,29 +21,30 @@ from wxtcb.telemetry.dispatch import HookDispatcher
 from wxtcb.tokens.cache import TokenCache
 from wxtcb.tokens.providers import ComponentToken, FetchFunction
 from wxtcb.tokens.refresh import TokenRefresher
-from wxtcb.tokens.shared_state import SharedState
+from wxtcb.tokens.state_repository import StateRepository
 from wxtcb.tokens.stores import MemoryStore
 
-FLOOR: Final = "an `await` of an empty coroutine function"
+BASELINE: Final = "an `await` of an empty coroutine function"
 
 
-class Source:
-    """Gives a token at once."""
+class ImmediateProvider:
+    """Token provider that returns a token immediately."""
 
     invalidates_previous = True
 
     async def prepare(self) -> FetchFunction:
-        """Give what fetches."""
+        """Return the fetch function."""
         return self.fetch
 
     async def fetch(self, _may_send: Callable[[], bool]) -> ComponentToken:
-        """Make one."""
+        """Return a token."""
         return ComponentToken(component_access_token=Secret("bench"), expires_in=7200)
 
 
-async def get(cache: TokenCache, turns: int) -> None:
-    """Get the fresh token, as every call does."""
-    for _ in range(turns // 4):
+# The loops contain four repetitions, so that the loops themselves do not dominate.
+async def read_token(cache: TokenCache, times: int) -> None:
+    """Read the valid token, as every call does."""
+    for _ in range(times // 4):
         cache.cached()
         cache.cached()
         cache.cached()
@@ -53,60 +54,64 @@ async def get(cache: TokenCache, turns: int) -> None:
 async def _empty() -> None: ...
 
 
-async def wait_for_nothing(_cache: TokenCache, turns: int) -> None:
+async def await_empty(_cache: TokenCache, times: int) -> None:
     """Await an empty coroutine function."""
-    for _ in range(turns // 4):
+    for _ in range(times // 4):
         await _empty()
         await _empty()
         await _empty()
         await _empty()
 
 
-async def get_locked(cache: TokenCache, turns: int) -> None:
-    """Get the token under a lock that nobody else wants."""
+async def read_token_locked(cache: TokenCache, times: int) -> None:
+    """Read the valid token under an uncontended lock."""
     lock = asyncio.Lock()
-    for _ in range(turns):
+    for _ in range(times):
         async with lock:
             cache.cached()
 
 
-def timing(work: Callable[[TokenCache, int], Awaitable[None]], cache: TokenCache, turns: int) -> Block:
-    """Make a block that costs nanoseconds of processor time per turn."""
+def work_block(work: Callable[[TokenCache, int], Awaitable[None]], cache: TokenCache, times: int) -> Block:
+    """Return a block that does *work* so many times; it costs nanoseconds of CPU time each."""
 
     async def block() -> float:
         started = time.process_time_ns()
-        await work(cache, turns)
-        return (time.process_time_ns() - started) / turns
+        await work(cache, times)
+        return (time.process_time_ns() - started) / times
 
     return block
 
 
-async def measure(chosen: argparse.Namespace) -> list[Figure]:
-    """Take turns; the control awaits nothing a second time."""
-    rounds, turns = (3, 1_000) if chosen.quick else (60, 100_000)
+async def measure(options: argparse.Namespace) -> list[Figure]:
+    """Measure all variants; the control awaits the empty coroutine function a second time."""
+    rounds, times = (3, 1_000) if options.quick else (60, 100_000)
     now = asyncio.get_running_loop().time
+    state = StateRepository(MemoryStore(now), "wx0123456789abcdef")
     cache = TokenCache(
-        TokenRefresher(
-            "here", SharedState(MemoryStore(now), "wx0123456789abcdef"), Source(), HookDispatcher(), now, asyncio.sleep
-        ),
+        TokenRefresher("benchmark", state, ImmediateProvider(), HookDispatcher(), now, asyncio.sleep),
     )
     await cache.get()
-    works = {"floor": wait_for_nothing, "get": get, "get under a lock": get_locked, "control": wait_for_nothing}
-    costs = await interleave({name: timing(work, cache, turns) for name, work in works.items()}, rounds)
+    works = {
+        "baseline": await_empty,
+        "cached token": read_token,
+        "cached token under a lock": read_token_locked,
+        "control": await_empty,
+    }
+    costs = await interleave({name: work_block(work, cache, times) for name, work in works.items()}, rounds)
     await cache.aclose()
-    return [_figure(costs, "get", 2.5), _figure(costs, "get under a lock", None)]
+    return [_figure(costs, "cached token", 2.5), _figure(costs, "cached token under a lock", None)]
 
 
-def _figure(costs: dict[str, list[float]], name: str, bar: float | None) -> Figure:
+def _figure(costs: dict[str, list[float]], name: str, limit: float | None) -> Figure:
     return Figure(
-        f"{name}, the token being fresh",
-        Interval.ratio(costs[name], costs["floor"]),
-        bar=bar,
-        ours=statistics.median(costs[name]),
-        floor=statistics.median(costs["floor"]),
-        measure="ns CPU",
-        beside=FLOOR,
-        control=Interval.ratio(costs["control"], costs["floor"]),
+        name,
+        Interval.ratio(costs[name], costs["baseline"]),
+        limit=limit,
+        value=statistics.median(costs[name]),
+        baseline=statistics.median(costs["baseline"]),
+        value_unit="ns CPU",
+        baseline_name=BASELINE,
+        control=Interval.ratio(costs["control"], costs["baseline"]),
     )
 
 

@@ -1,11 +1,11 @@
-"""What do 10,000 tasks cost that wait for one renewal of the token?
+"""Memory and CPU time of 10,000 tasks that wait for one token refresh.
 
-Each waiter is a task in `TokenCache.wait`. Memory is what `tracemalloc` counts at the moment when all of them wait, the
-tasks included; time is the processor's, from the first task to the last one done. Beside it as many tasks that wait for
-an `asyncio.Event`.
+Each waiter is a task in `TokenCache.get`. Memory is what `tracemalloc` counts while all of them wait, including the
+tasks. CPU time counts from the first task to the end of the last one. The baseline is the same number of tasks that
+wait for an `asyncio.Event`.
 
-Whole calls wait as well: the longest of many that go on at once, while the token is killed again and again at a sandbox
-in another process, is shown beside the longest renewal.
+Also the longest of many concurrent calls while the token is invalidated again and again at a sandbox in another
+process, minus the longest token refresh.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Final
 import attrs
 from figures import Figure, Interval
 from harness import Block, interleave, main
-from provisioning import sandboxed
+from provisioning import run_sandbox
 
 from wxtcb.api import environment
 from wxtcb.events import CallFinished, TokenRefreshed
@@ -31,83 +31,83 @@ from wxtcb.telemetry.dispatch import HookDispatcher
 from wxtcb.tokens.cache import TokenCache
 from wxtcb.tokens.providers import ComponentToken, FetchFunction
 from wxtcb.tokens.refresh import TokenRefresher
-from wxtcb.tokens.shared_state import SharedState
+from wxtcb.tokens.state_repository import StateRepository
 from wxtcb.tokens.stores import MemoryStore
 
 KILOBYTE: Final = 1_000
-FLOOR: Final = "tasks that wait for an `asyncio.Event`"
+BASELINE: Final = "tasks that wait for an `asyncio.Event`"
 
 
 @attrs.frozen
-class Wait:
-    """Something to wait for, and the way to let it happen."""
+class Waitable:
+    """A function that waits, and a function that ends all waits."""
 
     wait: Callable[[], Coroutine[None, None, object]]
-    happen: Callable[[], None]
+    release: Callable[[], None]
 
 
 @attrs.frozen
-class Source:
-    """Gives a token once it is let."""
+class BlockedProvider:
+    """Token provider that returns a token when `released` is set."""
 
-    let: asyncio.Event = attrs.field(factory=asyncio.Event)
+    released: asyncio.Event = attrs.field(factory=asyncio.Event)
     invalidates_previous: bool = True
 
     async def prepare(self) -> FetchFunction:
-        """Give what fetches."""
+        """Return the fetch function."""
         return self.fetch
 
     async def fetch(self, _may_send: Callable[[], bool]) -> ComponentToken:
-        """Wait, and make one."""
-        await self.let.wait()
+        """Wait until released, and return a token."""
+        await self.released.wait()
         return ComponentToken(component_access_token=Secret("bench"), expires_in=7200)
 
 
-def by_cache() -> Wait:
-    """Wait for the first token of a cache."""
-    source, now = Source(), asyncio.get_running_loop().time
+def refresh_waitable() -> Waitable:
+    """Return the first token refresh of a new cache."""
+    provider, now = BlockedProvider(), asyncio.get_running_loop().time
+    state = StateRepository(MemoryStore(now), "wx0123456789abcdef")
     cache = TokenCache(
-        TokenRefresher(
-            "here", SharedState(MemoryStore(now), "wx0123456789abcdef"), source, HookDispatcher(), now, asyncio.sleep
-        ),
+        TokenRefresher("benchmark", state, provider, HookDispatcher(), now, asyncio.sleep),
     )
-    return Wait(cache.get, source.let.set)
+    return Waitable(cache.get, provider.released.set)
 
 
-def by_event() -> Wait:
-    """Wait for an event."""
+def event_waitable() -> Waitable:
+    """Return a new event."""
     event = asyncio.Event()
-    return Wait(event.wait, event.set)
+    return Waitable(event.wait, event.set)
 
 
-async def _gather_waiters(renewal: Wait, waiters: int) -> list[asyncio.Task[object]]:
-    tasks = [asyncio.create_task(renewal.wait()) for _ in range(waiters)]
+async def _start_waiters(waitable: Waitable, waiters: int) -> list[asyncio.Task[object]]:
+    tasks = [asyncio.create_task(waitable.wait()) for _ in range(waiters)]
+    # After three turns of the loop, the task of the refresh waits too.
     for _ in range(3):
         await asyncio.sleep(0)
     return tasks
 
 
-async def memory(renewal: Wait, waiters: int) -> float:
+async def waiter_memory(waitable: Waitable, waiters: int) -> float:
     """Return the kilobytes per task while all wait."""
     gc.collect()
     tracemalloc.start()
     before, _ = tracemalloc.get_traced_memory()
-    tasks = await _gather_waiters(renewal, waiters)
+    tasks = await _start_waiters(waitable, waiters)
     during, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    renewal.happen()
+    waitable.release()
     await asyncio.gather(*tasks)
     return (during - before) / waiters / KILOBYTE
 
 
-def timing(make: Callable[[], Wait], waiters: int) -> Block:
-    """Make a block that costs milliseconds of processor time for all waiters."""
+def wait_block(create: Callable[[], Waitable], waiters: int) -> Block:
+    """Return a block that costs milliseconds of CPU time for all waiters together."""
 
     async def block() -> float:
         started = time.process_time()
-        renewal = make()
-        tasks = await _gather_waiters(renewal, waiters)
-        renewal.happen()
+        waitable = create()
+        tasks = await _start_waiters(waitable, waiters)
+        waitable.release()
         await asyncio.wait(tasks)
         return (time.process_time() - started) * 1e3
 
@@ -115,67 +115,72 @@ def timing(make: Callable[[], Wait], waiters: int) -> Block:
 
 
 @attrs.define
-class Longest:
-    """The milliseconds of the longest call and of the longest renewal."""
+class MaxDurations:
+    """Hook that records the duration of the longest call and of the longest token refresh, in milliseconds."""
 
     call: float = 0.0
-    renewal: float = 0.0
+    refresh: float = 0.0
 
-    def hear(self, event: object) -> None:
-        """Note an event of a session."""
+    def __call__(self, event: object) -> None:
         if isinstance(event, CallFinished):
             self.call = max(self.call, event.elapsed * 1e3)
         if isinstance(event, TokenRefreshed):
-            self.renewal = max(self.renewal, event.elapsed * 1e3)
+            self.refresh = max(self.refresh, event.elapsed * 1e3)
 
 
-async def storm(tasks: int, kills: int) -> Longest:
-    """Let *tasks* call again and again, and kill the token whenever each may have called twice."""
-    longest, between = Longest(), 2 * tasks
-    left = iter(range(1, (kills + 1) * between))
-    with sandboxed() as box:
-        async with box.session(hooks=[longest.hear], max_fetches_per_hour=None) as session:
+async def run_storm(tasks: int, invalidations: int) -> MaxDurations:
+    """Run calls in *tasks* tasks; invalidate the token after every `2 * tasks` calls, so many times in all."""
+    durations, interval = MaxDurations(), 2 * tasks
+    numbers = iter(range(1, (invalidations + 1) * interval))
+    with run_sandbox() as sandbox:
+        async with sandbox.session(hooks=[durations], max_fetches_per_hour=None) as session:
 
             async def work() -> None:
-                for number in left:
+                for number in numbers:
                     await environment.describe_envs(session)
-                    if number % between == 0:
-                        await box.kill_token()
+                    if number % interval == 0:
+                        await sandbox.invalidate_token()
 
             await asyncio.gather(*(work() for _ in range(tasks)))
-    return longest
+    return durations
 
 
-async def measure(chosen: argparse.Namespace) -> list[Figure]:
-    """Take the memory once, and the time in turns; the control waits for an event a second time."""
-    rounds, waiters = (2, 500) if chosen.quick else (30, 10_000)
-    ours, floor = await memory(by_cache(), waiters), await memory(by_event(), waiters)
-    kept = Figure(
-        f"memory per waiter (tracemalloc), {waiters:,} of them", Interval.exactly(ours), "KB", 2.0, ours, floor, "KB"
+async def measure(options: argparse.Namespace) -> list[Figure]:
+    """Measure memory once, and CPU time in rounds; the control waits for an event a second time."""
+    rounds, waiters = (2, 500) if options.quick else (30, 10_000)
+    value, baseline = await waiter_memory(refresh_waitable(), waiters), await waiter_memory(event_waitable(), waiters)
+    memory = Figure(
+        f"memory per waiter (tracemalloc), {waiters:,} waiters",
+        Interval.exact(value),
+        "KB",
+        limit=2.0,
+        value=value,
+        baseline=baseline,
+        value_unit="KB",
     )
-    makes = {"floor": by_event, "cache": by_cache, "control": by_event}
-    costs = await interleave({name: timing(make, waiters) for name, make in makes.items()}, rounds)
-    spent = Figure(
-        f"one renewal, {waiters:,} waiters",
-        Interval.ratio(costs["cache"], costs["floor"]),
-        ours=statistics.median(costs["cache"]),
-        floor=statistics.median(costs["floor"]),
-        measure="ms CPU",
-        beside=FLOOR,
-        control=Interval.ratio(costs["control"], costs["floor"]),
+    variants = {"baseline": event_waitable, "wxtcb": refresh_waitable, "control": event_waitable}
+    costs = await interleave({name: wait_block(create, waiters) for name, create in variants.items()}, rounds)
+    cpu = Figure(
+        f"one refresh, {waiters:,} waiters",
+        Interval.ratio(costs["wxtcb"], costs["baseline"]),
+        value=statistics.median(costs["wxtcb"]),
+        baseline=statistics.median(costs["baseline"]),
+        value_unit="ms CPU",
+        baseline_name=BASELINE,
+        control=Interval.ratio(costs["control"], costs["baseline"]),
     )
-    tasks, kills = (50, 2) if chosen.quick else (500, 50)
-    longest = await storm(tasks, kills)
-    waited = Figure(
-        f"longest of {tasks} calls at once while the token is killed {kills} times, less the longest renewal",
-        Interval.exactly(longest.call - longest.renewal),
+    tasks, invalidations = (50, 2) if options.quick else (500, 50)
+    durations = await run_storm(tasks, invalidations)
+    longest = Figure(
+        f"longest of {tasks} concurrent calls, {invalidations} invalidated tokens, minus the longest refresh",
+        Interval.exact(durations.call - durations.refresh),
         "ms",
-        ours=longest.call,
-        floor=longest.renewal,
-        measure="ms",
-        beside="the longest renewal of the token, where milliseconds are no processor time",
+        value=durations.call,
+        baseline=durations.refresh,
+        value_unit="ms",
+        baseline_name="for the figure in ms of elapsed time, the longest token refresh",
     )
-    return [kept, spent, waited]
+    return [memory, cpu, longest]
 
 
 if __name__ == "__main__":

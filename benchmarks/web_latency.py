@@ -1,8 +1,8 @@
-"""How much slower is a web app while 10,000 tenants are provisioned beside it, in the same event loop?
+"""Latency of a web app while 10,000 tenants are provisioned in the same event loop.
 
-A visitor in another process asks the app every 5 ms and takes the time from when each request was due. First it has
-the app to itself, then 10,000 tenants are provisioned, 64 at a time, against a sandbox in a third process that answers
-after 50 ms, and then it has the app to itself again: the control.
+A client in another process sends a request to the app every 5 ms; a latency counts from when the request was due. First
+the app runs alone. Then 10,000 tenants are provisioned, 64 at a time, against a sandbox in a third process that replies
+after 50 ms. Then the app runs alone again, which is the control.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Final
 import orjson
 from aiohttp import web
 from figures import Figure, Interval
-from harness import child, main
-from provisioning import make_tenants, provision, sandboxed
+from harness import main, run_script
+from provisioning import make_tenants, provision, run_sandbox
 
-EVERY: Final = 0.005
-BAR: Final = 10.0
+INTERVAL: Final = 0.005
+LIMIT: Final = 10.0
 
 
 async def _greet(_: web.BaseRequest) -> web.Response:
@@ -28,8 +28,8 @@ async def _greet(_: web.BaseRequest) -> web.Response:
 
 
 @contextlib.asynccontextmanager
-async def app() -> AsyncIterator[int]:
-    """Serve a web app in this event loop; give its port."""
+async def run_app() -> AsyncIterator[int]:
+    """Serve a web app in this event loop, and yield its port."""
     runner = web.ServerRunner(web.Server(_greet, access_log=None))
     await runner.setup()
     try:
@@ -39,32 +39,33 @@ async def app() -> AsyncIterator[int]:
         await runner.cleanup()
 
 
-async def visited(port: int, meanwhile: Awaitable[object]) -> Interval:
-    """Return the p99 of the visitor's latencies, in milliseconds."""
-    with child("visitor.py", str(port), str(EVERY)) as visitor:
+async def measure_p99(port: int, meanwhile: Awaitable[object]) -> Interval:
+    """Return the p99 of the client's latencies until *meanwhile* is done, in milliseconds."""
+    with run_script("latency_client.py", str(port), str(INTERVAL)) as client:
         await meanwhile
-        latencies = orjson.loads(await asyncio.to_thread(visitor.end))
+        latencies = orjson.loads(await asyncio.to_thread(client.finish))
     return Interval.of([latency * 1e3 for latency in latencies], 0.99)
 
 
-async def measure(chosen: argparse.Namespace) -> list[Figure]:
-    """Visit before, during and after."""
-    count, pause = (50, 0.2) if chosen.quick else (10_000, 15.0)
+async def measure(options: argparse.Namespace) -> list[Figure]:
+    """Measure before, during and after the provisioning."""
+    count, pause = (50, 0.2) if options.quick else (10_000, 15.0)
     tenants = make_tenants(count)
-    async with app() as port:
-        with sandboxed(slow=0.05, nice=10) as box:
-            before = await visited(port, asyncio.sleep(pause))
-            during = await visited(port, provision(box, tenants))
-            after = await visited(port, asyncio.sleep(pause))
+    async with run_app() as port:
+        # The nice value keeps the sandbox from competing with the app and its client for the processor.
+        with run_sandbox(slow=0.05, nice=10) as sandbox:
+            before = await measure_p99(port, asyncio.sleep(pause))
+            during = await measure_p99(port, provision(sandbox, tenants))
+            after = await measure_p99(port, asyncio.sleep(pause))
     return [
-        _figure(f"p99 beside {count:,} tenants, less p99 alone", during, before, BAR),
-        _figure("control: p99 alone afterwards, less p99 alone", after, before, None),
+        _figure(f"p99 while {count:,} tenants are provisioned, minus p99 alone", during, before, LIMIT),
+        _figure("control: p99 alone afterwards, minus p99 alone before", after, before, None),
     ]
 
 
-def _figure(name: str, ours: Interval, alone: Interval, bar: float | None) -> Figure:
-    more = Interval(ours.median - alone.median, ours.low - alone.high, ours.high - alone.low)
-    return Figure(name, more, "ms", bar, ours.median, alone.median, "ms", "the web app alone, before")
+def _figure(name: str, value: Interval, alone: Interval, limit: float | None) -> Figure:
+    difference = Interval(value.median - alone.median, value.low - alone.high, value.high - alone.low)
+    return Figure(name, difference, "ms", limit, value.median, alone.median, "ms", "the web app alone, before")
 
 
 if __name__ == "__main__":

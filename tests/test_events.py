@@ -20,11 +20,11 @@ BUSY = errors.PlatformBusy(-1, "system error", endpoint=PATH)
 # Each event with the level of its log line, or None, and what the line contains.
 EVERY = [
     (events.CallStarted(PATH, 1), None, []),
-    (events.CallFinished(PATH, 1, 2, 0.5, BUSY, cancelled=False), "DEBUG", [PATH, "2 times", "-1 system error"]),
+    (events.CallFinished(PATH, 1, 2, 0.5, BUSY, cancelled=False), "DEBUG", [PATH, "2 attempt(s)", "-1 system error"]),
     (events.RetryScheduled(PATH, 1, 3, 1.25, BUSY, "busy"), "WARNING", [PATH, "3", "1.25 s", "-1 system error"]),
     (events.RequestResent(PATH, 1, BUSY, "invalid_token"), "DEBUG", [PATH, "invalid_token", "-1 system error"]),
     (events.Abandoned(PATH, 2), "WARNING", [PATH, "cancelled", "2"]),
-    (events.PossibleDuplicate(PATH, 2), "WARNING", [PATH, "2 earlier attempts"]),
+    (events.PossibleDuplicate(PATH, 2), "WARNING", [PATH, "2 earlier attempt(s)"]),
     (events.EndpointRateLimited(PATH, 42.4), "WARNING", [PATH, "limit", "42 s"]),
     (events.TokenRejected(7, 42001), "DEBUG", ["7", "42001"]),
     (events.TokenRefreshed(8, "advisory", 7200.0, 0.25), "INFO", ["8", "advisory", "0.25 s", "7200 s"]),

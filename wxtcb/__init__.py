@@ -56,7 +56,6 @@ if TYPE_CHECKING:
     from wxtcb import provision, sandbox, telemetry
 
 __all__ = [
-    "LIMITS",
     "AccountBlocked",
     "ApiError",
     "BadReply",
@@ -71,6 +70,7 @@ __all__ = [
     "InvalidRequest",
     "InvalidTicket",
     "InvalidToken",
+    "LIMITS",
     "OperationFailed",
     "OperationNotFound",
     "OperationNotReady",

@@ -68,10 +68,15 @@ class FileFormat:
         return pragma(db, "application_id") == self.application_id
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """Connect to an existing file, without waiting for locks and without implicit transactions."""
+def connect(path: Path, *, check_same_thread: bool = True) -> sqlite3.Connection:
+    """Connect to an existing file, without waiting for locks and without implicit transactions.
+
+    Without *check_same_thread* several threads may use the connection, one at a time.
+    """
     # mode=rw: SQLite would otherwise create a missing file, readable by other users.
-    return sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=0, isolation_level=None)
+    return sqlite3.connect(
+        f"{path.as_uri()}?mode=rw", uri=True, timeout=0, isolation_level=None, check_same_thread=check_same_thread
+    )
 
 
 def enable_wal(db: sqlite3.Connection, path: Path) -> None:

@@ -2,7 +2,7 @@
 
     WxtcbError
     ├── InvalidArgument         an argument breaks a documented rule; no request was sent (also a ValueError)
-    ├── SendVetoed              `may_send` prevented a call, or its next attempt, from being sent
+    ├── SendVetoed              internal: provisioning prevented a call, or its next attempt, from being sent
     ├── SessionClosed           the session is not open yet, or closed
     ├── WrongLoop               the session belongs to another event loop or process
     ├── TicketError             no usable component_verify_ticket (验证票据)
@@ -49,6 +49,41 @@ from wxtcb.secret import escape_unprintable
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+__all__ = [
+    "AccountBlocked",
+    "ApiError",
+    "BadReply",
+    "CloudError",
+    "CloudUnavailable",
+    "IPNotAllowed",
+    "InvalidAppSecret",
+    "InvalidArgument",
+    "InvalidRequest",
+    "InvalidTicket",
+    "InvalidToken",
+    "OperationFailed",
+    "OperationNotFound",
+    "OperationNotReady",
+    "OperationTimeout",
+    "OutcomeUnknown",
+    "PartialFailure",
+    "PermissionDenied",
+    "PlatformBusy",
+    "QuotaExceeded",
+    "RateLimited",
+    "SessionClosed",
+    "TicketError",
+    "TicketExpired",
+    "TicketMissing",
+    "TokenConflict",
+    "TokenFetchLimit",
+    "TokenStoreError",
+    "TransferError",
+    "TransportError",
+    "WrongLoop",
+    "WxtcbError",
+]
+
 
 class WxtcbError(Exception):
     """Base class of all errors of wxtcb.
@@ -90,7 +125,7 @@ class InvalidArgument(WxtcbError, ValueError):
 
 
 class SendVetoed(WxtcbError):
-    """An attempt that was not sent, because `may_send` of ``Session.with_options`` did not return True.
+    """An attempt that was not sent, because the `may_send` function of its call did not return True; internal.
 
     Earlier attempts of the same call may have been sent: `maybe_acted` counts those that may have taken effect.
     """

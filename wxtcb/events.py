@@ -12,6 +12,31 @@ import attrs
 
 from wxtcb.errors import WxtcbError
 
+__all__ = [
+    "Abandoned",
+    "CallFinished",
+    "CallStarted",
+    "EndpointRateLimited",
+    "Event",
+    "Hook",
+    "NotificationDropped",
+    "PossibleDuplicate",
+    "PushMalformed",
+    "PushRefused",
+    "RequestResent",
+    "RetryScheduled",
+    "SessionHook",
+    "SessionInfo",
+    "Stats",
+    "TicketReceived",
+    "TicketWriteFailed",
+    "TokenConflictDetected",
+    "TokenRefreshFailed",
+    "TokenRefreshed",
+    "TokenRejected",
+    "TokenStoreWriteFailed",
+]
+
 
 @attrs.frozen
 class CallStarted:

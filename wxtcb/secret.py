@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from typing import Final, Self
 from urllib.parse import unquote
 
+__all__ = ["Secret"]
+
 _HTML_ESCAPES: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;"})
 
 # A part of a secret is redacted from this length on. A shorter part may occur by chance, and helps little to guess.

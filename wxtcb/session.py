@@ -21,8 +21,8 @@ import attrs
 from wxtcb import validation
 from wxtcb._concurrency.limiter import RequestLimiter
 from wxtcb._concurrency.shared_poll import Poller, SharedPoller
-from wxtcb._http.aiohttp_connector import open_transport
-from wxtcb._http.executor import RequestExecutor, StaticToken, Token
+from wxtcb._http.connector_transport import open_transport
+from wxtcb._http.executor import ActiveToken, RequestExecutor, StaticToken
 from wxtcb._http.retry import RetryPolicy
 from wxtcb._http.transport import Timeout, Transport
 from wxtcb._protocol.codec import encode_body, encode_request
@@ -30,7 +30,7 @@ from wxtcb._protocol.endpoint import Endpoint, Repeat, Reply
 from wxtcb.errors import InvalidArgument, PartialFailure, SessionClosed, WrongLoop
 from wxtcb.events import Hook, Stats
 from wxtcb.secret import Secret
-from wxtcb.telemetry.dispatch import HookDispatcher, is_async_callable, notify_open, to_hooks
+from wxtcb.telemetry.dispatch import HookDispatcher, notify_open, to_hooks
 from wxtcb.tokens.providers import ReadOnly, TicketSource, TokenSource
 from wxtcb.tokens.stores import ClosableTokenStore, TokenStore, is_token_store
 
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 R = TypeVar("R", bound=Reply)
 T = TypeVar("T")
 
+# What a call does if part of its batch failed: raise `PartialFailure`, or return the reply.
 PartialMode = Literal["raise", "return"]
 
 
@@ -87,15 +88,6 @@ def _to_token_store(store: TokenStore | str | Secret | None) -> TokenStore | Sto
     raise InvalidArgument(f"token_store must be a store, its URL, or None, not {type(store).__name__}")
 
 
-def _to_app_secret(value: str | Secret | None) -> Secret:
-    # An empty `Secret` stands for None. An empty string is probably an environment variable that is not set.
-    if value is None:
-        return Secret("")
-    if not isinstance(value, str | Secret) or value == "":
-        raise InvalidArgument("component_appsecret must be a non-empty string")
-    return Secret.of(value)
-
-
 def _to_ticket_source(ticket: str | Secret | TicketSource | None) -> TicketSource | None:
     """Return an async callable for the newest ticket; a string becomes a source that always returns it."""
     if ticket is None or callable(ticket):
@@ -124,18 +116,12 @@ def _to_proxy(value: str | Secret | None) -> Secret | None:
     return proxy
 
 
-def _to_may_send(may_send: Callable[[], bool] | None) -> Callable[[], bool] | None:
-    # A coroutine function would veto every request: only True permits one, and a coroutine is not True.
-    if may_send is not None and (not callable(may_send) or is_async_callable(may_send)):
-        raise InvalidArgument("may_send must be a callable that returns a bool, and not a coroutine function")
-    return may_send
-
-
 def _combine_may_send(parent: Callable[[], bool] | None, added: Callable[[], bool] | None) -> Callable[[], bool] | None:
     """Return a callable that returns True only if both do; *parent* is called first."""
     if parent is None or added is None:
         # Compared with None: a callable object may be false.
         return added if parent is None else parent
+    # Compared with True: any other result, such as a coroutine, forbids the request.
     return lambda: parent() is True and added() is True
 
 
@@ -147,7 +133,7 @@ def _check_credentials(
     session: Session, _: attrs.Attribute[TokenSource | ReadOnly | None], source: TokenSource | ReadOnly | None
 ) -> None:
     """Check that app secret, ticket, token store and token *source* fit together."""
-    if source is None and not session.component_appsecret:
+    if source is None and session.component_appsecret is None:
         raise InvalidArgument("component_appsecret is missing; pass it, or a token_source")
     if source is not None and session.ticket is not None:
         raise InvalidArgument("ticket must be None with a token_source, because the session then fetches no token")
@@ -162,7 +148,10 @@ def _check_partial(name: str, value: object) -> None:
 
 @attrs.define(repr=False, eq=False)
 class SessionResources:
-    """Open resources of a session. `exit_stack` closes them, and the token store if the session opened it by URL."""
+    """Open resources of a session. `exit_stack` closes them, and the token store if the session opened it by URL.
+
+    `retry_policy` and `dispatcher` are those of the session itself, for `shared_pollers`; its views may have others.
+    """
 
     loop: asyncio.AbstractEventLoop
     transport: Transport
@@ -176,8 +165,8 @@ class SessionResources:
     shared_pollers: dict[Endpoint[Reply], SharedPoller[Reply]] = attrs.field(factory=dict)
 
     async def aclose(self) -> None:
-        # First everything that does not wait. If this coroutine is cancelled below, every waiting call has its
-        # SessionClosed, and every task is cancelled already.
+        # First everything that does not wait. So if this coroutine is cancelled in a wait below, every waiting call has
+        # got its SessionClosed already, and every task is cancelled.
         self.limiter.close()
         self.token_cache.close()
         for poller in self.shared_pollers.values():
@@ -185,6 +174,7 @@ class SessionResources:
         # The stack closes everything in reverse order, also after an error or a cancellation: first the tasks that use
         # the store and the connections, then the store, and last the connections.
         async with self.exit_stack as stack:
+            # Pushed last, so that they end first.
             for poller in self.shared_pollers.values():
                 stack.push_async_callback(poller.aclose)
 
@@ -258,7 +248,12 @@ class Session:
     """
 
     component_appid: str = attrs.field(validator=validation.validator(validation.check_string))
-    component_appsecret: Secret = attrs.field(default=None, converter=_to_app_secret)
+    component_appsecret: Secret | None = attrs.field(
+        default=None,
+        converter=validation.to_secret,
+        # An empty string is probably an environment variable that is not set.
+        validator=validation.validator(validation.check_secret, optional=True),
+    )
     ticket: TicketSource | None = attrs.field(default=None, converter=_to_ticket_source, repr=False)
     token_store: TokenStore | StoreURL | None = attrs.field(default=None, converter=_to_token_store)
     # Its validator reads the fields above. attrs runs validators after all fields are set.
@@ -288,7 +283,7 @@ class Session:
     )
     hooks: tuple[Hook, ...] = attrs.field(default=(), converter=to_hooks)
     partial: PartialMode = attrs.field(default="raise", validator=validation.validator(_check_partial))
-    # Not arguments, so that `attrs.evolve` makes an independent session. Only `with_options` makes views.
+    # The rest are not arguments, so that `attrs.evolve` makes an independent session. Only `with_options` makes views.
     # The dispatcher binds the hooks to this session.
     _dispatcher: HookDispatcher = attrs.field(
         init=False,
@@ -332,21 +327,21 @@ class Session:
         retry: RetryPolicy | None = None,
         partial: PartialMode | None = None,
         hooks: Iterable[Hook] = (),
-        may_send: Callable[[], bool] | None = None,
+        _may_send: Callable[[], bool] | None = None,
     ) -> Self:
         """Return a view with other options on the same connections and token; it cannot be entered or closed.
 
         None means the option of this session. *hooks* are added to those of this session; they receive the events of
         the view's calls, but not those of token refreshes.
-
-        *may_send* is called right before a request of the view is sent, also before a retry. Unless it returns True,
-        the call raises `SendVetoed`. In a view of a view both are called, that of the parent view first.
         """
+        # `_may_send` is for `wxtcb.provision` only. It is called right before a request of the view is sent, also
+        # before a retry. Unless it returns True, the call raises the internal `SendVetoed`.
         added = to_hooks(hooks)
         changes = {
             "hooks": (*self.hooks, *added),
+            # The hooks of the session stay bound to it.
             "_dispatcher": self._dispatcher.with_hooks(self, added),
-            "_may_send": _combine_may_send(self._may_send, _to_may_send(may_send)),
+            "_may_send": _combine_may_send(self._may_send, _may_send),
             "_is_view": True,
             "retry": self.retry if retry is None else retry,
             "partial": self.partial if partial is None else partial,
@@ -378,15 +373,16 @@ class Session:
 
         Raises `InvalidArgument` before a request is sent; `ApiError`, `TransportError`, `BadReply`, `OutcomeUnknown`
         and `PartialFailure` for a failed call; `TicketError`, `TokenFetchLimit`, `TokenConflict` and `TokenStoreError`
-        if there is no valid token; `SendVetoed`, `SessionClosed` and `WrongLoop`.
+        if there is no valid token; `SessionClosed` and `WrongLoop`.
         """
         # From here on, no frame of a traceback contains the token as a plain string.
-        secret = validation.to_secret_or_none(token)
+        secret = validation.to_secret(token)
         del token
+        # None: the token of the session.
         own_token = None
         if secret is not None:
             validation.check_secret("token", secret)
-            own_token = StaticToken(Token(secret, generation=0))
+            own_token = StaticToken(ActiveToken(secret, generation=0))
         resources = self._lifecycle.resources_in_current_loop()
         encoded, query = encode_request(endpoint, body, query)
         # The call may wait for long; the frame must not keep a large body alive next to its encoded form.
@@ -400,7 +396,7 @@ class Session:
             query=query,
             may_send=self._may_send,
         )
-        # Some calls answer errcode 0 although entries of their batch failed.
+        # The platform answers some calls with errcode 0 although entries of their batch failed.
         if (failed := reply.failed) and self.partial == "raise":
             raise PartialFailure(reply, failed, endpoint=endpoint.path, maybe_acted=reply.maybe_acted)
         return reply
@@ -413,6 +409,7 @@ class Session:
         `TokenConflict`, `TokenStoreError`, `ApiError` or `TransportError` if no token can be obtained.
         """
         cache = self._lifecycle.resources_in_current_loop().token_cache
+        # `cached` returns None if the token has to be refreshed.
         return (cache.cached() or await cache.get()).value
 
     def stats(self) -> Stats:
@@ -515,7 +512,8 @@ class Session:
                 executor,
                 self._dispatcher,
                 component_appid=self.component_appid,
-                component_appsecret=self.component_appsecret,
+                # None only with a `token_source`, which does not use it.
+                component_appsecret=self.component_appsecret or Secret(""),
                 ticket=self.ticket,
                 token_source=self.token_source,
                 store=store,

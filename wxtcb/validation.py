@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 from urllib.parse import SplitResult, urlsplit
 
 from wxtcb.errors import InvalidArgument
@@ -90,7 +90,11 @@ def is_valid_unicode(value: str | Secret) -> bool:
     return text.isprintable() or text == text.encode(errors="replace").decode()
 
 
-def to_secret_or_none(value: str | Secret | None) -> Secret | None:
+@overload
+def to_secret(value: str | Secret) -> Secret: ...
+@overload
+def to_secret(value: None) -> None: ...
+def to_secret(value: str | Secret | None) -> Secret | None:
     """Wrap a string, also an empty one, in a `Secret`."""
     return Secret(value) if isinstance(value, str) else value
 

@@ -40,13 +40,13 @@ async def test_cancelled_caller_waits_for_its_thread(fails):
 
     def work():
         started.set()
-        assert may_end.wait(30)
+        assert may_end.wait(300)
         ended.set()
         if fails:
             raise ZeroDivisionError
 
     task = asyncio.create_task(run_in_thread(work))
-    assert await asyncio.to_thread(started.wait, 30)
+    assert await asyncio.to_thread(started.wait, 300)
     task.cancel("shutdown")
     await asyncio.sleep(0)
     task.cancel("again")

@@ -9,8 +9,8 @@ import ssl
 import pytest
 import trustme
 
-from wxtcb._http.aiohttp_connector import ConnectorTransport
-from wxtcb._http.aiohttp_session import SessionTransport
+from wxtcb._http.client_session_transport import ClientSessionTransport
+from wxtcb._http.connector_transport import ConnectorTransport
 from wxtcb._http.transport import Timeout
 
 from .raw_http import OVER, REQUEST, Server
@@ -91,7 +91,7 @@ async def listen():
     await asyncio.sleep(0.01)
 
 
-@pytest.fixture(params=[SessionTransport, ConnectorTransport], ids=["plain", "direct"])
+@pytest.fixture(params=[ClientSessionTransport, ConnectorTransport], ids=["plain", "direct"])
 def kind(request):
     """Run the test with either transport."""
     return request.param
@@ -107,7 +107,7 @@ async def connect(kind, client_tls):
 @pytest.fixture
 async def connect_plain(client_tls):
     """Return a function that opens a transport on `aiohttp.ClientSession`."""
-    async with opening(SessionTransport, client_tls) as start:
+    async with opening(ClientSessionTransport, client_tls) as start:
         yield start
 
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings, strategies as st
 
 from wxtcb._concurrency.limiter import RequestLimiter
 from wxtcb._http import executor
-from wxtcb._http.executor import RequestExecutor, StaticToken, Token
+from wxtcb._http.executor import ActiveToken, RequestExecutor, StaticToken
 from wxtcb._http.retry import RetryPolicy
 from wxtcb._http.transport import Response, ResponseTooLarge, SendCancelled, SendFailure
 from wxtcb._protocol.codec import LARGE_REPLY_BYTES, encode_body, raw
@@ -72,7 +72,7 @@ class FakeCredentials:
     seconds: float = 0.0
     error: WxtcbError | None = None
     given: int = 1
-    token: Token | None = attrs.field(factory=lambda: Token(Secret("T0KEN-1"), 1))
+    token: ActiveToken | None = attrs.field(factory=lambda: ActiveToken(Secret("T0KEN-1"), 1))
     rejected: list = attrs.field(factory=list)
 
     def cached(self):
@@ -84,7 +84,7 @@ class FakeCredentials:
             raise self.error
         if self.token is None:
             self.given += 1
-            self.token = Token(Secret(f"T0KEN-{self.given}"), self.given)
+            self.token = ActiveToken(Secret(f"T0KEN-{self.given}"), self.given)
         return self.token
 
     def invalidate(self, token, errcode, /):
@@ -257,9 +257,9 @@ async def test_errcode_that_may_follow_an_effect_is_counted(harness, repeat, act
     assert (caught.value.errcode, caught.value.maybe_acted, harness.sends) == (errcode, acted, 1)
 
 
-async def test_busy_create_is_not_retried_with_busy_creates_false(harness):
+async def test_busy_create_is_not_retried_with_retry_busy_creates_false(harness):
     """It raises OutcomeUnknown, while a read is still retried."""
-    policy = RetryPolicy(busy_creates=False)
+    policy = RetryPolicy(retry_busy_creates=False)
     with pytest.raises(OutcomeUnknown) as caught:
         await harness.call(Repeat.ONCE, -1, policy=policy)
     assert isinstance(caught.value.cause, PlatformBusy)
@@ -517,7 +517,7 @@ async def test_calls_with_the_same_invalid_token_share_one_refresh(harness):
 
 async def test_static_token_is_never_refreshed(harness):
     """A caller's own invalid token is raised after one send."""
-    fixed = StaticToken(Token(Secret("T0KEN-of-mine"), 0))
+    fixed = StaticToken(ActiveToken(Secret("T0KEN-of-mine"), 0))
     with pytest.raises(InvalidToken):
         await harness.call(Repeat.READ, 42001, credentials=fixed)
     assert harness.platform.requests[0].token == Secret("T0KEN-of-mine")
@@ -773,7 +773,7 @@ def test_create_is_resent_only_after_failures_without_effect(virtual_run, histor
 async def test_error_of_an_own_token_advises_to_pass_another(harness):
     """The hint does not mention a refresh."""
     with pytest.raises(InvalidToken, match="your own"):
-        await harness.call(Repeat.READ, 42001, credentials=StaticToken(Token(Secret("0WN"), 0)))
+        await harness.call(Repeat.READ, 42001, credentials=StaticToken(ActiveToken(Secret("0WN"), 0)))
 
 
 async def test_closed_transport_raises_session_closed(harness):
@@ -793,7 +793,7 @@ async def test_other_2xx_is_not_a_redirect(harness, status):
 
 async def test_token_echoed_by_a_reply_is_redacted(harness):
     """It is also redacted in the raw JSON."""
-    token = Token(Secret("T0KEN-that-is-as-long-as-tokens-are"), 1)
+    token = ActiveToken(Secret("T0KEN-that-is-as-long-as-tokens-are"), 1)
     answer = Response(200, b'{"errcode": 0, "echo": "T0KEN-that-is-as-long-as-tokens-are"}')
     reply = await harness.call(Repeat.READ, answer, credentials=StaticToken(token))
     assert raw(reply)["echo"] == "***"

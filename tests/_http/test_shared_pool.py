@@ -10,8 +10,8 @@ import pytest
 from aiohttp import web
 
 import wxtcb
-from wxtcb._http.aiohttp_connector import open_transport
-from wxtcb._http.aiohttp_session import SessionTransport
+from wxtcb._http.client_session_transport import ClientSessionTransport
+from wxtcb._http.connector_transport import open_transport
 from wxtcb._http.transport import Response, SendFailure, Timeout
 from wxtcb.api import environment
 from wxtcb.secret import Secret
@@ -99,7 +99,7 @@ async def test_pool_of_the_caller_is_used_with_a_proxy(serve):
     """The session transport uses the connector and leaves it open."""
     async with connector() as shared:
         transport = open_transport("http://127.0.0.1:1", Timeout(), http=shared, proxy=Secret("http://127.0.0.1:2"))
-        assert isinstance(transport, SessionTransport)
+        assert isinstance(transport, ClientSessionTransport)
         assert transport.http.connector is shared
         await transport.aclose()
         assert not shared.closed

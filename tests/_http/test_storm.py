@@ -10,7 +10,7 @@ from collections import Counter
 import attrs
 import pytest
 
-from wxtcb._http.aiohttp_connector import ConnectorTransport
+from wxtcb._http.connector_transport import ConnectorTransport
 from wxtcb._http.transport import Request, Response, SendCancelled, SendFailure, Timeout
 from wxtcb._protocol.codec import RequestBody
 

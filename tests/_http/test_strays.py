@@ -13,8 +13,8 @@ import attrs
 import pytest
 import uvloop
 
-from wxtcb._http.aiohttp_connector import ConnectorTransport
-from wxtcb._http.aiohttp_session import SessionTransport
+from wxtcb._http.client_session_transport import ClientSessionTransport
+from wxtcb._http.connector_transport import ConnectorTransport
 from wxtcb._http.transport import Request, Response, SendFailure, Timeout, Vetoed
 from wxtcb._protocol.codec import RequestBody
 
@@ -147,7 +147,7 @@ def test_request_is_not_written_to_a_connection_that_closed_while_the_loop_was_h
     server, count = ClosingServer(tls=secured), 20 if secured else 200
 
     async def send_all():
-        open_transport = ConnectorTransport.open if is_direct else SessionTransport.open
+        open_transport = ConnectorTransport.open if is_direct else ClientSessionTransport.open
         transport = open_transport(server.url, Timeout(), ssl=client_tls if secured else None)
         outcomes = []
         for _ in range(count):

@@ -11,7 +11,7 @@ import aiohttp
 import attrs
 import pytest
 
-from wxtcb._http import aiohttp_session as plain_module
+from wxtcb._http import client_session_transport
 from wxtcb._http.transport import Request, Response, ResponseTooLarge, SendCancelled, SendFailure, Timeout
 from wxtcb._protocol.codec import RequestBody
 from wxtcb.errors import InvalidArgument
@@ -463,7 +463,7 @@ async def test_repr_shows_no_token(serve, connect):
 
 def test_payload_can_be_decoded():
     """A payload is decoded where aiohttp displays it."""
-    assert plain_module._TrackedPayload(REQUEST).decode() == '{"a":1}'
+    assert client_session_transport._TrackedPayload(REQUEST).decode() == '{"a":1}'
 
 
 async def test_failures_leave_no_task_and_no_warning(serve, connect, send_in_vain):

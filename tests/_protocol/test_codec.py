@@ -26,9 +26,9 @@ from wxtcb._protocol.codec import (
     read_large_reply,
     read_reply,
 )
-from wxtcb._protocol.converter import structure_hook
 from wxtcb._protocol.endpoint import Done, Endpoint, Repeat, Reply
 from wxtcb._protocol.fields import SALVAGE, wire_name_of
+from wxtcb._protocol.structuring import structure_hook
 from wxtcb.api import cloudrun
 from wxtcb.api.cloudrun import CREATE_CLOUDBASERUN_SERVER_VERSION
 from wxtcb.api.containers import BATCH_CREATE_CS_VERSION

@@ -11,7 +11,6 @@ from hypothesis import example, given, strategies as st
 
 from wxtcb import BadReply, Endpoint, Repeat, Reply, Secret
 from wxtcb._protocol.codec import encode_body, read_reply
-from wxtcb._protocol.converter import structure_lists_in_slices
 from wxtcb._protocol.fields import (
     JSON_IN_STRING,
     NUMBER_IN_STRING,
@@ -22,6 +21,7 @@ from wxtcb._protocol.fields import (
     wire_name,
     wire_name_of,
 )
+from wxtcb._protocol.structuring import structure_lists_in_slices
 from wxtcb.errors import InvalidArgument
 from wxtcb.secret import redact
 

@@ -9,8 +9,8 @@ import pytest
 
 import wxtcb
 from wxtcb._protocol.codec import encode_body
-from wxtcb._protocol.converter import structure_hook
 from wxtcb._protocol.fields import wire_fields_of
+from wxtcb._protocol.structuring import structure_hook
 from wxtcb.api import cloudrun
 from wxtcb.sandbox.schema import ENDPOINT_SCHEMAS
 

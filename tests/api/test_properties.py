@@ -24,8 +24,8 @@ from hypothesis import Phase, given, reject, settings, strategies as st
 import wxtcb
 from wxtcb import BadReply, InvalidArgument, Secret, api
 from wxtcb._protocol.codec import encode_body, read_reply
-from wxtcb._protocol.converter import make_converter
 from wxtcb._protocol.fields import ALIASES, wire_name_of
+from wxtcb._protocol.structuring import make_converter
 
 SAMPLES = [json.loads(file.read_text("utf-8")) for file in (Path(__file__).parents[1] / "samples").glob("*.json")]
 GROUPS = [getattr(api, name) for name in api.__all__ if name != "endpoints"]

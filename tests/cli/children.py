@@ -7,6 +7,8 @@ import subprocess
 import sys
 
 MAX_LIFETIME = 600  # seconds
+# Limit in seconds for everything else that a test waits for. It only ends a hanging test, also on a busy machine.
+HANG_TIMEOUT = 300
 _CHILD = """
 import os, runpy, signal, sys, threading
 
@@ -53,6 +55,6 @@ def end_all() -> None:
         process = _started.pop()
         if process.poll() is None:
             process.kill()
-            process.wait(60)
+            process.wait()
         for stream in filter(None, (process.stdout, process.stderr)):
             stream.close()

@@ -21,7 +21,7 @@ from wxtcb.cli.app import app
 from wxtcb.cli.target import RealTarget, SandboxTarget
 from wxtcb.sandbox import Sandbox
 
-from .children import end_all
+from .children import HANG_TIMEOUT, end_all
 
 VARIABLES = ("COMPONENT_APPID", "COMPONENT_APPSECRET", "TICKET", "TICKET_FILE", "TOKEN_STORE", "BASE_URL")
 VARIABLES += ("TOKEN_STORE_KEY", "MESSAGE_TOKEN", "ENCODING_AES_KEY", "PREVIOUS_ENCODING_AES_KEY")
@@ -84,7 +84,7 @@ class Platform:
 
     def wait_until_started(self) -> None:
         """Return when the sandbox accepts requests."""
-        assert self._started.wait(60)
+        assert self._started.wait(HANG_TIMEOUT)
 
     def stop(self) -> None:
         """End the sandbox."""
@@ -112,7 +112,7 @@ def platform(monkeypatch: pytest.MonkeyPatch) -> Iterator[Platform]:
         monkeypatch.setenv(name, value)
     yield platform
     platform.stop()
-    thread.join(60)
+    thread.join(HANG_TIMEOUT)
     assert not thread.is_alive()
 
 
@@ -141,7 +141,7 @@ def width_of(text: str) -> int:
 
 def wait_for_request(platform: Platform, path: str) -> None:
     """Wait until the platform has received a request for *path*; its sender handles signals by then."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + HANG_TIMEOUT
     while not platform.sandbox.count(path):
         assert time.monotonic() < end
         time.sleep(0.005)

@@ -18,7 +18,7 @@ from wxtcb.api.environment import CREATE_ENV
 from wxtcb.cli import app as app_module
 from wxtcb.cli.endpoints import endpoint_groups, endpoint_row, print_endpoint_table
 
-from .children import start
+from .children import HANG_TIMEOUT, start
 from .conftest import Cli, width_of
 
 COMMANDS = ("plan", "provision", "audit", "call", "sandbox", "endpoints", "token")
@@ -39,7 +39,7 @@ def test_help_fits_80_columns(cli: Cli, words: list[str], columns: str, monkeypa
 
 
 def test_help_groups_many_options(cli: Cli) -> None:
-    """Options stand under several headings if there are many of them, otherwise under one."""
+    """Many options are listed under several headings, few under one."""
     many, few = cli("provision", "--help").stdout, cli("call", "--help").stdout
     assert "\nExecution:\n  --concurrency N" in many
     assert "\nConfirmation:\n  --yes " in many
@@ -51,7 +51,9 @@ def test_help_groups_many_options(cli: Cli) -> None:
 def test_help_does_not_import_what_commands_need() -> None:
     """Importing the commands loads neither rich nor provision nor sandbox, so that help and completion are fast."""
     code = "import sys, wxtcb.cli.app; print({*sys.modules} & {'rich', 'wxtcb.provision', 'wxtcb.sandbox'})"
-    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=HANG_TIMEOUT
+    )
     assert process.stdout == "set()\n"
 
 
@@ -107,7 +109,7 @@ def test_endpoints_prints_json(cli: Cli) -> None:
 
 @pytest.mark.parametrize(("width", "lines"), [(60, 4), (200, 1)])
 def test_endpoint_table_adapts_to_terminal_width(capsys: pytest.CaptureFixture[str], width: int, lines: int) -> None:
-    """On a narrow terminal the path stands below the name, and the group above."""
+    """On a narrow terminal the path is printed below the name, and the group above."""
     print_endpoint_table(
         Console(width=width, force_terminal=True, highlight=False), [endpoint_row("environment", CREATE_ENV)]
     )
@@ -135,7 +137,7 @@ def test_full_disk_exits_with_1(words: list[str]) -> None:
     """A command whose output cannot be written fails with one plain line."""
     with Path("/dev/full").open("w") as full:
         process = start(*words, stdout=full)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate()
     assert (process.returncode, len(err.splitlines())) == (1, 1)
     assert err.startswith("wxtcb: cannot write to standard output (No space left")
 
@@ -157,7 +159,7 @@ def test_closed_pipe_exits_without_message() -> None:
     os.close(read)
     process = start("endpoints", stdout=write)
     os.close(write)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate()
     assert (process.returncode, err) == (1, "")
 
 
@@ -165,7 +167,7 @@ def test_closed_pipe_exits_without_message() -> None:
 def test_streams_may_be_closed_from_the_start(closed: str) -> None:
     """`wxtcb endpoints >&-` succeeds, and its output is discarded."""
     process = start("endpoints", wrapper=("sh", "-c", f'exec "$@" {closed}', "sh"))
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate()
     assert (process.returncode, err) == (0, "")
 
 
@@ -173,7 +175,7 @@ def test_ascii_terminal_gets_escaped_characters(tmp_path: Path) -> None:
     """Chinese characters of a message are escaped if the encoding of the stream lacks them."""
     environment = {"PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
     process = start("provision", tmp_path / "商户.csv", "--sandbox", env=environment)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate()
     assert process.returncode == 2
     assert "\\u5546\\u6237.csv: 1 problem" in err
 
@@ -183,7 +185,9 @@ def test_ascii_terminal_gets_escaped_characters(tmp_path: Path) -> None:
 def test_missing_extra_is_reported(missing: str) -> None:
     """Without typer or rich, one line names what to install, and the exit code is 2."""
     code = f"import sys; sys.modules[{missing!r}] = None; from wxtcb.cli import main; main()"
-    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=HANG_TIMEOUT
+    )
     assert process.returncode == 2
     assert process.stderr == "wxtcb: the command line needs typer and rich: pip install 'wxtcb[cli]'\n"
 

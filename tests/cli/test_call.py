@@ -104,7 +104,7 @@ def test_full_disk_after_a_call_says_that_the_call_was_answered(platform: Platfo
     """The exit code is 1, and a revealed token is not printed to standard error, which may be a log."""
     with Path("/dev/full").open("w") as full:
         process = start("call", "api_component_token", "--yes", "--reveal", stdout=full)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate()
     assert process.returncode == 1
     assert "api_component_token itself was answered" in err
     assert platform.sandbox.world.credentials._token not in err
@@ -178,7 +178,7 @@ def test_interrupted_process_prints_no_traceback(platform: Platform) -> None:
     process = start("call", "describe_envs")
     wait_for_request(platform, LIST)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate()
     assert (process.returncode, out) == (130, "")
     assert err == "Ctrl-C interrupted describe_envs: it changes nothing.\n"
 

@@ -15,6 +15,8 @@ import wxtcb
 from wxtcb.cli.app import app
 from wxtcb.cli.options import complete_body_file, complete_endpoint_name, join_at_sign_words
 
+from .children import HANG_TIMEOUT
+
 NAMES = [endpoint.name for endpoint in wxtcb.endpoints()]
 COMPLETE = """
 PATH="$PWD:$PATH"
@@ -57,7 +59,7 @@ def test_bash_completes_names_options_and_files(folder: Path) -> None:
     root = str(Path(wxtcb.__file__).parents[1])
     command = ["bash", "--norc", "--noprofile", "-c", COMPLETE]
     options = {"cwd": folder, "env": {**os.environ, "PYTHONPATH": root}, "input": "\n".join(COMPLETIONS) + "\n"}
-    process = subprocess.run(command, **options, capture_output=True, text=True, check=True, timeout=300)
+    process = subprocess.run(command, **options, capture_output=True, text=True, check=True, timeout=HANG_TIMEOUT)
     assert process.stderr == ""
     *completions, rule = process.stdout.splitlines()
     assert dict(zip(COMPLETIONS, map(str.split, completions), strict=True)) == COMPLETIONS

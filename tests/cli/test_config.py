@@ -11,7 +11,7 @@ from cryptography.fernet import Fernet
 from wxtcb.cli.config import Settings, read_settings
 from wxtcb.errors import InvalidArgument, TicketError, TicketMissing, TokenStoreError
 from wxtcb.secret import Secret
-from wxtcb.tokens.shared_state import SharedState
+from wxtcb.tokens.state_repository import StateRepository
 
 ENV = {
     "WXTCB_COMPONENT_APPID": " wx1 ",
@@ -149,7 +149,7 @@ async def test_invalid_store_is_rejected(tmp_path: Path, url: str, key: str, mes
 
 async def _store_ticket(settings: Settings, ticket: str, *, age: float = 0.0) -> None:
     async with settings.store.open() as store:
-        await SharedState(store, "wx1").update(lambda state, now: state.with_ticket(Secret(ticket), 1, now - age))
+        await StateRepository(store, "wx1").update(lambda state, now: state.with_ticket(Secret(ticket), 1, now - age))
 
 
 @pytest.mark.parametrize(("age", "used"), [(0.0, "stored"), (13 * 3600.0, "ticket@@@1")])

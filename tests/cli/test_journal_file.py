@@ -217,7 +217,7 @@ def test_killed_run_is_continued(
     process = start("provision", file, "--yes", "--concurrency", 1, fast=True)
     wait_for_request(platform, CREATE)
     process.send_signal(signal.SIGKILL)
-    process.wait(60)
+    process.wait()
     expire_intents(journal_of(file))
     result = cli("provision", file, "--yes", "--settle", "0.001")
     assert result.exit_code == 0, result.output

@@ -34,7 +34,7 @@ def test_signal_ends_the_run_after_the_report(
     assert " does not exist" in process.stderr.readline()
     assert process.stderr.readline().startswith("Stopping: ")
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate()
     assert (process.returncode, err) == (code, "")
     assert contains_no_secret(platform, out, err)
     if as_json:
@@ -52,7 +52,7 @@ def test_closed_pipe_does_not_stop_the_run(tenants: Tenants, platform: Platform)
     process = start("provision", file, "--yes", fast=True)
     assert process.stdout is not None
     process.stdout.close()
-    process.wait(60)
+    process.wait()
     assert process.stderr is not None
     assert (process.returncode, process.stderr.read().count("\n")) == (0, 1)
     process.stderr.close()
@@ -65,7 +65,7 @@ def test_full_disk_does_not_stop_the_run(tenants: Tenants, platform: Platform, w
     """The failure is reported once, the report goes to standard error, and the exit code is that of the run."""
     with Path("/dev/full").open("w") as full:
         process = start("provision", tenants("a,x,,", "b,y,,"), "--yes", *words, stdout=full, fast=True)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate()
     assert process.returncode == 0
     assert err.count("No space left on device") == 1
     assert ('"done": 2' if words else "2 of 2 done in") in err
@@ -77,7 +77,7 @@ def test_full_disk_behind_both_streams_does_not_stop_the_run(tenants: Tenants, p
     platform.sandbox.world.add("y")
     with Path("/dev/full").open("w") as full:
         process = start("provision", tenants("a,x,,", "b,y,,"), "--yes", stdout=full, stderr=full)
-    assert process.wait(60) == 3
+    assert process.wait() == 3
     assert len(platform.sandbox.world.environments) == 2
 
 
@@ -89,7 +89,7 @@ def test_closed_streams_do_not_stop_the_run(
     """Without standard input, --yes is still required."""
     closed = ("sh", "-c", 'exec "$@" <&- >&-', "sh")
     process = start("provision", tenants("a,x,,"), *words, wrapper=closed)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate()
     assert (process.returncode, "Traceback" in err) == (code, False)
     assert len(platform.sandbox.world.environments) == (code == 0)
 
@@ -97,7 +97,7 @@ def test_closed_streams_do_not_stop_the_run(
 def test_force_color_does_not_apply_to_a_pipe(tenants: Tenants, platform: Platform) -> None:
     """Some users set FORCE_COLOR permanently: a pipe still gets neither bars nor escape codes."""
     process = start("provision", tenants("a,x,,"), "--yes", env={"FORCE_COLOR": "1", "TERM": "xterm"})
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate()
     assert "\x1b" not in out
     assert "\n[1/1] a: done" in out
 
@@ -138,7 +138,7 @@ def test_ctrl_c_at_the_question_changes_nothing(tenants: Tenants, platform: Plat
 
 @pytest.mark.usefixtures("measured")
 def test_bars_count_tenants_that_are_not_done(tenants: Tenants, platform: Platform) -> None:
-    """The number stands at the bar of the tenants."""
+    """The bar of the tenants shows the number."""
     platform.sandbox.world.add("x")
     screen, code = run_at_terminal("", "provision", tenants("a,x,,"), "--yes")
     assert code == 3
@@ -198,7 +198,7 @@ def run_at_terminal(answer: str, *words: object, interrupt_after: Callable[[], N
         if not is_repeated and "Stopping" in screen:
             is_repeated = True
             process.send_signal(signal.SIGINT)
-    code = process.wait(60)
+    code = process.wait()
     os.close(controller)
     return screen, code
 

@@ -20,7 +20,7 @@ from wxtcb.cli.sandbox import PushReporter, serve
 from wxtcb.sandbox import PushResult, Sandbox, World
 from wxtcb.sandbox.push.schedule import PushSettings
 
-from .children import start
+from .children import HANG_TIMEOUT, start
 from .conftest import Cli
 
 
@@ -40,9 +40,9 @@ def test_sandbox_serves_other_processes_until_a_signal(number: int, code: int) -
     variables = read_exports(process)
     assert variables["WXTCB_COMPONENT_APPID"] == World(seed=7).credentials.appid
     client = start("token", "--fetch", env=variables)
-    assert client.communicate(timeout=60)[0] == "A token was fetched; it expires in 100 s.\n"
+    assert client.communicate()[0] == "A token was fetched; it expires in 100 s.\n"
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate()
     assert (process.returncode, out) == (code, "")
     assert len(err.splitlines()) == 1
     assert "--seed 7" in err
@@ -69,7 +69,7 @@ def test_child_process_ends_with_the_test_run() -> None:
     test_run = subprocess.Popen([sys.executable, "-c", code], cwd=root, text=True, stdout=-1, stderr=-1)
     read_exports(test_run)
     test_run.kill()
-    test_run.communicate(timeout=60)
+    test_run.communicate(timeout=HANG_TIMEOUT)
 
 
 @pytest.mark.usefixtures("measured")
@@ -80,7 +80,7 @@ def test_busy_option_answers_with_minus_one() -> None:
     with pytest.raises(wxtcb.PlatformBusy):
         asyncio.run(_describe_envs(variables))
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate()
 
 
 async def _describe_envs(variables: dict[str, str]) -> None:

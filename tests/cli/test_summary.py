@@ -54,7 +54,7 @@ def printed_summary(*tenants: TenantReport, terminal: bool = False, **fields: An
     ],
 )
 def test_tenant_that_is_not_done_is_listed(report: TenantReport, line: str) -> None:
-    """The line stands below the outcome and the advice, and has the environment and the reason."""
+    """The line follows the outcome and the advice, and contains the environment and the reason."""
     lines = printed_summary(report).splitlines()
     index = lines.index(f"{report.outcome.value}: {OUTCOME_ADVICE[report.outcome]}")
     assert lines[index + 1].startswith(f"  {line}")
@@ -82,7 +82,7 @@ def test_tenants_that_are_done_are_only_counted() -> None:
     ],
 )
 def test_stopped_run_shows_when_to_retry(at: datetime, printed: str) -> None:
-    """The reason stands above, with escaped control characters."""
+    """The reason is printed above, with escaped control characters."""
     text = printed_summary(entry(Outcome.UNFINISHED), stop_reason="45009: a\x1b[2Jb", retry_after=at)
     assert f"\nStopped early: 45009: a\\x1b[2Jb\nRetry after {printed}\n" in text
 

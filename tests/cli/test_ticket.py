@@ -28,11 +28,11 @@ from wxtcb.cli.ticket import (
 )
 from wxtcb.events import PushMalformed, PushRefused, TicketReceived, TicketWriteFailed, TokenStoreWriteFailed
 from wxtcb.tokens.encrypted import EncryptedStore
-from wxtcb.tokens.shared_state import SharedState
+from wxtcb.tokens.state_repository import StateRepository
 from wxtcb.tokens.stores import SqliteStore
 from wxtcb.tokens.ticket import Notification
 
-from .children import start
+from .children import HANG_TIMEOUT, start
 from .conftest import Cli
 from .test_sandbox import read_exports
 
@@ -76,13 +76,15 @@ def read_until(stream: object, *texts: str) -> list[str]:
 
 def push_ticket(env: dict[str, str]) -> dict[str, Any]:
     """Make the sandbox push a ticket now, and return the result."""
-    result: dict[str, Any] = json.load(urlopen(f"{env['WXTCB_BASE_URL']}/_sandbox/push", data=b"", timeout=60))
+    result: dict[str, Any] = json.load(
+        urlopen(f"{env['WXTCB_BASE_URL']}/_sandbox/push", data=b"", timeout=HANG_TIMEOUT)
+    )
     return result
 
 
 def has_stopped_pushing(env: dict[str, str]) -> bool:
     """Return whether the sandbox has stopped pushing after too many failures."""
-    state: dict[str, Any] = json.load(urlopen(f"{env['WXTCB_BASE_URL']}/_sandbox", timeout=60))
+    state: dict[str, Any] = json.load(urlopen(f"{env['WXTCB_BASE_URL']}/_sandbox", timeout=HANG_TIMEOUT))
     return bool(state["push"]["stopped"])
 
 
@@ -91,7 +93,7 @@ def stored_ticket(path: Path, appid: str) -> str:
 
     async def read() -> str:
         async with SqliteStore(path) as store:
-            ticket = (await SharedState(EncryptedStore(store, STORE_KEY), appid).read()).state.ticket
+            ticket = (await StateRepository(EncryptedStore(store, STORE_KEY), appid).read()).state.ticket
         assert ticket is not None
         return ticket.value.reveal()
 
@@ -114,13 +116,13 @@ def test_tickets_are_received_after_restarts(tmp_path: Path, port: int) -> None:
     lines = read_until(first.stdout, f"listening at {url}\n", "ticket stored")
     ticket = stored_ticket(path, appid)
     first.kill()
-    first.wait(60)
+    first.wait()
     second = start_receiver()
     lines += read_until(second.stdout, "listening")
     assert push_ticket(env)["accepted"]
     assert stored_ticket(path, appid) != ticket
     second.send_signal(signal.SIGTERM)
-    lines += second.communicate(timeout=60)
+    lines += second.communicate()
     assert second.returncode == 143
     contains_ticket, stopping = lines[-1].splitlines()
     assert contains_ticket.startswith("The store contains a ticket.")
@@ -131,10 +133,10 @@ def test_tickets_are_received_after_restarts(tmp_path: Path, port: int) -> None:
     third = start_receiver()
     lines += read_until(third.stdout, "listening")
     call = start("call", "api_start_push_ticket", env=env)
-    assert '"ok"' in call.communicate(timeout=60)[0]
+    assert '"ok"' in call.communicate()[0]
     lines += read_until(third.stdout, "ticket stored")
     third.send_signal(signal.SIGINT)
-    lines += third.communicate(timeout=60)
+    lines += third.communicate()
     assert third.returncode == 130
     lines += read_until(sandbox.stderr, "No response", "pushed and accepted", "Pushing stops", "pushed and accepted")
     secrets = [ticket, env["WXTCB_MESSAGE_TOKEN"], env["WXTCB_ENCODING_AES_KEY"], env["WXTCB_COMPONENT_APPSECRET"]]
@@ -213,7 +215,7 @@ def test_receiver_starts_while_the_store_is_unavailable(monkeypatch: pytest.Monk
     [line] = read_until(process.stdout, "/wechat/push")
     assert "listening at http://[::1]:" in line
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate()
     assert process.returncode == 130
 
 
@@ -251,10 +253,10 @@ async def test_shutdown_waits_for_a_limited_time(
         url = URL(await stack.enter_async_context(listen(receiver, ListenAddress("127.0.0.1", 0, "/push"))))
         reader, writer = await asyncio.open_connection(url.host, url.port)
         writer.write(b"GET /wrong HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert (await asyncio.wait_for(reader.readuntil(b"not found\n"), 60)).startswith(b"HTTP/1.1 404")
+        assert (await asyncio.wait_for(reader.readuntil(b"not found\n"), HANG_TIMEOUT)).startswith(b"HTTP/1.1 404")
         writer.write(PARTIAL_PUSH.replace(b"{}", b"/push"))
         assert (await reader.readline()).startswith(b"HTTP/1.1 100")
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(HANG_TIMEOUT):
             await stack.aclose()
         writer.close()
     assert "404 for GET /wrong: pushes are received at /push\n" in capsys.readouterr().out
@@ -273,7 +275,7 @@ def test_second_signal_cancels_pushes_in_progress() -> None:
         process.send_signal(signal.SIGTERM)
         read_until(process.stderr, "Stopping")
         process.send_signal(signal.SIGINT)
-        assert process.communicate(timeout=60) == ("", "Pushes in progress were cancelled.\n")
+        assert process.communicate() == ("", "Pushes in progress were cancelled.\n")
     assert process.returncode == 143
 
 
@@ -283,7 +285,9 @@ def test_missing_extra_is_reported(missing: str) -> None:
     """The exit code is 2, and one line names what to install."""
     code = f"import sys; sys.modules[{missing!r}] = None; sys.argv[1:] = ['ticket', 'serve']; "
     code += f"import os; os.environ.update({ENV!r}); from wxtcb.cli import main; main()"
-    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=HANG_TIMEOUT
+    )
     assert process.returncode == 2
     assert process.stderr.endswith("pip install 'wxtcb[ticket]'\n")
     assert len(process.stderr.splitlines()) == 1

@@ -13,7 +13,7 @@ from wxtcb.errors import TicketMissing, TokenStoreError
 from wxtcb.secret import Secret
 from wxtcb.tokens import Health
 from wxtcb.tokens.refresh import process_id
-from wxtcb.tokens.shared_state import SharedState
+from wxtcb.tokens.state_repository import StateRepository
 from wxtcb.tokens.stores import SqliteStore
 
 from .children import start
@@ -116,7 +116,7 @@ def test_token_is_never_written_to_standard_error(platform: Platform) -> None:
     """If standard output is on a full disk, the token is lost, and the exit code is 1."""
     with Path("/dev/full").open("w") as full:
         process = start("token", "--fetch", "--reveal", stdout=full)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate()
     assert process.returncode == 1
     assert "cannot write to standard output" in err
     assert platform.sandbox.world.credentials._token not in err
@@ -145,7 +145,7 @@ def store_ticket(path: Path, platform: Platform) -> None:
     async def write() -> None:
         async with SqliteStore(path) as store:
             ticket = Secret(platform.sandbox.ticket)
-            await SharedState(store, platform.sandbox.component_appid).update(
+            await StateRepository(store, platform.sandbox.component_appid).update(
                 lambda state, now: state.with_ticket(ticket, 1, now)
             )
 

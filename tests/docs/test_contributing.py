@@ -65,7 +65,7 @@ def run(copy, *command):
     """Run Python in the copy; return the exit code and the output."""
     environment = {**os.environ, "PYTHONPATH": str(copy), "COLUMNS": "300"}
     process = subprocess.run(
-        [sys.executable, *command], cwd=copy, env=environment, capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, *command], cwd=copy, env=environment, capture_output=True, text=True, check=False, timeout=300
     )
     return process.returncode, process.stdout + process.stderr
 

@@ -64,7 +64,7 @@ async def test_log_example_runs():
     output = await output_of(
         "import logging, sys; logging.basicConfig(stream=sys.stdout, level=10)", SESSION, LOG, MAKE_A_CALL
     )
-    assert "DEBUG:shop.wechat:/componenttcb/describeenvs: ok (sent 1 times" in output
+    assert "DEBUG:shop.wechat:/componenttcb/describeenvs: ok (1 attempt(s)" in output
 
 
 async def test_opentelemetry_example_runs():

@@ -19,6 +19,8 @@ from wxtcb.sandbox import Sandbox, World
 from wxtcb.sandbox.request import PlatformRequest
 from wxtcb.sandbox.responder import DeliveryMode, OutgoingResponse, respond
 
+from .fake_platform import record_request
+
 EPOCH = 1_800_000_000.0
 FAILURES = {
     DeliveryMode.DROPPED: SendFailure("the connection was lost", sent=True),
@@ -49,7 +51,7 @@ class Wire:
         try:
             platform_request = PlatformRequest.parse("POST", url, query, request.body.data)
             outgoing = respond(self.sandbox.world, self.sandbox.faults, platform_request)
-            self.sandbox._record_request(platform_request, outgoing)
+            record_request(self.sandbox, platform_request, outgoing)
             return await self._answer(outgoing)
         except asyncio.CancelledError as error:
             return SendCancelled(error.args, sent=True)

@@ -13,7 +13,7 @@ from yarl import URL
 from wxtcb._http.transport import Response, SendCancelled, SendFailure, Vetoed
 from wxtcb.provision import JournalError
 from wxtcb.sandbox import Fault, FaultKind
-from wxtcb.sandbox.request import PlatformRequest
+from wxtcb.sandbox.request import PlatformRequest, SeenRequest
 from wxtcb.sandbox.responder import DeliveryMode, respond
 from wxtcb.tokens.providers import ComponentToken
 
@@ -73,7 +73,7 @@ class Platform:
             self.sandbox.faults.script(path, [fault])
         request = PlatformRequest.parse("POST", str(URL(path).with_query(query)), query, body)
         outgoing = respond(self.sandbox.world, self.sandbox.faults, request)
-        self.sandbox._record_request(request, outgoing)
+        record_request(self.sandbox, request, outgoing)
         return outgoing, _read_document(outgoing)
 
     def _incomplete_list_fault(self, process):
@@ -95,6 +95,14 @@ class Platform:
             not process.misled or bool(process.missing_from(frozenset(shown), self.timeline.now))
         )
         return Fault(FaultKind.INCOMPLETE_LIST, envs=hidden) if process.misled else None
+
+
+def record_request(sandbox, request, outgoing):
+    """Record a request that did not pass through the sandbox's server."""
+    sandbox.counts[request.path] += 1
+    at, errcode, outcome = sandbox.world.clock(), outgoing.errcode, outgoing.outcome
+    seen = SeenRequest(request.path, request.query, request.parsed_body, at, errcode, outcome, outgoing.acted)
+    sandbox.seen.append(seen)
 
 
 def _read_document(outgoing):

@@ -224,9 +224,18 @@ async def test_journal_error_stops_the_run(harness: Harness) -> None:
     assert [entry.outcome for entry in report.tenants] == [Outcome.UNFINISHED, Outcome.FAILED, Outcome.UNFINISHED]
     error = report.tenants[1].problems[0].error
     assert isinstance(error, JournalError)
-    assert "No space left on device" in str(error)
-    assert "No space left on device" in str(report.stop_reason)
+    assert "OSError" in str(report.stop_reason)
     assert harness.sandbox.count(CREATE) == 1
+
+
+async def test_message_of_a_custom_journal_is_only_in_the_cause(harness: Harness) -> None:
+    """It may hold a secret, such as the password of a database."""
+    journal = _FailingJournal()
+    journal.fails = lambda _record: True
+    report = await harness.provision(plain_tenants(1), journal=journal)
+    error = report.tenants[0].problems[0].error
+    assert "No space" in str(error and error.__cause__)
+    assert b"No space" not in report.to_json()
 
 
 async def test_environment_is_reported_although_the_journal_fails(harness: Harness) -> None:

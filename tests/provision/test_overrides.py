@@ -31,7 +31,7 @@ async def test_new_tenant_is_blocked_while_another_is_absent(harness: Harness) -
     """It may be the absent tenant under another name, so the operator decides."""
     async with harness.provisioner() as provisioner:
         envs = await create(provisioner, A, B)
-        plan = await provisioner.plan([A, Tenant("bb")], complete=True)
+        plan = await provisioner.plan([A, Tenant("bb")], all_tenants=True)
         report = await provisioner.apply(plan).wait()
     assert [planned.action for planned in plan.tenants] == [Action.READY, Action.CONFLICT]
     assert f"tenant 'b' has {envs['b']} under alias alias-b but is missing here: was it renamed?" in str(plan)
@@ -47,7 +47,7 @@ async def test_absent_tenant_with_ambiguous_create_blocks_new_ones(harness: Harn
         run = provisioner.apply([A])
         await wait_for_requests(harness.sandbox, CREATE)
         await run.cancel(grace=0)
-        plan = await provisioner.plan([B], complete=True)
+        plan = await provisioner.plan([B], all_tenants=True)
     assert "tenant 'a' may have an environment under alias alias-a" in plan.tenants[0].reason
 
 
@@ -63,10 +63,10 @@ async def test_removed_tenant_is_recorded(harness: Harness) -> None:
     """Others are created, its environment stays bound, and no later plan asks again."""
     async with harness.provisioner() as provisioner:
         envs = await create(provisioner, A, B)
-        plan = await provisioner.plan([A, C], complete=True, removed=True)
+        plan = await provisioner.plan([A, C], all_tenants=True, removed=True)
         assert (plan.create_count, plan.notes) == (1, ())
         assert (await provisioner.apply(plan).wait()).all_done
-        later = await provisioner.plan([A, C, Tenant("d")], complete=True)
+        later = await provisioner.plan([A, C, Tenant("d")], all_tenants=True)
         bound = await provisioner.journal.bindings()
         history = await provisioner.journal.history(["b"])
     assert (later.create_count, bound[envs["b"]].tenant) == (1, "b")
@@ -77,10 +77,10 @@ async def test_removed_tenant_that_returns_has_its_environment(harness: Harness)
     """When it is absent again, new tenants are blocked again."""
     async with harness.provisioner() as provisioner:
         await create(provisioner, A, B)
-        await provisioner.apply(await provisioner.plan([A], complete=True, removed=True)).wait()
-        back = await provisioner.plan([A, B], complete=True)
+        await provisioner.apply(await provisioner.plan([A], all_tenants=True, removed=True)).wait()
+        back = await provisioner.plan([A, B], all_tenants=True)
         await provisioner.apply(back).wait()
-        missing = await provisioner.plan([A, C], complete=True)
+        missing = await provisioner.plan([A, C], all_tenants=True)
     assert [planned.action for planned in back.tenants] == [Action.READY, Action.READY]
     assert (missing.tenants[1].action, harness.sandbox.count(CREATE)) == (Action.CONFLICT, 2)
 
@@ -89,7 +89,7 @@ async def test_several_absent_tenants_are_one_message(harness: Harness) -> None:
     """One is named, and the others are counted."""
     async with harness.provisioner() as provisioner:
         envs = await create(provisioner, A, B)
-        plan = await provisioner.plan([Tenant("bb")], complete=True)
+        plan = await provisioner.plan([Tenant("bb")], all_tenants=True)
     assert "is missing here, like 1 other: was it renamed?" in plan.tenants[0].reason
     assert plan.absent_tenants == envs
 
@@ -101,10 +101,10 @@ async def test_renamed_tenant_takes_over_environment_and_links(harness: Harness)
         before = (await provisioner.journal.load(["old"]))["old"]
         sent = harness.sandbox.count(SHARE), harness.sandbox.count(ESTABLISH)
         renamed = Tenant("new", alias="x", appids=[WX1], services=[API])
-        blocked = (await provisioner.plan([renamed], complete=True)).tenants[0]
+        blocked = (await provisioner.plan([renamed], all_tenants=True)).tenants[0]
         assert blocked.reason.endswith("adopt it if that tenant was renamed, else choose another alias")
         assert blocked.adoptable == blocked.existing
-        plan = await provisioner.plan([renamed], complete=True, adopt={"new": envs["old"]})
+        plan = await provisioner.plan([renamed], all_tenants=True, adopt={"new": envs["old"]})
         report = await provisioner.apply(plan).wait()
         records = await provisioner.journal.load()
     after = records["new"]
@@ -121,9 +121,9 @@ async def test_environment_of_a_present_tenant_cannot_be_adopted(harness: Harnes
     """The same holds if the list of tenants may be incomplete."""
     async with harness.provisioner() as provisioner:
         envs = await create(provisioner, A)
-        for tenants, complete in (([A, B], True), ([B], False)):
+        for tenants, all_tenants in (([A, B], True), ([B], False)):
             with pytest.raises(InvalidArgument, match="the environment belongs to tenant 'a'"):
-                await provisioner.plan(tenants, complete=complete, adopt={"b": envs["a"]})
+                await provisioner.plan(tenants, all_tenants=all_tenants, adopt={"b": envs["a"]})
 
 
 async def test_forget_allows_a_new_environment(harness: Harness) -> None:
@@ -244,8 +244,8 @@ async def test_rejected_decision_stops_the_run(sandbox: Sandbox, session_factory
         harness = Harness(sandbox, session, session_factory.wires[0])
         async with harness.provisioner(journal=journal) as provisioner:
             await create(provisioner, A, B)
-            plan = await provisioner.plan([A, C], complete=True, removed=True)
-            other = await provisioner.plan([A], complete=True, removed=True)
+            plan = await provisioner.plan([A, C], all_tenants=True, removed=True)
+            other = await provisioner.plan([A], all_tenants=True, removed=True)
             await provisioner.apply(other).wait()
             report = await provisioner.apply(plan).wait()
     assert "the journal rejected the record of tenant 'b'" in str(report.stop_reason)
@@ -309,9 +309,9 @@ async def test_interrupted_takeover_can_be_repeated(harness: Harness) -> None:
             envs = await create(provisioner, old)
             sent = harness.sandbox.count(SHARE), harness.sandbox.count(ESTABLISH)
             journal.remaining = commits
-            await provisioner.apply(await provisioner.plan([new], complete=True, adopt={"new": envs["old"]})).wait()
+            await provisioner.apply(await provisioner.plan([new], all_tenants=True, adopt={"new": envs["old"]})).wait()
             journal.remaining = 99
-            plan = await provisioner.plan([new], complete=True, adopt={"new": envs["old"]})
+            plan = await provisioner.plan([new], all_tenants=True, adopt={"new": envs["old"]})
             assert plan.tenants[0].has_changes is False or "environment" in plan.tenants[0].steps
             report = await provisioner.apply(plan).wait()
             records = await journal.load()
@@ -340,10 +340,10 @@ async def test_ambiguous_create_of_a_renamed_tenant_can_be_adopted(harness: Harn
         run = provisioner.apply([old])
         await wait_for_requests(harness.sandbox, CREATE)
         await run.cancel(grace=0)
-        early = await provisioner.plan([new], complete=True, removed=True)
+        early = await provisioner.plan([new], all_tenants=True, removed=True)
         await asyncio.sleep(2)
         (env,) = harness.sandbox.world.environments
-        late = await provisioner.plan([new], complete=True, adopt={"new": env})
+        late = await provisioner.plan([new], all_tenants=True, adopt={"new": env})
         report = await provisioner.apply(late).wait()
         records = await provisioner.journal.load()
     assert "the outcome of a create for tenant 'old' under alias x is unknown" in early.tenants[0].reason
@@ -447,8 +447,8 @@ async def test_alias_of_another_tenant_cannot_be_adopted(harness: Harness) -> No
         other = harness.sandbox.world.add("x")
         new = Tenant("new", alias="x")
         with pytest.raises(InvalidArgument, match=f"belongs to tenant 'old', which has {envs['old']}"):
-            await provisioner.plan([new], complete=True, adopt={"new": other})
-        plan = await provisioner.plan([new], complete=True, adopt={"new": other}, forget=envs)
+            await provisioner.plan([new], all_tenants=True, adopt={"new": other})
+        plan = await provisioner.plan([new], all_tenants=True, adopt={"new": other}, forget=envs)
         report = await provisioner.apply(plan).wait()
     assert (report.all_done, report.tenants[0].env) == (True, other)
 

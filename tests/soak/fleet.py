@@ -13,7 +13,7 @@ from pathlib import Path
 import attrs
 
 from wxtcb.errors import TokenStoreError
-from wxtcb.tokens.shared_state import SharedState
+from wxtcb.tokens.state_repository import StateRepository
 from wxtcb.tokens.store_urls import open_store
 
 PROGRAM = Path(__file__).with_name("worker.py")
@@ -84,7 +84,7 @@ class Watch:
 
     async def follow(self, url, appid):
         store = open_store(url)
-        shared = SharedState(store, appid)
+        shared = StateRepository(store, appid)
         try:
             while True:
                 with contextlib.suppress(TokenStoreError):

@@ -14,7 +14,7 @@ import attrs
 import pytest
 
 from wxtcb.tokens.providers import API_COMPONENT_TOKEN
-from wxtcb.tokens.state import LEASE_DURATION
+from wxtcb.tokens.token_state import LEASE_DURATION
 
 from .fleet import Fleet, Watch
 
@@ -126,7 +126,7 @@ async def test_fleet_without_shared_store_fetches_in_vain(start_sandbox, scale):
         try:
             await fleet.start(2)
             await sandbox.post("kill-token")
-            async with asyncio.timeout(120):
+            async with asyncio.timeout(300):
                 while (state := await sandbox.state())["mints"] <= state["kills"] + 1 + 3:
                     await asyncio.sleep(0.05)
         finally:

@@ -12,8 +12,8 @@ from wxtcb.events import TokenConflictDetected, TokenStoreWriteFailed
 from wxtcb.secret import Secret
 from wxtcb.tokens.providers import ComponentToken
 from wxtcb.tokens.refresh import TOKEN_PATH
-from wxtcb.tokens.state import parse_state
 from wxtcb.tokens.stores import MemoryStore
+from wxtcb.tokens.token_state import parse_state
 
 from .token_harness import CacheHarness, StoreConnection, clock, errcode, refused
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from wxtcb._concurrency.limiter import RequestLimiter
-from wxtcb._http.executor import RequestExecutor, Token
+from wxtcb._http.executor import ActiveToken, RequestExecutor
 from wxtcb.errors import (
     BadReply,
     InvalidAppSecret,
@@ -27,8 +27,8 @@ from wxtcb.secret import Secret
 from wxtcb.telemetry.dispatch import HookDispatcher
 from wxtcb.tokens.cache import RefreshWindows, create_token_cache
 from wxtcb.tokens.providers import is_transient
-from wxtcb.tokens.refresh import FetchedToken, TokenRefresher
-from wxtcb.tokens.shared_state import SharedState
+from wxtcb.tokens.refresh import RefreshedToken, TokenRefresher
+from wxtcb.tokens.state_repository import StateRepository
 from wxtcb.tokens.stores import MemoryStore
 
 from .token_harness import APPID, CALLER, CacheHarness, catch, clock, errcode, refused, until
@@ -191,7 +191,7 @@ async def test_invalidate_ignores_an_older_token():
     harness.cache.invalidate(old, 42001)
     new = await harness.token()
     harness.cache.invalidate(old, 42001)
-    harness.cache.invalidate(Token(new.value, new.generation), 42001)
+    harness.cache.invalidate(ActiveToken(new.value, new.generation), 42001)
     assert harness.cache.cached() is new
     assert len(harness.emitted(TokenRejected)) == 1
 
@@ -236,7 +236,9 @@ async def test_cancelled_waiters_do_not_cancel_the_refresh(settle, cancelled):
     for waiter in waiters[:cancelled]:
         waiter.cancel()
     results = await asyncio.gather(*waiters, return_exceptions=True)
-    assert [type(result) for result in results] == [asyncio.CancelledError] * cancelled + [Token] * (10 - cancelled)
+    assert [type(result) for result in results] == [asyncio.CancelledError] * cancelled + [ActiveToken] * (
+        10 - cancelled
+    )
     await asyncio.sleep(1)
     assert harness.cache.cached().value == Secret("T0KEN-1")
     assert harness.fetches == 1
@@ -336,7 +338,7 @@ async def test_late_peek_brings_back_no_older_or_rejected_token(monkeypatch, pee
 
     async def late_peek(_self, _request):
         await asyncio.sleep(9)
-        return FetchedToken(Secret(peeked), 1, 7200, clock(), "other:1", "first")
+        return RefreshedToken(Secret(peeked), 1, 7200, clock(), "other:1", "first")
 
     monkeypatch.setattr(TokenRefresher, "peek", late_peek)
     await asyncio.sleep(1)
@@ -377,7 +379,7 @@ async def test_store_and_ticket_source_that_are_false_are_used(wechat):
         max_fetches_per_hour=30,
     )
     assert (await cache.get()).value == Secret("T0KEN-1")
-    assert (await SharedState(store, APPID).read()).state.token.value == Secret("T0KEN-1")
+    assert (await StateRepository(store, APPID).read()).state.token.value == Secret("T0KEN-1")
     await cache.aclose()
 
 
@@ -557,7 +559,7 @@ async def test_expired_token_in_the_store_is_replaced():
     two = CacheHarness(store=store)
     await two.token()
     assert two.fetches == 1
-    assert (await SharedState(store, APPID).read()).state.token.generation == 2
+    assert (await StateRepository(store, APPID).read()).state.token.generation == 2
 
 
 @pytest.mark.unmeasured

@@ -23,7 +23,7 @@ from wxtcb.secret import Secret
 from wxtcb.tokens import ComponentToken, ReadOnly
 from wxtcb.tokens.health import Health
 from wxtcb.tokens.refresh import TOKEN_PATH, process_id
-from wxtcb.tokens.shared_state import SharedState
+from wxtcb.tokens.state_repository import StateRepository
 from wxtcb.tokens.stores import MemoryStore
 
 pytestmark = pytest.mark.virtual_time
@@ -40,7 +40,7 @@ async def store():
 
 async def store_ticket(store, created=1):
     """Store a ticket as the receiver does."""
-    shared = SharedState(store, APPID)
+    shared = StateRepository(store, APPID)
     await shared.update(lambda record, now: record.with_ticket(Secret(f"ticket@@@{created}"), created, now))
 
 

@@ -87,7 +87,7 @@ async def test_sessions_back_off_and_report_the_conflict(new_session, platform, 
 @pytest.mark.unmeasured
 async def test_without_backoff_sessions_would_race(new_session, platform, monkeypatch):
     """The control: without the backoff the sessions fetch again for each fetch of the other program."""
-    monkeypatch.setattr("wxtcb.tokens.state.CONFLICT_THRESHOLD", 10**9)
+    monkeypatch.setattr("wxtcb.tokens.token_state.CONFLICT_THRESHOLD", 10**9)
     async with new_session() as other_program, new_session(max_fetches_per_hour=None) as session:
         tasks = [asyncio.create_task(fetch_every_second(other_program)), asyncio.create_task(call_for_ever(session))]
         await asyncio.sleep(600)

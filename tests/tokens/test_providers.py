@@ -20,6 +20,7 @@ from wxtcb.errors import (
     BadReply,
     CloudUnavailable,
     InvalidAppSecret,
+    InvalidArgument,
     InvalidTicket,
     IPNotAllowed,
     OutcomeUnknown,
@@ -43,7 +44,7 @@ from wxtcb.tokens.providers import (
     TicketTokenProvider,
     is_transient,
 )
-from wxtcb.tokens.shared_state import SharedState
+from wxtcb.tokens.state_repository import StateRepository
 from wxtcb.tokens.stores import MemoryStore
 
 pytestmark = pytest.mark.virtual_time
@@ -424,24 +425,24 @@ async def test_push_request_can_be_cancelled(harness):
 
 
 @pytest.fixture
-async def shared_state():
+async def state_repository():
     """Return the shared state in a store in memory."""
-    return SharedState(MemoryStore(asyncio.get_running_loop().time), "wx0")
+    return StateRepository(MemoryStore(asyncio.get_running_loop().time), "wx0")
 
 
-async def test_stored_ticket_is_the_newest(shared_state):
+async def test_stored_ticket_is_the_newest(state_repository):
     """The stored ticket with the latest CreateTime is returned; None before the first."""
-    source = StoredTicketSource(shared_state)
+    source = StoredTicketSource(state_repository)
     assert await source() is None
-    await shared_state.update(lambda record, now: record.with_ticket(Secret("new"), 20, now))
-    assert await shared_state.update(lambda record, now: record.with_ticket(Secret("old"), 10, now)) is None
+    await state_repository.update(lambda record, now: record.with_ticket(Secret("new"), 20, now))
+    assert await state_repository.update(lambda record, now: record.with_ticket(Secret("old"), 10, now)) is None
     assert await source() == Secret("new")
 
 
-async def test_stored_ticket_over_twelve_hours_old_is_rejected(shared_state):
+async def test_stored_ticket_over_twelve_hours_old_is_rejected(state_repository):
     """TicketExpired is raised without a request, with the age of the ticket."""
-    await shared_state.update(lambda record, now: record.with_ticket(Secret("t"), 20, now))
-    source = StoredTicketSource(shared_state)
+    await state_repository.update(lambda record, now: record.with_ticket(Secret("t"), 20, now))
+    source = StoredTicketSource(state_repository)
     await asyncio.sleep(12 * 3600 - 1)
     assert await source() == Secret("t")
     await asyncio.sleep(2)
@@ -450,17 +451,17 @@ async def test_stored_ticket_over_twelve_hours_old_is_rejected(shared_state):
     assert caught.value.age == pytest.approx(12 * 3600 + 1)
 
 
-async def test_last_stored_ticket_is_used_while_the_store_is_down(shared_state):
+async def test_last_stored_ticket_is_used_while_the_store_is_down(state_repository):
     """A process that has never read the store gets TokenStoreError."""
-    await shared_state.update(lambda record, now: record.with_ticket(Secret("t"), 20, now))
+    await state_repository.update(lambda record, now: record.with_ticket(Secret("t"), 20, now))
 
     async def fail(appid):
         raise ConnectionError
 
-    down = SharedState(SimpleNamespace(load=fail), "wx0")
+    down = StateRepository(SimpleNamespace(load=fail), "wx0")
     with pytest.raises(TokenStoreError):
         await StoredTicketSource(down)()
-    down.last_snapshot = await shared_state.read()
+    down.last_snapshot = await state_repository.read()
     assert await StoredTicketSource(down)() == Secret("t")
 
 
@@ -482,6 +483,14 @@ async def test_external_service_returns_its_token():
     assert token.component_access_token == Secret("T0KEN")
     assert await fetch_from_service(token) is token
     assert ExternalTokenProvider(None).invalidates_previous is False
+
+
+@pytest.mark.parametrize("value", [None, b"T0KEN"])
+def test_token_of_another_type_is_rejected_and_not_quoted(value):
+    """A token must be a string or a Secret; the message names only the type."""
+    with pytest.raises(InvalidArgument, match=f"must be Secret, not {type(value).__name__}") as caught:
+        ComponentToken(value, 7200)
+    assert "T0KEN" not in str(caught.value)
 
 
 async def test_external_service_requests_no_push():

@@ -28,9 +28,9 @@ from wxtcb.events import TokenConflictDetected, TokenRefreshed, TokenRefreshFail
 from wxtcb.secret import Secret
 from wxtcb.tokens.providers import ComponentToken
 from wxtcb.tokens.refresh import RefreshRequest
-from wxtcb.tokens.shared_state import SharedState
-from wxtcb.tokens.state import LEASE_DURATION, dump_state
+from wxtcb.tokens.state_repository import StateRepository
 from wxtcb.tokens.stores import MemoryStore
+from wxtcb.tokens.token_state import LEASE_DURATION, dump_state
 
 from .token_harness import APPID, CacheHarness, StoreConnection, catch, clock, errcode, kill, refused, until
 
@@ -60,7 +60,7 @@ def fleet(store):
 
 async def state_of(store):
     """Return the state in the store."""
-    return (await SharedState(store, APPID).read()).state
+    return (await StateRepository(store, APPID).read()).state
 
 
 def fetches(harnesses):
@@ -741,7 +741,7 @@ async def test_hourly_limit_holds_if_the_clock_is_set_back(fleet, store):
 async def test_lease_renewal_ends_although_the_store_swallows_cancellation(fleet, store):
     """A store that swallows CancelledError keeps no lease alive."""
     one, two = fleet(2, seconds=LEASE_DURATION / 3)
-    one.store = one.refresher.shared_state.store = SwallowingConnection(store)
+    one.store = one.refresher.state_repository.store = SwallowingConnection(store)
     await asyncio.gather(one.token(), two.token())
     assert fetches([one, two]) == 1
     assert clock() < 1010
@@ -844,7 +844,7 @@ class HangingConnection(StoreConnection):
 
 async def close_during_release(harness, store, settle):
     """Close a process while it releases its lease, and return the state then."""
-    harness.refresher.shared_state.store = HangingConnection(store)
+    harness.refresher.state_repository.store = HangingConnection(store)
     lost = asyncio.create_task(harness.token())
     await settle()
     await harness.cache.aclose()
@@ -872,7 +872,7 @@ async def test_token_of_another_process_ends_a_backoff(fleet):
     one.source.answer = lambda _: errcode(45011)
     two.source.answer = 7200
     await catch(one.token())
-    two.refresher.shared_state.store.store._documents.clear()
+    two.refresher.state_repository.store.store._documents.clear()
     token = await two.token()
     await asyncio.sleep(1)
     assert (await one.token()).value == token.value
@@ -1029,7 +1029,7 @@ async def test_superseded_fetches_without_the_store_are_counted(fleet, store):
 async def test_closing_while_the_lease_renewal_ends_stores_the_token(fleet, store, settle):
     """The token is stored before the renewal of the lease is cancelled."""
     [one] = fleet(1, seconds=LEASE_DURATION / 3)
-    one.store = one.refresher.shared_state.store = SwallowingConnection(store)
+    one.store = one.refresher.state_repository.store = SwallowingConnection(store)
     lost = asyncio.create_task(one.token())
     while (await state_of(store)).token is None:
         await asyncio.sleep(0.1)

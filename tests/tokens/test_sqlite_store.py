@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import resource
-import shutil
 import sqlite3
 import stat
 import threading
@@ -17,7 +16,7 @@ import pytest
 from wxtcb import _sqlite
 from wxtcb.errors import TokenStoreError
 from wxtcb.tokens import stores
-from wxtcb.tokens.shared_state import STORE_TIMEOUT, SharedState
+from wxtcb.tokens.state_repository import STORE_TIMEOUT, StateRepository
 from wxtcb.tokens.stores import LOCK_TIMEOUT, SqliteStore
 
 from .bounded_wait import LONG, finish
@@ -155,7 +154,7 @@ async def test_directory_and_missing_directory_are_rejected(tmp_path):
 
 async def test_file_that_cannot_be_written_is_rejected(path, store, monkeypatch):
     """A read-only file raises a permanent error already when it is read."""
-    await write(store)
+    path.touch(mode=0o600)
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write every file
     with pytest.raises(TokenStoreError, match="readable and writable") as caught:
         await store.load(APPID)
@@ -178,6 +177,37 @@ async def test_write_is_synchronous_and_goes_to_a_write_ahead_log(path, store):
     await write(store)
     settings = await store._run(lambda db: [_sqlite.pragma(db, name) for name in ("synchronous", "journal_mode")])
     assert settings == [2, "wal"]
+
+
+async def test_operations_share_one_connection(store):
+    """The file is opened once, and again after an error of SQLite."""
+    first = await store._run(lambda db: db)
+    assert await store._run(lambda db: db) is first
+    with pytest.raises(TokenStoreError, match="syntax"):
+        await store._run(lambda db: db.execute("no SQL"))
+    assert await store._run(lambda db: db) is not first
+
+
+async def test_no_connection_is_open_during_a_fork(store):
+    """SQLite's locks belong to a process, so neither side continues with a connection from before the fork."""
+    first = await store._run(lambda db: db)
+    stores._before_fork()
+    loading = asyncio.create_task(store.load(APPID))
+    await asyncio.sleep(0)
+    assert store._file._db is None
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        first.execute("SELECT 1")
+    stores._after_fork()
+    await finish(loading)
+
+
+def test_forgotten_file_is_closed(path):
+    """A store that is deleted without `aclose` leaves no open connection."""
+    forgotten = stores._SqliteFile(path)
+    connection = forgotten.run(lambda db: db)
+    del forgotten
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        connection.execute("SELECT 1")
 
 
 async def test_no_sqlite_call_runs_on_the_event_loop(store):
@@ -235,13 +265,13 @@ async def test_cancelled_write_never_lands_later(path, store, monkeypatch):
     assert (await store.load(APPID)).document == "before"
 
 
-async def test_shared_state_in_a_file_is_shared(path, store):
-    """`SharedState` on one handle reads what another handle wrote."""
+async def test_state_repository_in_a_file_is_shared(path, store):
+    """`StateRepository` on one handle reads what another handle wrote."""
     async with SqliteStore(path) as other:
-        await SharedState(store, APPID).update(
+        await StateRepository(store, APPID).update(
             lambda state, now: state.with_lease("n", "me", now, counts_as_fetch=True, not_latest=False)
         )
-        assert (await SharedState(other, APPID).read()).state.lease.owner == "me"
+        assert (await StateRepository(other, APPID).read()).state.lease.owner == "me"
 
 
 async def test_store_recovers_from_deleted_files(path):
@@ -269,9 +299,8 @@ async def test_waiter_fails_if_the_directory_is_deleted(tmp_path):
     async with SqliteStore(folder / "tokens.db") as store:
         waiting = asyncio.create_task(store.wait_for_change(APPID, version="", timeout=LONG))
         await asyncio.sleep(0.05)
-        # A poll may create SQLite's -wal and -shm files while the directory is being deleted.
-        while folder.exists():
-            shutil.rmtree(folder, ignore_errors=True)
+        # Moved and not deleted: a poll may create SQLite's -wal and -shm files while a directory is being deleted.
+        folder.rename(tmp_path / "moved")
         with pytest.raises(TokenStoreError, match="directory"):
             await finish(waiting)
 

@@ -21,7 +21,7 @@ from hypothesis import given, settings, strategies as st
 from wxtcb.errors import InvalidArgument, SessionClosed
 from wxtcb.events import NotificationDropped, PushMalformed, PushRefused, TicketReceived, TicketWriteFailed
 from wxtcb.secret import Secret
-from wxtcb.tokens.shared_state import SharedState
+from wxtcb.tokens.state_repository import StateRepository
 from wxtcb.tokens.stores import MemoryStore, SqliteStore
 from wxtcb.tokens.ticket import MAX_CONCURRENT_NOTIFICATIONS, TicketReceiver
 from wxtcb.tokens.ticket.asgi import BODY_TIMEOUT, MAX_BODY
@@ -151,7 +151,7 @@ async def handle_with_aiohttp(receiver, query, *pieces, method="POST"):
 
 async def stored_in(store):
     """Return the ticket in the store."""
-    stored = (await SharedState(store, APPID).read()).state.ticket
+    stored = (await StateRepository(store, APPID).read()).state.ticket
     return stored and (stored.value.reveal(), stored.create_time)
 
 

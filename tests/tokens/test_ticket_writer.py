@@ -13,10 +13,10 @@ from wxtcb.errors import TokenStoreError
 from wxtcb.events import TicketReceived, TicketWriteFailed
 from wxtcb.secret import Secret
 from wxtcb.telemetry.dispatch import HookDispatcher
-from wxtcb.tokens.shared_state import SharedState
-from wxtcb.tokens.state import MAX_BACKOFF
+from wxtcb.tokens.state_repository import StateRepository
 from wxtcb.tokens.stores import MemoryStore
 from wxtcb.tokens.ticket.writer import TicketWriter
+from wxtcb.tokens.token_state import MAX_BACKOFF
 
 pytestmark = pytest.mark.virtual_time
 APPID = "wx0123456789abcdef"
@@ -60,7 +60,7 @@ def events():
 @pytest.fixture
 def new_writer(store, events):
     """Return a function that creates a writer for each process, all with the same store."""
-    return lambda: TicketWriter(SharedState(store, APPID), HookDispatcher((events.append,)))
+    return lambda: TicketWriter(StateRepository(store, APPID), HookDispatcher((events.append,)))
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def ticket_writer(new_writer):
 
 async def stored_in(store):
     """Return the ticket in the store."""
-    ticket = (await SharedState(store.store, APPID).read()).state.ticket
+    ticket = (await StateRepository(store.store, APPID).read()).state.ticket
     return ticket and (ticket.value.reveal(), ticket.create_time)
 
 

@@ -37,7 +37,7 @@ class Host(Process):
     excuses: list = attrs.field(factory=list)
 
     async def prepare(self):
-        ticket = await StoredTicketSource(self.harness.refresher.shared_state)()
+        ticket = await StoredTicketSource(self.harness.refresher.state_repository)()
         if ticket is None or ticket.reveal() not in self.pushed[-72:]:
             raise TransportError("no ticket, or an old one", endpoint=TOKEN_PATH, sent=False)
         return self.fetch
@@ -76,7 +76,7 @@ class Week:
         """Push a ticket every ten minutes; a healthy host stores it."""
         for number in range(PUSHES):
             self.pushed.append(f"ticket-{number}")
-            keep = self.rng.choice(self.hosts).harness.refresher.shared_state.update_with_retry
+            keep = self.rng.choice(self.hosts).harness.refresher.state_repository.update_with_retry
             ticket = Secret(self.pushed[-1])
             await keep(lambda state, now, ticket=ticket: state.with_ticket(ticket, int(clock()), now), asyncio.sleep)
             await asyncio.sleep(1000 + (number + 1) * 600 - clock())

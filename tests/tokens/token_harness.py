@@ -16,7 +16,7 @@ from wxtcb.telemetry.dispatch import HookDispatcher
 from wxtcb.tokens.cache import TokenCache
 from wxtcb.tokens.providers import ComponentToken
 from wxtcb.tokens.refresh import TOKEN_PATH, TokenRefresher
-from wxtcb.tokens.shared_state import SharedState
+from wxtcb.tokens.state_repository import StateRepository
 from wxtcb.tokens.stores import MemoryStore
 
 APPID = "wx0"
@@ -129,10 +129,10 @@ class CacheHarness:
         self.limiter = RequestLimiter(10, time, time)
         self.events = []
         observers = HookDispatcher((self.events.append,))
-        shared = SharedState(self.store, APPID)
+        shared = StateRepository(self.store, APPID)
         settings = {"owner": "here:1", "provider": self.source, "uniform": uniform} | options
         self.refresher = TokenRefresher(
-            shared_state=shared, dispatcher=observers, now=time, sleep=self.limiter.sleep, **settings
+            state_repository=shared, dispatcher=observers, now=time, sleep=self.limiter.sleep, **settings
         )
         self.cache = TokenCache(self.refresher)
 

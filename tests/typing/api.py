@@ -51,10 +51,9 @@ async def sessions() -> None:
     """Create and enter sessions."""
     async with Session(component_appid="wx1", component_appsecret="s", ticket="t") as session:
         assert_type(session, Session)
-        assert_type(session.component_appsecret, Secret)
+        assert_type(session.component_appsecret, Secret | None)
         assert_type(session.with_options(retry=RetryPolicy(attempts=1)), Session)
         assert_type(session.with_options(partial="return"), Session)
-        assert_type(session.with_options(may_send=lambda: True), Session)
         assert_type(session.retry, RetryPolicy)
         assert_type(session.stats(), wxtcb.Stats)
         assert_type(session.stats().token_age, float | None)
@@ -70,7 +69,7 @@ async def sessions() -> None:
         component_appsecret=Secret("s"),
         ticket=newest_ticket,
         token_store=None,
-        retry=RetryPolicy(busy_creates=False),
+        retry=RetryPolicy(retry_busy_creates=False),
         timeout=Timeout(connect=5, reply=30),
         connections=100,
         max_fetches_per_hour=None,
@@ -127,14 +126,14 @@ async def environments(session: Session) -> None:
     assert_type(await environment.create_env(session, alias="a", env_type="run"), NewEnv)
     new = await environment.create_env(session, alias="a", env_type=None)
     assert_type(new.env, str)
-    assert_type(new.tranid, str)
+    assert_type(new.tranid, str | None)
     assert_type(new.maybe_acted, int)
 
     listed = await environment.describe_envs(session)
     assert_type(listed, EnvList)
     assert_type(listed.info_list, tuple[EnvInfo, ...])
     assert_type(listed.by_env, Mapping[str, EnvInfo])
-    assert_type(listed.info_list[0].update_time, str)
+    assert_type(listed.info_list[0].update_time, str | None)
     assert_type(listed.info_list[0].package_id, str | None)
 
     share = environment.Share(env="e", appids=["wx1"])

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MINUTE: Final = 60.0
-# Stands for "no limit" in an int, so that doubling and comparing need no special case.
+# Means "no limit" as an int, so that doubling and comparing need no special case.
 _UNLIMITED: Final = 1 << 40
 
 
@@ -88,18 +88,18 @@ class RequestLimiter:
 
     @property
     def waiting(self) -> int:
-        """The number of calls that wait for a slot."""
+        """Number of calls that wait for a slot."""
         # Copied first: `Session.stats` may be called from any thread, and a deque must not change during iteration.
         return sum(not waiter.done() for waiter in tuple(self._slot_waiters))
 
     @property
     def paused(self) -> int:
-        """The number of calls that wait for their path to open."""
+        """Number of calls that wait for their path to open."""
         return sum(len(path.waiters) for path in tuple(self._paths.values()))
 
     @property
     def in_use(self) -> int:
-        """The number of slots in use."""
+        """Number of slots in use."""
         return self.slots - self._free_slots
 
     def try_acquire(self, path: str) -> bool:

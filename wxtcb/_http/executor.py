@@ -3,7 +3,9 @@
 - call: one use of an endpoint, made of one or more attempts;
 - attempt: one request that is given to the transport; it may fail before anything is sent;
 - retry: a further attempt after a backoff, limited by `RetryPolicy` and `RetryQuota`;
-- resend: a further attempt with a newer token or after a rate limit, which those two do not limit.
+- resend: a further attempt with a newer token or after a rate limit, which those two do not limit;
+- slot: one of the limiter's places for concurrent calls. A call holds it from admission to its end, but not while it
+  backs off or waits for a rate limit.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound=Reply)
 
+# A `SendResult` of the transport other than a cancellation.
 SendOutcome = Response | SendFailure | ResponseTooLarge | Vetoed
 
 # Limits for a call whose tokens keep being rejected, for example because another program fetches tokens as well:
@@ -50,27 +53,34 @@ MIN_REDACTABLE_LENGTH: Final = 20
 
 
 @attrs.define(repr=False, eq=False)
-class Token:
-    """Access token in use by the calls of this process; `accepted` is set once the platform has accepted it."""
+class ActiveToken:
+    """Access token that calls send now. All calls with the same token share one object, so it is compared by identity.
+
+    `generation` numbers the tokens of a platform; it is 0 for a token that the caller passed. `accepted` is set once
+    the platform has accepted the token in any call.
+    """
 
     value: Secret
     generation: int
     accepted: bool = False
 
 
-class Credentials(Protocol):
-    """Source of the token for a call."""
+class CallCredentials(Protocol):
+    """Where a call gets its token, and reports that it was rejected: the session's `TokenCache`, or a `StaticToken`.
 
-    def cached(self) -> Token | None:
+    Whether an endpoint needs a token at all is its `Credential`.
+    """
+
+    def cached(self) -> ActiveToken | None:
         """Return a valid token that is available without waiting, or None."""
         ...
 
-    async def get(self) -> Token:
+    async def get(self) -> ActiveToken:
         """Return a valid token, fetching one if needed; raise the reason if none can be obtained."""
         ...
 
-    def invalidate(self, token: Token, errcode: int, /) -> bool:
-        """Record that the platform rejected *token*; return False if `get` has no other, as for a caller's own one."""
+    def invalidate(self, token: ActiveToken, errcode: int, /) -> bool:
+        """Record that the platform rejected *token*; return whether `get` can return another one."""
         ...
 
 
@@ -78,15 +88,15 @@ class Credentials(Protocol):
 class StaticToken:
     """Credentials with a token that the caller passed; it is never refreshed."""
 
-    token: Token
+    token: ActiveToken
 
-    def cached(self) -> Token:
+    def cached(self) -> ActiveToken:
         return self.token
 
-    async def get(self) -> Token:
+    async def get(self) -> ActiveToken:
         return self.token
 
-    def invalidate(self, _token: Token, _errcode: int, /) -> bool:
+    def invalidate(self, _token: ActiveToken, _errcode: int, /) -> bool:
         return False
 
 
@@ -94,15 +104,21 @@ class StaticToken:
 class _Call(Generic[R]):
     """Arguments and progress of one call.
 
-    `failures` counts the failed attempts that the retry policy limits. `retry_time` is the seconds spent in attempts
-    and backoffs, without other waits. `maybe_acted` counts the attempts that may have taken effect.
+    - `number`: number of the call within its session, in its events.
+    - `attempts`: attempts so far, the current one included.
+    - `failures`: failed attempts that the retry policy limits, so without resends.
+    - `retry_time`: seconds spent in attempts and backoffs, without other waits.
+    - `maybe_acted`: failed attempts that may have taken effect.
+    - `token_resends`: resends after a rejected token; `resends_since_accepted` counts those since the last token that
+      the platform had accepted before it rejected it, that one included.
+    - `attempt_started_at`: when the current attempt began, on the clock of the event loop.
     """
 
     endpoint: Endpoint[R]
     body: RequestBody
     query: Mapping[str, str] | None
     retry_policy: RetryPolicy
-    credentials: Credentials
+    credentials: CallCredentials
     dispatcher: HookDispatcher
     number: int
     may_send: Callable[[], bool] | None
@@ -118,6 +134,7 @@ class _Call(Generic[R]):
     def annotate(self, error: WxtcbError) -> None:
         """Add the number of attempts and of possible effects to *error*."""
         error.maybe_acted = self.maybe_acted
+        # After one attempt the number says nothing.
         if self.attempts > 1:
             error.add_note(f"tried {self.attempts} times in {self.retry_time:.1f} s")
         if self.maybe_acted:
@@ -128,7 +145,10 @@ class _Call(Generic[R]):
 
 @attrs.define(repr=False, eq=False)
 class RequestExecutor:
-    """Executor of calls for one session: all calls share its transport, its limiter and its retry quota."""
+    """Executor of calls for one session: all calls share its transport, its limiter and its retry quota.
+
+    `now` is the clock of the event loop, and `uniform` draws the jitter of backoffs.
+    """
 
     transport: Transport
     limiter: RequestLimiter
@@ -143,7 +163,7 @@ class RequestExecutor:
         body: RequestBody,
         *,
         retry_policy: RetryPolicy,
-        credentials: Credentials,
+        credentials: CallCredentials,
         dispatcher: HookDispatcher,
         query: Mapping[str, str] | None = None,
         may_send: Callable[[], bool] | None = None,
@@ -197,13 +217,14 @@ class RequestExecutor:
         """Send the request until an attempt succeeds; `_on_failure` raises when there must be no further attempt."""
         endpoint = call.endpoint
         while True:
-            # A call that is resent with a newer token still holds its slot. `try_acquire` saves most calls a coroutine.
+            # A call that is resent with a newer token still holds its slot. `try_acquire` does not wait; with it, most
+            # calls need no further coroutine.
             if not (call.holds_slot or self.limiter.try_acquire(endpoint.path)):
                 await self.limiter.acquire(endpoint.path)
             call.holds_slot = True
 
             # The token is read after admission, because it could be replaced while the call queues. The call holds its
-            # slot while it waits for a token; fetching one takes no slot. `cached` saves most calls a coroutine.
+            # slot while it waits for a token; fetching one takes no slot. `cached`, like `try_acquire`, does not wait.
             token = None
             if endpoint.credential is Credential.COMPONENT:
                 token = call.credentials.cached() or await call.credentials.get()
@@ -217,11 +238,13 @@ class RequestExecutor:
             if isinstance(result, Reply):
                 return self._on_success(call, result, token)
             if isinstance(result, SendCancelled):
+                # A read has no effect.
                 if result.sent and endpoint.repeat is not Repeat.READ:
                     call.maybe_acted += 1
                 # A new CancelledError: the transport's own one refers to frames that hold the token. It has the same
                 # arguments, because anyio recognises its cancellations by them.
                 raise asyncio.CancelledError(*result.args)
+            # Any other result is an error.
             call.retry_time += self.now() - call.attempt_started_at
             if isinstance(result, SendVetoed):
                 # The caller forbade this attempt, so it does not count.
@@ -249,35 +272,38 @@ class RequestExecutor:
                 return SendCancelled(error.args, sent=True)
         return read_result(endpoint, outcome, secrets)
 
-    def _on_success(self, call: _Call[R], reply: R, token: Token | None) -> R:
+    def _on_success(self, call: _Call[R], reply: R, token: ActiveToken | None) -> R:
         """Record the success and return *reply*, marked if earlier attempts may have taken effect as well."""
         if token is not None:
             token.accepted = True
-        self.quota.refund_success()
+        self.quota.record_success()
         if call.maybe_acted and call.endpoint.repeat.is_unsafe_to_repeat:
             attach_metadata(reply, maybe_acted=call.maybe_acted)
             call.dispatcher.emit(events.PossibleDuplicate(call.endpoint.path, call.maybe_acted))
         return reply
 
-    async def _on_failure(self, call: _Call[R], error: WxtcbError, token: Token | None) -> None:
+    async def _on_failure(self, call: _Call[R], error: WxtcbError, token: ActiveToken | None) -> None:
         """Prepare the next attempt (a newer token, a paused path, a backoff), or raise if there must be none."""
         repeat, failure = call.endpoint.repeat, classify(error)
+        # A lost reply does not show whether the call took effect. A read has no effect.
         if failure in AMBIGUOUS_FAILURES and repeat is not Repeat.READ:
             call.maybe_acted += 1
         if token is not None and failure is not FailureKind.INVALID_TOKEN and isinstance(error, ApiError):
             # The platform checks the token first, so any other errcode shows that it accepted this one.
             token.accepted = True
 
-        match decide(repeat, failure, busy_creates=call.retry_policy.busy_creates):
+        match decide(repeat, failure, retry_busy_creates=call.retry_policy.retry_busy_creates):
             case RetryDecision.REFRESH_TOKEN if token is not None:
-                # The slot is held during the refresh: any other call in it would wait for the same refresh.
+                # The slot is held during the refresh, because another call that got it would wait for the same refresh.
                 await self._refresh_token(call, error, token)
             case RetryDecision.WAIT_FOR_RATE_LIMIT:
-                # Without its slot the call waits in `acquire` for its path, and other paths can use the slot. Such
-                # resends are unlimited: the rejected request had no effect, and the pause bounds their rate.
+                # The call gives its slot to calls of other paths, and waits in `acquire` until its path is no longer
+                # paused. Such resends are unlimited: the rejected request had no effect, and the pause bounds their
+                # rate.
                 call.holds_slot = False
                 self.limiter.release()
                 seconds = self.limiter.pause(call.endpoint.path, sent_at=call.attempt_started_at)
+                # None: another call was rejected first, and has paused the path already.
                 if seconds is not None:
                     call.dispatcher.emit(events.EndpointRateLimited(call.endpoint.path, seconds))
                 self._emit_resent(call, error, failure)
@@ -287,24 +313,27 @@ class RequestExecutor:
                 await self._backoff(call, error, failure)
             case RetryDecision.RAISE_OUTCOME_UNKNOWN:
                 raise OutcomeUnknown(error, endpoint=call.endpoint.path) from error
+            # RAISE, and a rejected token of a call that sent none.
             case _:
                 raise error
 
-    async def _refresh_token(self, call: _Call[R], error: WxtcbError, token: Token) -> None:
+    async def _refresh_token(self, call: _Call[R], error: WxtcbError, token: ActiveToken) -> None:
         """Return once a newer token than *token* is available; raise *error* if the call may not be resent.
 
         A resend needs no backoff, because a rejected request had no effect. `MAX_TOKEN_RESENDS` and
         `MAX_RESENDS_SINCE_ACCEPTED` end a call whose tokens keep being rejected.
         """
         errcode = error.errcode if isinstance(error, ApiError) else 0
-        # Only a token that the caller passed is never replaced.
+        # False only for a token that the caller passed.
         if not call.credentials.invalidate(token, errcode):
             error.add_hint("The token is your own (token=), so wxtcb did not refresh it; pass a valid token.")
             raise error
         call.token_resends += 1
+        # A token that never worked counts on; one that worked, and expired later, is normal.
         call.resends_since_accepted = 1 if token.accepted else call.resends_since_accepted + 1
         if call.token_resends <= MAX_TOKEN_RESENDS and call.resends_since_accepted <= MAX_RESENDS_SINCE_ACCEPTED:
             newer = await call.credentials.get()
+            # The same object: no other token could be obtained.
             if newer is not token:
                 self._emit_resent(call, error, FailureKind.INVALID_TOKEN)
                 return
@@ -320,8 +349,8 @@ class RequestExecutor:
         policy, path = call.retry_policy, call.endpoint.path
         delay = policy.backoff(call.failures, self.uniform)
         is_last = call.failures >= policy.max_attempts(call.endpoint.repeat)
-        # The quota is spent last, so that a call which ends anyway takes nothing from the others.
-        if is_last or call.retry_time + delay > policy.window or not self.quota.try_spend(error):
+        # The quota comes last, so that a call which ends anyway takes nothing from what all calls share.
+        if is_last or call.retry_time + delay > policy.window or not self.quota.acquire_retry(error):
             raise error
         call.dispatcher.emit(
             events.RetryScheduled(
@@ -339,7 +368,7 @@ class RequestExecutor:
 
 
 def _redact_token(outcome: SendOutcome, token: Secret | None) -> SendOutcome:
-    """Redact the token if the response echoes it."""
+    """Return *outcome* with the token redacted, if the response echoes it."""
     if token is not None and isinstance(outcome, Response):
         value = token.reveal().encode()
         if len(value) >= MIN_REDACTABLE_LENGTH and value in outcome.body:

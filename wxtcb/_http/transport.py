@@ -3,8 +3,8 @@
 aiohttp's exceptions and URLs hold the token, so they never leave the `send` method of a transport. A failure is
 returned as a value that records whether the request may have been sent.
 
-There are two transports. `wxtcb._http.aiohttp_session` uses `aiohttp.ClientSession`; `wxtcb._http.aiohttp_connector`
-bypasses it and is faster.
+There are two transports. `wxtcb._http.client_session_transport` uses `aiohttp.ClientSession`.
+`wxtcb._http.connector_transport` bypasses it and is faster.
 """
 
 from __future__ import annotations
@@ -94,8 +94,9 @@ class SendFailure:
     """Attempt without a response.
 
     - `reason`: description without secrets.
-    - `sent`: whether the request may have been sent, at least in part.
-    - `closed`: the connections were closed, so that further attempts are pointless.
+    - `sent`: true if the request may have been sent, at least in part.
+    - `timeout`: true if a limit of `Timeout` ended the attempt.
+    - `closed`: true if the connections were closed, so that further attempts are pointless.
     """
 
     reason: str

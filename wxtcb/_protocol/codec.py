@@ -1,9 +1,10 @@
-"""Codec: a call to the bytes of its request, and the bytes of a response to a typed reply or an error.
+"""Codec of whole messages: a call to the bytes of its request, and the bytes of a response to a reply or an error.
 
 `encode_request` does everything that precedes sending: it checks the call, adds the action, and writes the body.
 `read_reply` does everything that follows: it parses the envelope with errcode and errmsg, and structures the rest as
 the reply class of the endpoint. Neither does I/O. None is never sent, and nothing else is ever left out of a body.
-Which fields a reply may have: `wxtcb._protocol.converter`. How a field is written in JSON: `wxtcb._protocol.fields`.
+Parsed JSON becomes a reply class in `wxtcb._protocol.structuring`. `wxtcb._protocol.fields` has the names and formats
+of fields.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ import attrs
 import cattrs
 import orjson
 
-from wxtcb._protocol.converter import SLICE_SIZE, describe_error, structure_hook, structure_lists_in_slices
 from wxtcb._protocol.endpoint import Credential, Endpoint, Reply, attach_metadata
 from wxtcb._protocol.errcodes import api_error
 from wxtcb._protocol.fields import Encoded, wire_fields
+from wxtcb._protocol.structuring import SLICE_SIZE, describe_error, structure_hook, structure_lists_in_slices
 from wxtcb.errors import ApiError, BadReply, InvalidArgument
 from wxtcb.limits import LIMITS
 from wxtcb.secret import Redactor, Secret, escape_unprintable, redact

@@ -25,7 +25,7 @@ from wxtcb.validation import (
     hide_arguments_in_traceback,
     int_range,
     require_strings,
-    to_secret_or_none,
+    to_secret,
     to_str_tuple_or_none,
     to_variables,
     type_validator,
@@ -34,6 +34,60 @@ from wxtcb.validation import (
 
 if TYPE_CHECKING:
     from wxtcb.session import Session
+
+__all__ = [
+    "CREATE_CLOUDBASERUN_ENV",
+    "CREATE_CLOUDBASERUN_RES_AUTH",
+    "CREATE_CLOUDBASERUN_SERVER_VERSION",
+    "DELETE_CLOUDBASERUN_SERVER_VERSION",
+    "DESCRIBE_CLOUDBASERUN_ENVS",
+    "ENDPOINTS",
+    "ESTABLISH_CLOUDBASERUN_SERVER",
+    "RELEASE_CLOUDBASERUN_VERSION",
+    "ROLL_UPDATE_CLOUDBASERUN_SERVER_VERSION",
+    "Capabilities",
+    "CloudRunEnvInfo",
+    "CloudRunEnvList",
+    "CodeDetail",
+    "CustomLogService",
+    "Database",
+    "DeploymentResult",
+    "EmptyDir",
+    "EsInfo",
+    "FunctionSpace",
+    "ImageInfo",
+    "ImageSecretInfo",
+    "LogService",
+    "NewCloudRunEnv",
+    "NfsVolume",
+    "PolicyDetail",
+    "ReleaseResult",
+    "RepositoryName",
+    "Security",
+    "Server",
+    "ServiceVolume",
+    "ServiceVolumeMount",
+    "SidecarSpec",
+    "StaticStorage",
+    "Storage",
+    "Tag",
+    "Version",
+    "VersionResult",
+    "VersionSettings",
+    "VersionUpdate",
+    "VolumeMount",
+    "VpcInfo",
+    "create_cloudbaserun_env",
+    "create_cloudbaserun_res_auth",
+    "create_cloudbaserun_server_version",
+    "delete_cloudbaserun_server_version",
+    "describe_cloudbaserun_envs",
+    "establish_cloudbaserun_server",
+    "release_cloudbaserun_version",
+    "roll_update_cloudbaserun_server_version",
+    "wait_until_databases_running",
+    "wait_until_env_normal",
+]
 
 _VARIABLES: Final = wire_format(JSON_IN_STRING)
 _CHECK_VARIABLES: Final = validator(check_variables, optional=True)
@@ -305,7 +359,7 @@ class ImageSecretInfo:
 
     registry_server: str | None = None
     user_name: str | None = None
-    password: Secret | None = attrs.field(default=None, converter=to_secret_or_none, validator=type_validator(Secret))
+    password: Secret | None = attrs.field(default=None, converter=to_secret, validator=type_validator(Secret))
     email: str | None = None
 
 
@@ -336,7 +390,7 @@ class EsInfo:
     port: int | None = None
     index: str | None = None
     account: str | None = None
-    password: Secret | None = attrs.field(default=None, converter=to_secret_or_none, validator=type_validator(Secret))
+    password: Secret | None = attrs.field(default=None, converter=to_secret, validator=type_validator(Secret))
 
 
 @attrs.frozen(kw_only=True)

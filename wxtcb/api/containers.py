@@ -26,7 +26,7 @@ from wxtcb.validation import (
     hide_arguments_in_traceback,
     int_range,
     require_strings,
-    to_secret_or_none,
+    to_secret,
     to_str_tuple,
     to_variables,
     type_validator,
@@ -35,6 +35,58 @@ from wxtcb.validation import (
 
 if TYPE_CHECKING:
     from wxtcb.session import Session
+
+__all__ = [
+    "BATCH_CREATE_CS_VERSION",
+    "BATCH_DEL_CS_VERSION",
+    "BATCH_SET_CS_PROPOTION",
+    "CREATE_CONTAINER_SERVICE",
+    "CREATE_CS_VERSION",
+    "DEL_CONTAINER_SERVICE",
+    "DEL_CS_VERSION",
+    "ENDPOINTS",
+    "GET_CS_LIST",
+    "GET_CS_VERSION_DETAIL",
+    "GET_CS_VERSION_LIST",
+    "OPEN_CONTAINER_SERVICE",
+    "SET_CS_PROPOTION",
+    "SET_CS_VERSION_CONFIG",
+    "BatchEntry",
+    "BatchFailure",
+    "BatchResult",
+    "ContainerService",
+    "ContainerServices",
+    "CsCodeDetail",
+    "CsImageInfo",
+    "CsImageSecretInfo",
+    "CsRepositoryName",
+    "CsVersion",
+    "CsVersionConfig",
+    "CsVersionDetail",
+    "CsVersionInfo",
+    "CsVersionList",
+    "NewCsVersion",
+    "TrafficSplit",
+    "VersionFlow",
+    "VersionRef",
+    "Vpc",
+    "batch_create_cs_version",
+    "batch_del_cs_version",
+    "batch_set_cs_propotion",
+    "create_container_service",
+    "create_cs_version",
+    "del_container_service",
+    "del_cs_version",
+    "get_cs_list",
+    "get_cs_version_detail",
+    "get_cs_version_list",
+    "iter_services",
+    "iter_versions",
+    "open_container_service",
+    "set_cs_propotion",
+    "set_cs_version_config",
+    "wait_until_version_normal",
+]
 
 
 @attrs.frozen(kw_only=True)
@@ -246,7 +298,7 @@ class CsImageSecretInfo:
 
     registry_server: str | None = attrs.field(default=None, metadata=wire_name("registryserver"))
     user_name: str | None = attrs.field(default=None, metadata=wire_name("username"))
-    password: Secret | None = attrs.field(default=None, converter=to_secret_or_none, validator=type_validator(Secret))
+    password: Secret | None = attrs.field(default=None, converter=to_secret, validator=type_validator(Secret))
     email: str | None = None
 
 

@@ -19,6 +19,39 @@ if TYPE_CHECKING:
     from wxtcb.secret import Secret
     from wxtcb.session import Session
 
+__all__ = [
+    "BATCH_GET_ENV_ID",
+    "BATCH_SHARE_ENV",
+    "BATCH_UNSHARE_ENV",
+    "CREATE_ENV",
+    "DESCRIBE_ENVS",
+    "ENDPOINTS",
+    "MODIFY_ENV",
+    "USE_CLOUD_ACCESS_TOKEN_GET",
+    "USE_CLOUD_ACCESS_TOKEN_SET",
+    "CloudAccess",
+    "EnvInfo",
+    "EnvList",
+    "NewEnv",
+    "Relation",
+    "RelationFailure",
+    "Relations",
+    "Share",
+    "ShareFailure",
+    "ShareLink",
+    "ShareResult",
+    "UnshareResult",
+    "batch_get_env_id",
+    "batch_share_env",
+    "batch_unshare_env",
+    "create_env",
+    "describe_envs",
+    "modify_env",
+    "use_cloud_access_token_get",
+    "use_cloud_access_token_set",
+    "wait_until_normal",
+]
+
 
 @attrs.frozen
 class NewEnv(Reply):
@@ -141,7 +174,7 @@ async def modify_env(session: Session, env: str, *, token: str | Secret | None =
     rejected because the first attempt took effect: check with `describe_envs`.
     Official interface: changeTcbEnv, page cloudbase-batch/env-mgnt/changeTcbEnv.
     """
-    token = validation.to_secret_or_none(token)
+    token = validation.to_secret(token)
     return await session.call(MODIFY_ENV, {"env": env}, token=token)
 
 
@@ -190,7 +223,7 @@ async def use_cloud_access_token_get(session: Session, env: str, *, token: str |
     The call uses the session's token, or *token*, the access token of an authoriser.
     Official interface: setCloudAccessToken, page cloudbase-batch/env-mgnt/setCloudAccessToken.
     """
-    token = validation.to_secret_or_none(token)
+    token = validation.to_secret(token)
     return await session.call(USE_CLOUD_ACCESS_TOKEN_GET, {"env": env}, token=token)
 
 
@@ -211,7 +244,7 @@ async def use_cloud_access_token_set(
     After `OutcomeUnknown`, read the setting and compare.
     Official interface: setCloudAccessToken, page cloudbase-batch/env-mgnt/setCloudAccessToken.
     """
-    token = validation.to_secret_or_none(token)
+    token = validation.to_secret(token)
     paths = validation.to_str_tuple(api_whitelist)
     validation.check_strings("api_whitelist", paths)
     body = {"env": env, "open": is_open, "api_whitelist": paths, "version": version}

@@ -31,6 +31,46 @@ if TYPE_CHECKING:
     from wxtcb.secret import Secret
     from wxtcb.session import Session
 
+__all__ = [
+    "BATCH_UPDATE_TRIGGERS",
+    "BATCH_UPLOAD_SCF",
+    "BATCH_UPLOAD_SCF_CODE",
+    "DEFAULT_EXCLUDES",
+    "DELETE_SCF",
+    "ENDPOINTS",
+    "GET_SCF_LIST",
+    "GET_TRIGGERS",
+    "INVOKE_CLOUD_FUNCTION",
+    "MAX_ZIP_BYTES",
+    "UPDATE_SCF_CONFIG",
+    "Code",
+    "EnvFailure",
+    "Function",
+    "FunctionConfig",
+    "FunctionEvent",
+    "FunctionList",
+    "FunctionVpc",
+    "InvocationResult",
+    "MultiEnvResult",
+    "PublicNet",
+    "StatusReason",
+    "Switch",
+    "Trigger",
+    "TriggerInfo",
+    "Triggers",
+    "batch_update_triggers",
+    "batch_upload_scf",
+    "batch_upload_scf_code",
+    "delete_scf",
+    "get_scf_list",
+    "get_triggers",
+    "invoke_cloud_function",
+    "iter_functions",
+    "pack",
+    "update_scf_config",
+    "wait_until_active",
+]
+
 
 # Code
 MAX_ZIP_BYTES: Final = 20 << 20
@@ -576,7 +616,7 @@ async def invoke_cloud_function(
     (-1): it raises `OutcomeUnknown`. Raises `InvalidArgument` for an event that cannot be written as JSON.
     Official interface: invokeCloudFunction, page cloudbase-batch/scf-mgnt/invokeCloudFunction.
     """
-    token = validation.to_secret_or_none(token)
+    token = validation.to_secret(token)
     query = {"env": env, "name": function_name}
     return await session.call(INVOKE_CLOUD_FUNCTION, _encode_event(event) or b"{}", query=query, token=token)
 

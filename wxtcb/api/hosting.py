@@ -22,6 +22,25 @@ from wxtcb.secret import Secret
 if TYPE_CHECKING:
     from wxtcb.session import Session
 
+__all__ = [
+    "CREATE_STATIC_STORE",
+    "DESCRIBE_STATIC_STORE",
+    "ENDPOINTS",
+    "STATIC_FILE_LIST",
+    "STATIC_UPLOAD_FILE",
+    "StaticStore",
+    "StaticStores",
+    "StaticUploadLink",
+    "UploadedStaticFile",
+    "create_static_store",
+    "describe_static_store",
+    "iter_files",
+    "static_file_list",
+    "static_upload_file",
+    "upload_file",
+    "wait_until_online",
+]
+
 
 @attrs.frozen(kw_only=True)
 class StaticStore:

@@ -28,6 +28,33 @@ from wxtcb.validation import check_not_empty, check_positive_int, check_secret, 
 if TYPE_CHECKING:
     from wxtcb.session import Session
 
+__all__ = [
+    "BATCH_DELETE_FILE",
+    "BATCH_DOWNLOAD_FILE",
+    "ENDPOINTS",
+    "GET_BUCKET",
+    "MAX_FILES_PER_CALL",
+    "UPLOAD_FILE_LINK",
+    "DeletedFile",
+    "DeletedFiles",
+    "DownloadedFile",
+    "FileLink",
+    "FileLinkRequest",
+    "FileLinks",
+    "FileList",
+    "StoredFile",
+    "UploadLink",
+    "Uploaded",
+    "batch_delete_file",
+    "batch_download_file",
+    "download_file",
+    "download_url",
+    "get_bucket",
+    "iter_files",
+    "upload_file",
+    "upload_file_link",
+]
+
 A = TypeVar("A")
 R = TypeVar("R", bound=Reply)
 E = TypeVar("E", bound="_HasFileId")

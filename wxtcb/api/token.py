@@ -20,6 +20,28 @@ from wxtcb.validation import check_secret, check_string
 if TYPE_CHECKING:
     from wxtcb.session import Session
 
+__all__ = [
+    "API_COMPONENT_TOKEN",
+    "API_START_PUSH_TICKET",
+    "CLEAR_API_QUOTA",
+    "CLEAR_COMPONENT_QUOTA_BY_APP_SECRET",
+    "ENDPOINTS",
+    "GET_API_QUOTA",
+    "GET_RID_INFO",
+    "ApiQuota",
+    "ComponentToken",
+    "Quota",
+    "RateLimit",
+    "RidInfo",
+    "RidRequest",
+    "api_component_token",
+    "api_start_push_ticket",
+    "clear_api_quota",
+    "clear_component_quota_by_app_secret",
+    "get_api_quota",
+    "get_rid_info",
+]
+
 
 # The platform writes "" for a request or reply it did not record; an empty `Secret` would look like one it did.
 _EMPTY_IS_NONE: Final = WireFormat("string", lambda value: value, lambda value: None if value == "" else value)

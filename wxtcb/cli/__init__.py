@@ -4,6 +4,8 @@ import importlib
 import importlib.util
 import sys
 
+__all__ = ["main"]
+
 
 def main() -> None:
     """Run the command line and exit the process with its exit code."""

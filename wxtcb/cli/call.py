@@ -71,11 +71,12 @@ def call(
         # A part of the call has taken effect, and only the reply shows which.
         _print_reply(endpoint, error.reply, reveal=reveal)
         raise
-    return (
-        _report_interruption(endpoint, result, hook)
-        if isinstance(result, Interrupted)
-        else _report_success(endpoint, result, reveal=reveal)
-    )
+    if isinstance(result, Interrupted):
+        return _report_interruption(endpoint, result, hook)
+    _print_reply(endpoint, result, reveal=reveal)
+    if acted := result.maybe_acted:
+        echo_err(f"{acted} earlier attempts of {endpoint.name} may have taken effect too; check for duplicates.")
+    return 0
 
 
 @attrs.define(eq=False)
@@ -104,13 +105,6 @@ def _report_interruption(endpoint: Endpoint[Reply], interruption: Interrupted, h
         effect = "it may have taken effect; check before you send it again"
     echo_err_newline(f"{interruption.signal_name} interrupted {endpoint.name}: {effect}.")
     return interruption.exit_code
-
-
-def _report_success(endpoint: Endpoint[Reply], reply: Reply, *, reveal: bool) -> int:
-    _print_reply(endpoint, reply, reveal=reveal)
-    if acted := reply.maybe_acted:
-        echo_err(f"{acted} earlier attempts of {endpoint.name} may have taken effect too; check for duplicates.")
-    return 0
 
 
 def _print_reply(endpoint: Endpoint[Reply], reply: Reply, *, reveal: bool) -> None:

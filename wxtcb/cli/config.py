@@ -19,7 +19,7 @@ from wxtcb.secret import Secret
 from wxtcb.session import Session
 from wxtcb.tokens import SqliteStore, TokenStore
 from wxtcb.tokens.providers import StoredTicketSource, TicketSource
-from wxtcb.tokens.shared_state import SharedState
+from wxtcb.tokens.state_repository import StateRepository
 from wxtcb.validation import check_base_url, is_loopback, is_valid_unicode
 
 APPID_VAR: Final = "WXTCB_COMPONENT_APPID"
@@ -202,7 +202,7 @@ class Settings:
         return ticket
 
     def _store_first_source(self, store: TokenStore) -> StoreFirstTicketSource:
-        return StoreFirstTicketSource(StoredTicketSource(SharedState(store, self.component_appid)), self.ticket)
+        return StoreFirstTicketSource(StoredTicketSource(StateRepository(store, self.component_appid)), self.ticket)
 
 
 def read_settings(env: Mapping[str, str], *, needs_ticket: bool = True) -> Settings:

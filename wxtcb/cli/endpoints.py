@@ -4,14 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
+from typing import Final
 
 from rich.console import Console
 
-from wxtcb import api
 from wxtcb._protocol.endpoint import Endpoint, Reply
+from wxtcb.api import cloudrun, containers, database, environment, functions, hosting, storage, token
 from wxtcb.cli.console import align_columns, make_console, print_json, print_table
 
 EndpointRow = Mapping[str, str | None]
+
+# In the order of `wxtcb.endpoints()`.
+_ENDPOINTS_BY_GROUP: Final[Mapping[str, tuple[Endpoint[Reply], ...]]] = {
+    "environment": environment.ENDPOINTS,
+    "database": database.ENDPOINTS,
+    "storage": storage.ENDPOINTS,
+    "hosting": hosting.ENDPOINTS,
+    "functions": functions.ENDPOINTS,
+    "cloudrun": cloudrun.ENDPOINTS,
+    "containers": containers.ENDPOINTS,
+    "token": token.ENDPOINTS,
+}
 
 
 def print_endpoints(*, as_json: bool) -> int:
@@ -26,9 +39,7 @@ def print_endpoints(*, as_json: bool) -> int:
 
 def endpoint_groups() -> dict[Endpoint[Reply], str]:
     """Return all endpoints, in the order of `wxtcb.endpoints()`, with the name of their module in `wxtcb.api`."""
-    groups = [name for name in api.__all__ if name != "endpoints"]
-    group_by_endpoint = {endpoint: name for name in groups for endpoint in getattr(api, name).ENDPOINTS}
-    return {endpoint: group_by_endpoint[endpoint] for endpoint in api.endpoints()}
+    return {endpoint: group for group, endpoints in _ENDPOINTS_BY_GROUP.items() for endpoint in endpoints}
 
 
 def endpoint_row(group: str, endpoint: Endpoint[Reply]) -> EndpointRow:

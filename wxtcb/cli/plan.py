@@ -94,7 +94,7 @@ def make_plan(
     async def compute() -> Plan:
         async with target.session() as session, Provisioner(session, journal=journal, settle=settle) as provisioner:
             decisions = attrs.asdict(request, filter=attrs.filters.exclude("file"))
-            return await provisioner.plan(tenants, complete=True, **decisions)
+            return await provisioner.plan(tenants, all_tenants=True, **decisions)
 
     result = run_until_signal(compute())
     if isinstance(result, Interrupted):

@@ -163,13 +163,13 @@ class RunController:
                     self.view.handle_event(event)
                 await self.run.wait()
 
-    # Any: a signal handler gets the task of work of every result type. This one does not need it.
     @property
     def exit_code(self) -> int:
         if self.interrupted_by is not None:
             return Interrupted(self.interrupted_by).exit_code
         return 0 if self.report and self.report.all_done else EXIT_FAILED
 
+    # Any: a signal handler gets the task of work of every result type. This one does not need it.
     def handle_signal(self, signum: int, _: asyncio.Task[Any]) -> None:
         """Stop the run; requests in progress may finish after the first signal, and are cancelled by the second."""
         if self.interrupted_by is not None:

@@ -11,7 +11,7 @@ from wxtcb.cli.runner import Interrupted, run_until_signal
 from wxtcb.errors import InvalidArgument, WxtcbError
 from wxtcb.secret import Secret
 from wxtcb.tokens import Health
-from wxtcb.tokens.state import TICKET_TTL
+from wxtcb.tokens.token_state import TICKET_TTL
 
 
 def token(*, fetch: bool, reveal: bool, own_token: bool) -> int:
@@ -98,18 +98,13 @@ def _fetch_and_print(*, reveal: bool, own_token: bool) -> int:
     settings = config.read_settings(os.environ)
     settings.require_fetch_permission("--fetch", own_token=own_token)
     result = run_until_signal(_fetch_token(settings) if settings.store is None else _get_shared_token(settings))
-    return _report_interruption(result) if isinstance(result, Interrupted) else _print_token(*result, reveal=reveal)
-
-
-def _report_interruption(interruption: Interrupted) -> int:
-    console.echo_err_newline(
-        f"{interruption.signal_name} interrupted the fetch: a token may have been issued, which may have invalidated "
-        "the previous one."
-    )
-    return interruption.exit_code
-
-
-def _print_token(value: Secret, message: str, *, reveal: bool) -> int:
+    if isinstance(result, Interrupted):
+        console.echo_err_newline(
+            f"{result.signal_name} interrupted the fetch: a token may have been issued, which may have invalidated "
+            "the previous one."
+        )
+        return result.exit_code
+    value, message = result
     console.echo_out(message)
     if reveal:
         # The token alone, on a line of its own, so that a shell can read it.

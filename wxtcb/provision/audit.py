@@ -25,6 +25,8 @@ from wxtcb.provision.planner import LISTING_RETRIES, Planner, clock_skew_notes
 from wxtcb.provision.tenant import Tenant
 from wxtcb.session import Session
 
+__all__ = ["Audit", "BoundEnvironment", "Classification", "Finding", "FindingKind"]
+
 ShareQuery = tuple[int | None, str]
 """Source type, and the mini program to look up under it."""
 

@@ -20,6 +20,8 @@ from wxtcb.provision.report import Problem
 from wxtcb.provision.tenant_state import TenantState
 from wxtcb.session import Session
 
+__all__ = ["GuardedCall", "StepContext"]
+
 CREATE_WINDOW_MARGIN: Final = 10.0
 INTERRUPTED_MESSAGE: Final = "interrupted while waiting for the response; it may have taken effect, and was not retried"
 
@@ -44,7 +46,7 @@ class GuardedCall:
 
     @property
     def session(self) -> Session:
-        return self.context.session.with_options(hooks=[self._on_event], may_send=self._approve_send)
+        return self.context.session.with_options(hooks=[self._on_event], _may_send=self._approve_send)
 
     def record_error(self, error: WxtcbError) -> None:
         self.ambiguous |= is_ambiguous(error)
@@ -94,9 +96,9 @@ class StepContext:
     _active_calls: set[GuardedCall] = attrs.field(init=False, factory=set)
 
     def __attrs_post_init__(self) -> None:
-        # `busy_creates=False`: errcode -1 of a create may hide a success, so the create must be checked, not retried.
-        policy = attrs.evolve(self.session.retry, busy_creates=False)
-        self.session = self.session.with_options(retry=policy, partial="return", may_send=lambda: not self.halted)
+        # Errcode -1 of a create may hide a success, so the create must be checked, not retried.
+        policy = attrs.evolve(self.session.retry, retry_busy_creates=False)
+        self.session = self.session.with_options(retry=policy, partial="return", _may_send=lambda: not self.halted)
 
     @staticmethod
     def loop_time() -> float:
@@ -104,7 +106,7 @@ class StepContext:
 
     @property
     def create_window(self) -> float:
-        """The seconds within which a create ends, including the waits for admission and for a token."""
+        """Seconds within which a create ends, including the waits for admission and for a token."""
         return self.session.timeout.total + CREATE_WINDOW_MARGIN
 
     async def commit(self, tenant_state: TenantState, record: TenantRecord) -> None:

@@ -8,6 +8,19 @@ import attrs
 
 from wxtcb.provision.report import Problem, TenantReport
 
+__all__ = [
+    "RunEvent",
+    "RunStopped",
+    "StepDone",
+    "StepFailed",
+    "StepOutcomeUnknown",
+    "TenantFinished",
+    "TenantStarted",
+]
+
+# Separate from `wxtcb.events`: a hook runs while a call waits for it. These events are queued for each subscriber of
+# `Run.events`, so that no subscriber can slow down the run.
+
 
 @attrs.frozen
 class TenantStarted:
@@ -30,6 +43,7 @@ class StepDone:
 class StepOutcomeUnknown:
     """A create had an ambiguous outcome: nothing is sent for this tenant until listings show whether it succeeded."""
 
+    # Not a `StepFailed`: the tenant is still in progress, and usually done after the check.
     tenant: str
     problem: Problem
 
@@ -46,6 +60,7 @@ class StepFailed:
 class TenantFinished:
     """A tenant is finished; one that never started has no such event, but an entry in the report."""
 
+    # Part of the event, because `Run.report` builds the reports of all tenants each time it is read.
     report: TenantReport
 
 

@@ -14,6 +14,22 @@ import attrs
 
 from wxtcb.errors import WxtcbError
 
+__all__ = [
+    "Binding",
+    "HistoryEntry",
+    "Intent",
+    "Journal",
+    "JournalConflict",
+    "JournalEntry",
+    "JournalError",
+    "JournalIdentity",
+    "JournalInUse",
+    "MemoryJournal",
+    "ServiceState",
+    "TenantRecord",
+    "UnserializableRecord",
+]
+
 EMPTY_MAPPING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
@@ -327,7 +343,8 @@ async def commit_record(
         raise
     # A journal may be written by the user: any exception of it must stop the run before the next create.
     except Exception as error:
-        raise JournalError(f"the journal failed ({type(error).__name__}: {error}); check its storage") from error
+        # Only its type: the message may hold a secret, such as the password of a database.
+        raise JournalError(f"the journal failed ({type(error).__name__}); check its storage") from error
     if not committed:
         raise JournalConflict(
             f"the journal rejected the record of tenant {after.tenant!r}: another run changed it, or another tenant "

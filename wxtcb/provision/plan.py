@@ -16,6 +16,8 @@ from wxtcb.api.environment import EnvList
 from wxtcb.provision.journal import EMPTY_MAPPING, Journal, RecordChange, TenantRecord
 from wxtcb.provision.tenant import Tenant
 
+__all__ = ["Action", "OperatorDecisions", "Plan", "TenantPlan"]
+
 
 class Action(Enum):
     """Action that a plan has for the environment of a tenant. CONFLICT and DUPLICATE wait for an operator."""
@@ -63,7 +65,7 @@ class OperatorDecisions:
     adopt: Mapping[str, str] = attrs.field(default=EMPTY_MAPPING, converter=_as_immutable)
     forget: Mapping[str, str] = attrs.field(default=EMPTY_MAPPING, converter=_as_immutable)
     resend_links: bool = False
-    complete: bool = False
+    all_tenants: bool = False
     removed: bool = False
 
 
@@ -128,7 +130,7 @@ class Plan:
 
     - `notes`: warnings about the plan as a whole.
     - `missing_envs`: environments of the journal, by tenant, that the platform does not list.
-    - `absent_tenants`: those of tenants that a complete list lacks; an empty string if the create is ambiguous.
+    - `absent_tenants`: those of tenants that are not in the plan although `all_tenants` was given; "" if ambiguous.
 
     An apply lists the environments again before every create, and creates none for a tenant that was not CREATE.
     """

@@ -55,7 +55,7 @@ class Planner:
         Raises `InvalidArgument` if a decision cannot be carried out.
         """
         aliases_by_name = dict(zip((tenant.name for tenant in tenants), aliases, strict=True))
-        if decisions.complete:
+        if decisions.all_tenants:
             # Records of tenants that are not in the file count too: one of them may have been renamed.
             records = await self.journal.load()
             bindings: Mapping[str, Binding] = collect_bindings(records.values())
@@ -165,8 +165,8 @@ class PlanInput:
     @cached_property
     def previous_owners(self) -> Mapping[str, TenantRecord]:
         """Present owner of each environment, or ambiguous create, that a tenant takes over; by the tenant's name."""
-        # Without a complete list, an absent tenant proves nothing: it may be in another call.
-        adopted = self.decisions.adopt.items() if self.decisions.complete else ()
+        # If not all tenants are given, an absent one proves nothing: it may be in another call.
+        adopted = self.decisions.adopt.items() if self.decisions.all_tenants else ()
         owners = {
             name: self.records.get(binding.tenant)
             if (binding := self.bindings.get(env))
@@ -215,8 +215,8 @@ class PlanInput:
 
     @cached_property
     def absent_tenants(self) -> Mapping[str, TenantRecord]:
-        """Tenants that have, or may have, an environment and are missing from a complete list of tenants; by name."""
-        if not self.decisions.complete or self.decisions.removed:
+        """Tenants that have, or may have, an environment and are absent although `all_tenants` was given; by name."""
+        if not self.decisions.all_tenants or self.decisions.removed:
             return {}
         return {
             name: record

@@ -26,6 +26,8 @@ from wxtcb.provision.tenant import Tenant, check_name, resolve_aliases
 from wxtcb.session import Session
 from wxtcb.validation import check_positive_int, check_seconds, type_validator, validator
 
+__all__ = ["Provisioner"]
+
 
 def _as_steps(value: Iterable[Step]) -> tuple[Step, ...]:
     return validation.to_tuple(value)
@@ -119,7 +121,7 @@ class Provisioner:
         self,
         tenants: Iterable[Tenant],
         *,
-        complete: bool = False,
+        all_tenants: bool = False,
         adopt: Mapping[str, str] = EMPTY_MAPPING,
         forget: Mapping[str, str] = EMPTY_MAPPING,
         removed: bool = False,
@@ -127,12 +129,14 @@ class Provisioner:
     ) -> Plan:
         """Return what an apply would do. Nothing is billed or changed.
 
-        - *complete*: *tenants* are all that exist, like those of a file. If one with an environment is absent, no
+        - *all_tenants*: *tenants* are all that exist, like those of a file. If one with an environment is absent, no
           environment is created for new tenants, because one of them may be the absent one under another name.
         - *adopt*: environment by tenant name. It must be listed under the tenant's alias, and belong to no other
           tenant, except an absent one: then the tenant takes it over.
-        - *forget*: environment by tenant name that was deleted on purpose. The tenant may get a new one.
-        - *removed*: absent tenants were removed on purpose. Their environments stay unchanged.
+        - *forget*: environment by tenant name that was deleted on purpose; the platform must not list it. An apply
+          removes it from the record of the tenant, who may get a new one.
+        - *removed*: absent tenants were removed on purpose, and none was renamed. An apply marks their records as
+          retired. Their environments stay unchanged.
         - *resend_links*: request a new link for mini programs that have one.
 
         Raises `InvalidArgument` if two tenants have the same name or alias, or if a decision cannot be carried out; and
@@ -144,13 +148,14 @@ class Provisioner:
             validation.check_mapping(argument, pairs)
             for name, env in pairs.items():
                 validation.check_string(f"{argument}: {name}", env)
-        flags = {"resend_links": resend_links, "complete": complete, "removed": removed}
+        flags = {"resend_links": resend_links, "all_tenants": all_tenants, "removed": removed}
         return await planner.plan(desired, aliases, OperatorDecisions(adopt=adopt, forget=forget, **flags))
 
     async def audit(self, tenants: Iterable[Tenant]) -> Audit:
         """Compare *tenants*, which must be all that exist, with the journal and the platform.
 
-        Nothing is billed or changed. If the list lacks an environment of the journal, it is requested twice more.
+        Nothing is billed or changed. If the list lacks an environment of the journal, it is requested twice more. If a
+        mini program cannot be looked up, the audit does not fail: this is a finding of kind `FindingKind.UNKNOWN`.
 
         Raises `InvalidArgument` if two tenants have the same name or alias; and the errors of listing environments.
         """

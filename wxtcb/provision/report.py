@@ -17,6 +17,8 @@ from wxtcb.api.environment import ShareLink
 from wxtcb.errors import ApiError, WxtcbError
 from wxtcb.provision.journal import EMPTY_MAPPING
 
+__all__ = ["Outcome", "Problem", "Report", "RunInfo", "TenantReport"]
+
 
 class Outcome(Enum):
     """Outcome of a tenant."""
@@ -52,7 +54,8 @@ OUTCOME_ADVICE: Final[Mapping[Outcome, str]] = MappingProxyType(
 class Problem:
     """Failure of one step, for the tenant or for one mini program or service.
 
-    `error` is None if the call was cancelled, or if the platform reported the failure in a reply with errcode 0.
+    `outcome_unknown`: the request may have taken effect, so check before you repeat it by hand. `error` is None if the
+    call was cancelled, or if the platform reported the failure in a reply with errcode 0.
     """
 
     step: str

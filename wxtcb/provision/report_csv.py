@@ -9,6 +9,8 @@ from typing import Final
 
 from wxtcb.provision.report import Report
 
+__all__ = ["render_csv"]
+
 _LEADING_COLUMNS: Final = ("tenant", "alias", "outcome", "env", "tranid", "done", "services", "unconfirmed", "links")
 _COLUMNS: Final = (*_LEADING_COLUMNS, "existing", "summary")
 _RUN_INFO_COLUMNS: Final = ("created_at", "base_url", "component_appid", "namespace")
@@ -25,11 +27,12 @@ _MAX_CELL_LENGTH: Final = 32_767  # of Excel, which drops the rest of a longer c
 
 
 def render_csv(report: Report) -> str:
-    """Return *report* as CSV: a header, then one row per tenant, including links.
+    """Return *report* as CSV: a header, then one row per tenant, including links. Lines end in CR LF.
 
     All cells are quoted. Several values in a cell are separated by ``;``, and links by a line break. A cell that a
     spreadsheet would run or change begins with an apostrophe. A cell is truncated to 32,767 characters.
-    Write it with ``utf-8-sig``: without the byte order mark, Excel does not read UTF-8.
+    Write it with ``encoding="utf-8-sig", newline=""``: without the byte order mark, Excel does not read UTF-8, and
+    without `newline` some systems change the line ends.
     """
     metadata_names = tuple(dict.fromkeys(name for entry in report.tenants for name in entry.metadata))
     info = report.run_info

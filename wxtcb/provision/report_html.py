@@ -15,6 +15,8 @@ from wxtcb.provision.journal import HistoryEntry, to_utc
 from wxtcb.provision.report import OUTCOME_ADVICE, Outcome, Report, TenantReport
 from wxtcb.validation import is_loopback
 
+__all__ = ["render_html"]
+
 Histories = Mapping[str, tuple[HistoryEntry, ...]]
 
 _ACTION_REQUIRED: Final = (Outcome.UNKNOWN, Outcome.DUPLICATE, Outcome.CONFLICT, Outcome.FAILED, Outcome.UNFINISHED)
@@ -42,8 +44,8 @@ def render_html(report: Report, histories: Histories = MappingProxyType({})) -> 
         _render_links_section(report),
         *_render_outcome_sections(report, _COMPLETED, histories),
     )
-    folder = resources.files("wxtcb.provision")
-    page, style = (folder.joinpath(name).read_text(encoding="utf-8") for name in ("frame.html", "page.css"))
+    folder, names = resources.files("wxtcb.provision"), ("report_page.html", "report_style.css")
+    page, style = (folder.joinpath(name).read_text(encoding="utf-8") for name in names)
     noun = "tenant" if len(report.tenants) == 1 else "tenants"
     result = f"{report.done_count:,} of {len(report.tenants):,} {noun} done"
     return Template(page).substitute(

@@ -1,4 +1,4 @@
-"""One provisioning run: its settings, its workers and environment poller, its events and its report."""
+"""Run: executes the steps that `scheduler` hands out, applies their results, and emits the events and the report."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ from wxtcb.provision.scheduler import EnvironmentPoller, Scheduler
 from wxtcb.provision.step import Step, StepResult
 from wxtcb.provision.tenant_state import TenantState
 from wxtcb.session import Session
+
+__all__ = ["Run"]
 
 
 @attrs.frozen

@@ -1,4 +1,4 @@
-"""Scheduler of a run: queues of tenants by step, and the poller for the tenants that wait for a listing."""
+"""Scheduler: decides which step of which tenants is next, and when a wait has ended; `run` executes the steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A provisioning step as data, its results, and the waits it can leave behind."""
+"""A provisioning step as data, its results, and the waits it can leave behind.
+
+A step runs if it is in `STEPS` (`wxtcb.provision.steps`), which is the default of `Provisioner(steps=)`.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
     from wxtcb.provision.tenant import Tenant
     from wxtcb.provision.tenant_state import TenantState
 
+__all__ = ["PendingWait", "Step", "StepResult"]
+
 
 class StepResult(Enum):
     """Next action for the tenants of a step after it has run."""
@@ -33,7 +38,7 @@ class PendingWait(Protocol):
 
     @property
     def due_at(self) -> float:
-        """The loop time before which a listing cannot satisfy the condition."""
+        """Loop time before which a listing cannot satisfy the condition."""
         ...
 
     def evaluate(self, snapshot: Snapshot[EnvList]) -> StepResult | Problem | None:

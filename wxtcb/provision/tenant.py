@@ -16,6 +16,8 @@ from wxtcb.api.cloudrun import Server
 from wxtcb.errors import InvalidArgument
 from wxtcb.validation import check_alias, to_str_tuple, type_validator, validator
 
+__all__ = ["PLACEHOLDER_ENV_ID", "Service", "Tenant", "derive_alias"]
+
 PLACEHOLDER_ENV_ID: Final = "(not open yet)"
 _CONTROL_CATEGORIES: Final = ("Cc", "Cs")
 

@@ -12,6 +12,8 @@ from wxtcb.provision.plan import Action, TenantPlan, alias_in_use_message
 from wxtcb.provision.report import Outcome, Problem, TenantReport
 from wxtcb.provision.step import PendingWait
 
+__all__ = ["TenantState"]
+
 ENVIRONMENT_STEP_NAME: Final = "environment"
 _BLOCKED_OUTCOMES: Final = {Action.CONFLICT: Outcome.CONFLICT, Action.DUPLICATE: Outcome.DUPLICATE}
 

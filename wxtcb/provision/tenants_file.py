@@ -16,10 +16,12 @@ import attrs
 import cattrs
 import orjson
 
-from wxtcb._protocol.converter import describe_error, make_converter
+from wxtcb._protocol.structuring import describe_error, make_converter
 from wxtcb.api.cloudrun import Server
 from wxtcb.errors import InvalidArgument
 from wxtcb.provision.tenant import PLACEHOLDER_ENV_ID, DuplicateCheck, Service, Tenant, is_valid_name
+
+__all__ = ["TenantsFileError", "read_tenants"]
 
 CSV_COLUMNS: Final = ("tenant", "alias", "appids", "services")
 TENANT_FIELDS: Final = (*CSV_COLUMNS, "source_type")
@@ -44,7 +46,8 @@ def read_tenants(path: str | Path, *, namespace: str | None = None) -> tuple[Ten
       `source_type`. Lists are lists. A service is a name, or the fields of `cloudrun.Server` without `env_id`.
 
     Two tenants must not have the same name or alias. Derived aliases are compared too if *namespace* is given: the
-    component appid, unless you chose another namespace. Blocks. Raises `TenantsFileError` with all problems.
+    component appid, unless you chose another namespace. Blocks: call it in a thread if an event loop runs. Raises
+    `TenantsFileError` with all problems.
     """
     path = Path(path)
     try:

@@ -51,7 +51,7 @@ _HOOK_ERRORS: Final = (Exception, asyncio.CancelledError)
 _LOG_FORMATS: Final[dict[type[Any], tuple[int, str, Callable[[Any], tuple[object, ...]]]]] = {
     CallFinished: (
         DEBUG,
-        "%s: %s (sent %d times in %.3f s)",
+        "%s: %s (%d attempt(s) in %.3f s)",
         lambda event: (event.endpoint, event.error or event.outcome, event.attempts, event.elapsed),
     ),
     events.RetryScheduled: (
@@ -62,12 +62,12 @@ _LOG_FORMATS: Final[dict[type[Any], tuple[int, str, Callable[[Any], tuple[object
     events.RequestResent: (DEBUG, "%s is resent (%s): %s", _of("endpoint", "reason", "error")),
     events.Abandoned: (
         WARNING,
-        "%s was cancelled after %d sends that may have taken effect; check whether it did",
+        "%s was cancelled after %d attempt(s) that may have taken effect; check whether it did",
         _of("endpoint", "maybe_acted"),
     ),
     events.PossibleDuplicate: (
         WARNING,
-        "%s succeeded, but %d earlier attempts may have taken effect too; check for duplicates",
+        "%s succeeded, but %d earlier attempt(s) may have taken effect too; check for duplicates",
         _of("endpoint", "maybe_acted"),
     ),
     events.EndpointRateLimited: (

@@ -25,7 +25,7 @@ import attrs
 
 from wxtcb._concurrency.limiter import MINUTE
 from wxtcb._concurrency.single_flight import SharedTask
-from wxtcb._http.executor import RequestExecutor, Token
+from wxtcb._http.executor import ActiveToken, RequestExecutor
 from wxtcb.errors import SessionClosed, TokenStoreError, WxtcbError
 from wxtcb.events import TokenRefreshed, TokenRefreshFailed, TokenRejected
 from wxtcb.secret import Secret
@@ -44,14 +44,14 @@ from wxtcb.tokens.refresh import (
     FIND_OTHER_FETCHER_HINT,
     MAX_BACKOFF_WAIT,
     SHARE_STORE_HINT,
-    FetchedToken,
+    RefreshedToken,
     RefreshRequest,
     TokenRefresher,
     process_id,
 )
-from wxtcb.tokens.shared_state import SharedState
-from wxtcb.tokens.state import RETRY_BACKOFF
+from wxtcb.tokens.state_repository import StateRepository
 from wxtcb.tokens.stores import MemoryStore, TokenStore
+from wxtcb.tokens.token_state import RETRY_BACKOFF
 
 # How long a caller waits for a mandatory refresh, counted from the start of the refresh, while the token is valid.
 MAX_REFRESH_WAIT: Final = 5.0
@@ -71,7 +71,10 @@ DISTANT_PAST: Final = float("-inf")
 
 @attrs.frozen
 class RefreshWindows:
-    """Times of a token's refresh: from `advisory_at` in the background, from `mandatory_at` with callers waiting."""
+    """Times of a token's refresh: from `advisory_at` in the background, from `mandatory_at` with callers waiting.
+
+    The token is usable until `expires_at`.
+    """
 
     advisory_at: float
     mandatory_at: float
@@ -101,42 +104,45 @@ class TokenCache:
     """
 
     refresher: TokenRefresher
-    # A copy of the refresher's clock, because `cached` runs for every call and must not look it up through two objects.
+    # The clock of the event loop. Copied from the refresher, because `cached` runs for every call and must not look it
+    # up through two objects.
     now: Callable[[], float] = attrs.field(
         init=False, default=attrs.Factory(lambda self: self.refresher.now, takes_self=True)
     )
 
-    # The token that calls use, and the details of its fetch. `_fetched` outlives a rejected `_token`: its generation
-    # is the base of the next one.
-    _token: Token | None = attrs.field(init=False, default=None)
-    _fetched: FetchedToken | None = attrs.field(init=False, default=None)
+    # The token that calls use, None if it was rejected; and the result of the last successful refresh, which it was
+    # made of. The next generation is counted from the latter, also after a rejection.
+    _token: ActiveToken | None = attrs.field(init=False, default=None)
+    _refreshed: RefreshedToken | None = attrs.field(init=False, default=None)
+    # When that token has to be refreshed; all in the past without a token.
     _windows: RefreshWindows = attrs.field(init=False, default=_NO_WINDOWS)
     # Equal to `_windows.advisory_at`; a field of its own, so that `cached` reads one attribute.
     _fresh_until: float = attrs.field(init=False, default=DISTANT_PAST)
     waiters: int = attrs.field(init=False, default=0)
 
-    # Refreshes: the one under way or the last one, and how long to wait after a failure.
+    # Refreshes: the one under way or the last one, the transient failures in a row, and the end of the backoff.
     _refresh_task: SharedTask[None] | None = attrs.field(init=False, default=None)
     last_error: WxtcbError | None = attrs.field(init=False, default=None)
     _failures: int = attrs.field(init=False, default=0)
     _next_refresh_at: float = attrs.field(init=False, default=DISTANT_PAST)
+    # Reads the store during a backoff.
     _peek_task: SharedTask[None] | None = attrs.field(init=False, default=None)
 
     # Tokens that the platform rejected, and whether it called the last of them "not latest".
     _invalid_tokens: deque[Secret] = attrs.field(init=False, factory=lambda: deque[Secret](maxlen=MAX_INVALID_TOKENS))
     _not_latest: bool = attrs.field(init=False, default=False)
 
-    # Tokens that the store could not accept when they were fetched, the oldest first, and the task that retries.
-    _unstored: deque[FetchedToken] = attrs.field(init=False, factory=deque[FetchedToken])
-    _store_task: SharedTask[None] | None = attrs.field(init=False, default=None)
+    # Tokens that the store could not accept when they were refreshed, the oldest first, and the task that retries.
+    _pending_writes: deque[RefreshedToken] = attrs.field(init=False, factory=deque[RefreshedToken])
+    _write_task: SharedTask[None] | None = attrs.field(init=False, default=None)
 
     _closed: bool = attrs.field(init=False, default=False)
 
-    def cached(self) -> Token | None:
+    def cached(self) -> ActiveToken | None:
         """Return the token while it is fresh, without waiting; return None if `get` has to decide."""
         return self._token if self.now() < self._fresh_until else None
 
-    async def get(self) -> Token:
+    async def get(self) -> ActiveToken:
         """Return a valid token, refreshing it first if necessary.
 
         Raises the failure of the refresh if there is no valid token and a retry would not succeed soon: `TicketError`,
@@ -153,9 +159,9 @@ class TokenCache:
             self.waiters -= 1
 
     @property
-    def current(self) -> FetchedToken | None:
+    def current(self) -> RefreshedToken | None:
         """The newest token that was not rejected, also if it has expired, with details of its fetch; else None."""
-        return None if self._token is None else self._fetched
+        return None if self._token is None else self._refreshed
 
     def age_and_remaining(self) -> tuple[float, float] | None:
         """Return the age and the remaining seconds (negative after expiry) of `current`, or None without a token."""
@@ -164,10 +170,10 @@ class TokenCache:
         now = self.now()
         return now - current.requested_at, current.expires_at - now
 
-    def invalidate(self, token: Token, errcode: int, /) -> bool:
+    def invalidate(self, token: ActiveToken, errcode: int, /) -> bool:
         """Drop *token*, which the platform rejected with *errcode*, and return True: `get` fetches another one.
 
-        If the cache already holds another token, nothing changes: many calls may report the same rejected token.
+        If the cache holds another token by then, nothing changes: many calls may report the same rejected token.
         """
         if self._token is token:
             self._token, self._windows, self._fresh_until = None, _NO_WINDOWS, DISTANT_PAST
@@ -189,15 +195,16 @@ class TokenCache:
             await task.aclose()
 
     def _tasks(self) -> list[SharedTask[None]]:
-        return [task for task in (self._refresh_task, self._peek_task, self._store_task) if task is not None]
+        return [task for task in (self._refresh_task, self._peek_task, self._write_task) if task is not None]
 
-    async def _try_get(self, now: float) -> Token | None:
+    async def _try_get(self, now: float) -> ActiveToken | None:
         """Wait for one refresh or one backoff, then return the token if it is usable; None means: try again."""
         if now < self._windows.expires_at:
             await self._refresh_before_expiry(now)
             # During the wait the token may have expired or been rejected.
             return self._token if self.now() < self._windows.expires_at else None
         refresh = self._start_refresh(now, needs_token=True)
+        # None: a backoff prevents it.
         if refresh is None:
             await self._wait_for_backoff(now)
             return self.cached()
@@ -212,6 +219,7 @@ class TokenCache:
     async def _refresh_before_expiry(self, now: float) -> None:
         """Start a refresh of a token that is still valid; wait for it only in the mandatory window."""
         refresh = self._start_refresh(now, needs_token=False)
+        # In a backoff, or in the advisory window.
         if refresh is None or now < self._windows.mandatory_at:
             return
         # Counted from the start of the refresh: a caller that comes later does not wait another 5 seconds. A failure
@@ -221,7 +229,10 @@ class TokenCache:
                 await refresh.done.wait()
 
     def _start_refresh(self, now: float, *, needs_token: bool) -> SharedTask[None] | None:
-        """Return the refresh under way, or start one; return None during a backoff."""
+        """Return the refresh under way, or start one; return None during a backoff.
+
+        *needs_token* is true if the caller has no valid token.
+        """
         if self._refresh_task is not None and not self._refresh_task.done.is_set():
             return self._refresh_task
         if self._closed:
@@ -238,16 +249,17 @@ class TokenCache:
     def _refresh_reason(self, now: float) -> str:
         """Return why a refresh is needed, in the words of `events.TokenRefreshed`."""
         if self._token is None:
-            return "rejected" if self._fetched else "first"
+            return "rejected" if self._refreshed else "first"
         if now >= self._windows.expires_at:
             return "expired"
         return "advisory" if now < self._windows.mandatory_at else "mandatory"
 
     async def _refresh(self, reason: str) -> None:
+        """Run one refresh in its task: adopt the new token, or start a backoff and raise."""
         started_at = self.now()
         try:
             # A function, because the refresher repeats it after each wait: the token may be rejected meanwhile.
-            fetched = await self.refresher.get(lambda: self._build_request(reason))
+            refreshed = await self.refresher.get(lambda: self._build_request(reason))
         except WxtcbError as error:
             # `copy.copy` drops the traceback: frames of a user's token source or store may hold secrets.
             failure = copy.copy(error)
@@ -258,7 +270,7 @@ class TokenCache:
             self._record_error(reason, internal_error, started_at)
             raise
         else:
-            self._adopt(fetched, reason, started_at)
+            self._adopt(refreshed, reason, started_at)
             return
         # Outside the `except` block, so that the copy does not get the original as its context.
         self._record_error(reason, failure, started_at)
@@ -274,24 +286,26 @@ class TokenCache:
             current_remaining=max(0.0, remaining),
             invalid_tokens=tuple(self._invalid_tokens),
             not_latest=self._not_latest,
-            generation=0 if self._fetched is None else self._fetched.generation,
+            generation=0 if self._refreshed is None else self._refreshed.generation,
         )
 
-    def _adopt(self, fetched: FetchedToken, reason: str, started_at: float) -> None:
-        """Use *fetched* from now on, end the backoff, and write the token to the store if that is still missing."""
-        self._token, self._fetched = Token(fetched.value, fetched.generation), fetched
-        self._windows = RefreshWindows.compute(fetched.expires_at, fetched.ttl, self.refresher.uniform)
+    def _adopt(self, refreshed: RefreshedToken, reason: str, started_at: float) -> None:
+        """Use *refreshed* from now on, end the backoff, and write the token to the store if that is still missing."""
+        self._token, self._refreshed = ActiveToken(refreshed.value, refreshed.generation), refreshed
+        self._windows = RefreshWindows.compute(refreshed.expires_at, refreshed.ttl, self.refresher.uniform)
         self._fresh_until = self._windows.advisory_at
         self.last_error, self._failures, self._next_refresh_at = None, 0, DISTANT_PAST
         self._not_latest = False
         now = self.now()
         self.refresher.dispatcher.emit(
-            TokenRefreshed(fetched.generation, reason, fetched.expires_at - now, now - started_at, fetched.from_store)
+            TokenRefreshed(
+                refreshed.generation, reason, refreshed.expires_at - now, now - started_at, refreshed.from_store
+            )
         )
-        if fetched.is_unstored:
-            self._unstored.append(fetched)
-            if self._store_task is None or self._store_task.done.is_set():
-                self._store_task = SharedTask.start(self._store_all, self.now())
+        if refreshed.needs_store_write:
+            self._pending_writes.append(refreshed)
+            if self._write_task is None or self._write_task.done.is_set():
+                self._write_task = SharedTask.start(self._write_pending, self.now())
 
     def _record_error(self, reason: str, error: WxtcbError, started_at: float) -> None:
         """Start a backoff after a failed refresh, and report the failure."""
@@ -333,22 +347,23 @@ class TokenCache:
         reason = self._refresh_reason(started_at)
         # A store that is down is no reason for another error: callers get the one that started the backoff.
         with contextlib.suppress(TokenStoreError):
-            fetched = await self.refresher.peek(self._build_request(reason))
+            refreshed = await self.refresher.peek(self._build_request(reason))
             # During a slow peek a refresh may have fetched a newer token, or this one may have been rejected.
             has_token = self.now() < self._windows.expires_at
-            if fetched is not None and not has_token and fetched.value not in self._invalid_tokens:
-                self._adopt(fetched, reason, started_at)
+            if refreshed is not None and not has_token and refreshed.value not in self._invalid_tokens:
+                self._adopt(refreshed, reason, started_at)
 
-    async def _store_all(self) -> None:
-        """Write the tokens in `_unstored` one after another, each as soon as the store accepts it."""
-        while self._unstored:
-            fetched = self._unstored[0]
-            await self.refresher.store(fetched, functools.partial(self._is_current, fetched))
+    async def _write_pending(self) -> None:
+        """Write the tokens in `_pending_writes` one after another, each as soon as the store accepts it."""
+        while self._pending_writes:
+            refreshed = self._pending_writes[0]
+            await self.refresher.store(refreshed, functools.partial(self._is_current, refreshed))
             # Removed only now: a token appended meanwhile must find this task still running.
-            self._unstored.popleft()
+            self._pending_writes.popleft()
 
-    def _is_current(self, fetched: FetchedToken) -> bool:
-        return self._token is not None and self._token.value == fetched.value and self.now() < fetched.expires_at
+    def _is_current(self, refreshed: RefreshedToken) -> bool:
+        """Return whether calls still use *refreshed*; a token that was replaced need not be written any more."""
+        return self._token is not None and self._token.value == refreshed.value and self.now() < refreshed.expires_at
 
 
 def create_token_cache(
@@ -371,14 +386,14 @@ def create_token_cache(
     of *ticket* and *token_source*.
     """
     # Compared with None: a store, or a callable, may be false.
-    shared_state = SharedState(MemoryStore(executor.now) if store is None else store, component_appid)
+    state_repository = StateRepository(MemoryStore(executor.now) if store is None else store, component_appid)
     provider: TokenProvider | None = None
     if token_source is None:
         provider = TicketTokenProvider(
             executor,
             component_appid,
             component_appsecret,
-            ticket_source=StoredTicketSource(shared_state) if ticket is None else ticket,
+            ticket_source=StoredTicketSource(state_repository) if ticket is None else ticket,
             now=executor.now,
             timeout=timeout,
             ticket_timeout=ticket_timeout,
@@ -388,7 +403,7 @@ def create_token_cache(
     return TokenCache(
         TokenRefresher(
             owner=process_id(),
-            shared_state=shared_state,
+            state_repository=state_repository,
             provider=provider,
             dispatcher=dispatcher,
             now=executor.now,

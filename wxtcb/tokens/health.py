@@ -8,7 +8,7 @@ from wxtcb._protocol.errcodes import api_error
 from wxtcb.errors import ApiError, TicketExpired, TicketMissing, TokenStoreError, WxtcbError
 from wxtcb.tokens.cache import TokenCache
 from wxtcb.tokens.providers import API_COMPONENT_TOKEN
-from wxtcb.tokens.state import TICKET_TTL, TokenState
+from wxtcb.tokens.token_state import TICKET_TTL, TokenState
 
 
 @attrs.frozen(kw_only=True)
@@ -51,7 +51,7 @@ async def read_health(cache: TokenCache) -> Health:
     """Return the health of what *cache* and its store hold."""
     store_error, state, now = None, TokenState(), 0.0
     try:
-        snapshot = await cache.refresher.shared_state.read()
+        snapshot = await cache.refresher.state_repository.read()
     except TokenStoreError as error:
         store_error = error
     else:

@@ -15,8 +15,8 @@ from typing import Final
 import attrs
 
 from wxtcb.errors import TokenStoreError
-from wxtcb.tokens.shared_state import SharedState, StateSnapshot, StateTransition
-from wxtcb.tokens.state import LEASE_DURATION, Lease, TokenState
+from wxtcb.tokens.state_repository import StateRepository, StateSnapshot, StateTransition
+from wxtcb.tokens.token_state import LEASE_DURATION, Lease, TokenState
 
 # A third of the duration, so that one lost reply of the store leaves time for another attempt.
 RENEW_INTERVAL: Final = LEASE_DURATION / 3
@@ -36,14 +36,14 @@ class LeaseManager:
     """The leases of one process, `owner`, and its view of other processes' leases."""
 
     owner: str
-    shared_state: SharedState
+    state_repository: StateRepository
     now: Callable[[], float]
     # The lease that was seen last, and when this process saw it first.
     _observed_lease: tuple[Lease | None, float] = attrs.field(init=False, default=(None, 0.0))
     # A lease that the store may have granted although its reply was lost.
     _unconfirmed: LeaseHandle | None = attrs.field(init=False, default=None)
 
-    def without_orphaned(self, state: TokenState, now: float) -> TokenState:
+    def without_unconfirmed_lease(self, state: TokenState, now: float) -> TokenState:
         """Return *state* without a lease that was granted to this process but never confirmed."""
         if self._unconfirmed is None:
             return state
@@ -70,14 +70,14 @@ class LeaseManager:
         handle = LeaseHandle(uuid.uuid4().hex, self.now() + LEASE_DURATION)
 
         def grant(state: TokenState, now: float) -> TokenState | None:
-            state = self.without_orphaned(state, now)
+            state = self.without_unconfirmed_lease(state, now)
             if not may_acquire(state, now):
                 return None
             nonce, counts = handle.nonce, counts_as_fetch
             return state.with_lease(nonce, self.owner, now, not_latest=not_latest, counts_as_fetch=counts)
 
         try:
-            snapshot = await self.shared_state.update(grant)
+            snapshot = await self.state_repository.update(grant)
         except TokenStoreError:
             self._unconfirmed = handle
             raise
@@ -92,7 +92,7 @@ class LeaseManager:
         handle = self._unconfirmed
         if handle is None or self.now() >= handle.expires_at:
             return None
-        if (await self.shared_state.read()).state.lease_for(handle.nonce) is None:
+        if (await self.state_repository.read()).state.lease_for(handle.nonce) is None:
             return None
         self._unconfirmed = None
         return handle
@@ -111,17 +111,17 @@ class LeaseManager:
     async def release(self, handle: LeaseHandle) -> None:
         """Release the lease after an interrupted request; the token that it may have fetched stays counted."""
         with contextlib.suppress(TokenStoreError):
-            await self.shared_state.update(lambda state, _: state.without_lease(handle.nonce))
+            await self.state_repository.update(lambda state, _: state.without_lease(handle.nonce))
 
     async def release_with(self, transition: StateTransition) -> StateSnapshot | None:
         """Apply *transition*, which releases the lease; if cancelled, apply it before CancelledError is raised."""
         try:
-            return await self.shared_state.update(transition)
+            return await self.state_repository.update(transition)
         except asyncio.CancelledError:
             # A fetched token must not be lost when the session closes. Applying the transition twice is harmless: the
             # second time the lease is gone, so it returns None.
             with contextlib.suppress(TokenStoreError):
-                await self.shared_state.update(transition)
+                await self.state_repository.update(transition)
             raise
 
     async def _renew_periodically(self, handle: LeaseHandle) -> None:
@@ -130,7 +130,9 @@ class LeaseManager:
             await asyncio.sleep(interval)
             requested_at = self.now()
             try:
-                snapshot = await self.shared_state.update(lambda state, at: state.with_lease_extended(handle.nonce, at))
+                snapshot = await self.state_repository.update(
+                    lambda state, at: state.with_lease_extended(handle.nonce, at)
+                )
             except TokenStoreError:
                 interval = RENEW_RETRY_INTERVAL
                 continue

@@ -20,19 +20,14 @@ from wxtcb._protocol.codec import RequestBody, encode_body
 from wxtcb._protocol.endpoint import Credential, Done, Endpoint, Repeat, Reply
 from wxtcb.secret import Secret
 from wxtcb.tokens.callbacks import UserCodeFailure, call_user_code
-from wxtcb.tokens.shared_state import SharedState
-from wxtcb.tokens.state import TICKET_TTL
-from wxtcb.validation import is_valid_unicode
+from wxtcb.tokens.state_repository import StateRepository
+from wxtcb.tokens.token_state import TICKET_TTL
+from wxtcb.validation import is_valid_unicode, to_secret, type_validator
 
 R = TypeVar("R", bound=Reply)
 
 # How long a permanent failure is raised again without a request. It also limits how often a ticket push is requested.
 FAILURE_CACHE_SECONDS: Final = 60.0
-
-
-def to_secret(value: str | Secret) -> Secret:
-    """Convert a string to a `Secret`; anything else becomes an empty one, which the validators reject."""
-    return Secret.of(value) if isinstance(value, str | Secret) else Secret("")
 
 
 @attrs.frozen
@@ -42,7 +37,7 @@ class ComponentToken(Reply):
     # The raw reply would hold the token as a plain string.
     keeps_raw: ClassVar[bool] = False
 
-    component_access_token: Secret = attrs.field(converter=to_secret)
+    component_access_token: Secret = attrs.field(converter=to_secret, validator=type_validator(Secret, optional=False))
     expires_in: int
 
 
@@ -113,15 +108,15 @@ def is_transient(error: errors.WxtcbError) -> bool:
 class StoredTicketSource:
     """A ticket source that reads the store; while the store is down it returns the ticket that was read last."""
 
-    shared_state: SharedState
+    state_repository: StateRepository
 
     async def __call__(self) -> Secret | None:
         try:
-            snapshot = await self.shared_state.read()
+            snapshot = await self.state_repository.read()
         except errors.TokenStoreError:
-            if self.shared_state.last_snapshot is None:
+            if self.state_repository.last_snapshot is None:
                 raise
-            snapshot = self.shared_state.last_snapshot
+            snapshot = self.state_repository.last_snapshot
         ticket = snapshot.state.ticket
         if ticket is not None and (age := ticket.age(snapshot.store_time)) > TICKET_TTL:
             raise errors.TicketExpired(age)

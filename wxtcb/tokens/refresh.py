@@ -1,9 +1,9 @@
 """Token refresh: finds the next token in the store, fetches it under the lease, or fetches it without the store.
 
 Only the process that holds the lease may fetch, and it extends the lease while its request is under way. Right before
-it sends the request it checks on its own clock that the lease still holds. If another process has taken the lease over
-meanwhile, the fetched token is not stored. All other processes wait for the holder's result, at most `LEASE_DURATION`
-seconds beyond the last time the lease was extended.
+it sends the request it checks on its own clock that the lease still holds (the fence). If another process has taken the
+lease over meanwhile, the fetched token is not stored. All other processes wait for the holder's result, at most
+`LEASE_DURATION` seconds beyond the last time the lease was extended.
 
 If a token is rejected while the store is down, processes fetch without it after a while. Each of them may then
 invalidate another's token, so each does that at most once a minute.
@@ -37,8 +37,8 @@ from wxtcb.tokens.providers import (
     is_transient,
     unsent_error,
 )
-from wxtcb.tokens.shared_state import SharedState, StateSnapshot
-from wxtcb.tokens.state import CONFLICT_THRESHOLD, HOUR, LEASE_DURATION, RETRY_BACKOFF, StoredToken, TokenState
+from wxtcb.tokens.state_repository import StateRepository, StateSnapshot
+from wxtcb.tokens.token_state import CONFLICT_THRESHOLD, HOUR, LEASE_DURATION, RETRY_BACKOFF, StoredToken, TokenState
 
 # A longer backoff is not waited for: the caller gets the error at once, with `retry_after`.
 MAX_BACKOFF_WAIT: Final = 4.0
@@ -84,12 +84,19 @@ class RefreshRequest:
 
 
 @attrs.frozen
-class FetchedToken:
-    """A token that is valid for `ttl` seconds from `requested_at` on, on this process's clock.
+class RefreshedToken:
+    """Result of a refresh: a token that this process fetched, or (`from_store`) one that it read from the store.
 
-    `fetched_by` names the process that fetched it, and `reason` is that of `events.TokenRefreshed`. `lease_nonce` is
-    that of the lease under which it was fetched, "" if there was none. `snapshot` is the state of the store before the
-    fetch. `latency` is how many seconds the response took. `is_unstored` is true until the store has the token.
+    - `requested_at`, `ttl`: it is valid for `ttl` seconds from `requested_at` on, on this process's clock.
+    - `fetched_by`: name of the process that fetched it.
+    - `reason`: reason of that fetch, as in `events.TokenRefreshed`.
+
+    The other fields describe a fetch by this process:
+
+    - `lease_nonce`: that of the lease under which it was fetched, "" if there was none.
+    - `snapshot`: the state of the store before the fetch.
+    - `latency`: seconds until the response.
+    - `needs_store_write`: true if the store could not accept it yet, so that it must still be written.
     """
 
     value: Secret
@@ -102,15 +109,15 @@ class FetchedToken:
     snapshot: StateSnapshot | None = attrs.field(default=None, repr=False)
     latency: float = 0.0
     from_store: bool = False
-    is_unstored: bool = False
+    needs_store_write: bool = False
 
     @property
     def expires_at(self) -> float:
-        """Time of expiry, on this process's clock."""
+        """The time of expiry, on this process's clock."""
         return self.requested_at + self.ttl
 
 
-def usable_token(state: TokenState, now: float, request: RefreshRequest) -> StoredToken | None:
+def select_stored_token(state: TokenState, now: float, request: RefreshRequest) -> StoredToken | None:
     """Return the stored token if it satisfies *request*: not rejected, not the current one, and valid for longer."""
     token = state.token
     if token is None or token.value in request.invalid_tokens or token.value == request.current_token:
@@ -118,11 +125,13 @@ def usable_token(state: TokenState, now: float, request: RefreshRequest) -> Stor
     return token if token.remaining(now) > request.current_remaining else None
 
 
-def refresh_delay(state: TokenState, now: float, request: RefreshRequest, lease_remaining: float) -> float:
-    """Return the seconds to wait before this process may fetch, 0 if it may fetch now.
+def delay_from_state(state: TokenState, now: float, request: RefreshRequest, lease_remaining: float) -> float:
+    """Return the seconds for which *state* allows no fetch: a lease, the backoff after a failure or after a conflict.
 
-    Raises `TransportError` or `TokenConflict` where the delay after a failure or a conflict would be over 4 seconds.
+    Returns 0 if this process may fetch now. Raises `TransportError` or `TokenConflict` instead of a backoff of over 4
+    seconds.
     """
+    # Another process is fetching.
     if lease_remaining > 0:
         return lease_remaining
     if state.failure is not None and (remaining := state.failure.remaining(now)) > 0:
@@ -153,7 +162,7 @@ class TokenRefresher:
     """The refreshes of one process, `owner`, one at a time; without a `provider` it only reads tokens of others."""
 
     owner: str
-    shared_state: SharedState
+    state_repository: StateRepository
     provider: TokenProvider | None
     dispatcher: HookDispatcher
     now: Callable[[], float]
@@ -163,12 +172,13 @@ class TokenRefresher:
     uniform: Callable[[float, float], float] = random.uniform
     _lease_manager: LeaseManager = attrs.field(
         init=False,
-        default=attrs.Factory(lambda self: LeaseManager(self.owner, self.shared_state, self.now), takes_self=True),
+        default=attrs.Factory(lambda self: LeaseManager(self.owner, self.state_repository, self.now), takes_self=True),
     )
-    # When to stop waiting for a store that is down; None while it is up.
+    # When to stop waiting for a store that is down, and fetch without it; None while it is up.
     _store_deadline: float | None = attrs.field(init=False, default=None)
     _next_storeless_fetch_at: float = attrs.field(init=False, default=DISTANT_PAST)
-    # Fetches that the store does not count yet. They count towards the hourly limit of this process.
+    # When tokens were fetched without the store. The store does not know these fetches, so this process counts them
+    # towards the hourly limit until `store` has counted them there.
     _storeless_fetch_times: deque[float] = attrs.field(init=False, factory=lambda: deque[float](maxlen=1000))
 
     @property
@@ -177,7 +187,7 @@ class TokenRefresher:
         provider = self.provider
         return isinstance(provider, TicketTokenProvider) and isinstance(provider.ticket_source, StoredTicketSource)
 
-    async def get(self, build_request: Callable[[], RefreshRequest]) -> FetchedToken:
+    async def get(self, build_request: Callable[[], RefreshRequest]) -> RefreshedToken:
         """Return a token that satisfies the request, from the store or newly fetched.
 
         *build_request* is called again before each decision: during a wait the current token may expire or be rejected.
@@ -185,6 +195,8 @@ class TokenRefresher:
         """
         self._store_deadline = None
         while True:
+            # With the store if it is up. If it is down, try again every half second until the deadline, and then fetch
+            # without it.
             try:
                 return await self._get_with_store(build_request)
             except errors.TokenStoreError as error:
@@ -200,14 +212,15 @@ class TokenRefresher:
                 await self.sleep(STORE_RETRY_INTERVAL)
                 continue
             fetched = await self._fetch_without_store(request, self.provider, store_error)
+            # None: no request was sent, so the store is tried again.
             if fetched is not None:
                 return fetched
 
-    async def peek(self, request: RefreshRequest) -> FetchedToken | None:
+    async def peek(self, request: RefreshRequest) -> RefreshedToken | None:
         """Return the token in the store if it satisfies *request*; fetch nothing."""
-        return self._usable_stored_token(await self._read_state(), request)
+        return self._token_from_store(await self._read_state(), request)
 
-    async def store(self, fetched: FetchedToken, is_current: Callable[[], bool]) -> None:
+    async def store(self, fetched: RefreshedToken, is_current: Callable[[], bool]) -> None:
         """Write a token that the store could not accept, as soon as it can, and count its fetch.
 
         The token is left out if another process has fetched a newer one or is fetching one, or if *is_current* returns
@@ -216,20 +229,22 @@ class TokenRefresher:
 
         def add_token(state: TokenState, now: float) -> TokenState | None:
             age = self.now() - fetched.requested_at
-            # A fetch under a lease was counted when the lease was granted.
+            # A fetch without a lease was storeless, and is counted here. One under a lease was counted when the lease
+            # was granted.
             counted = state if fetched.lease_nonce else state.with_fetch_counted(now - age, now)
             if not is_current() or self._is_superseded(state, now, fetched):
+                # The token is not written, but its fetch is counted.
                 return None if fetched.lease_nonce else counted
             value, by, reason = fetched.value, fetched.fetched_by, fetched.reason
             stored = counted.with_token(value, fetched.ttl, age=age, now=now, fetched_by=by, reason=reason)
             return stored.with_latency(fetched.latency)
 
-        await self.shared_state.update_with_retry(add_token, self.sleep)
-        # The store counts it from now on, or has counted it since the lease was granted.
+        await self.state_repository.update_with_retry(add_token, self.sleep)
+        # The store counts this fetch from now on, so this process no longer does.
         if fetched.requested_at in self._storeless_fetch_times:
             self._storeless_fetch_times.remove(fetched.requested_at)
 
-    def _is_superseded(self, state: TokenState, now: float, fetched: FetchedToken) -> bool:
+    def _is_superseded(self, state: TokenState, now: float, fetched: RefreshedToken) -> bool:
         """Return whether another process has fetched, or may have fetched, a token since *fetched*, or is doing so."""
         is_leased = state.lease is not None and state.lease.nonce != fetched.lease_nonce
         if is_leased and self._lease_manager.remaining(state, now) > 0:
@@ -245,26 +260,27 @@ class TokenRefresher:
         requested_at = now - (self.now() - fetched.requested_at)
         return abs(drift) > MAX_CLOCK_DRIFT or state.token.requested_at + state.token.latency >= requested_at
 
-    async def _get_with_store(self, build_request: Callable[[], RefreshRequest]) -> FetchedToken:
+    async def _get_with_store(self, build_request: Callable[[], RefreshRequest]) -> RefreshedToken:
         deadline = self.now() + MAX_BACKOFF_WAIT
         while True:
             request, snapshot = build_request(), await self._read_state()
-            fetched = self._usable_stored_token(snapshot, request)
-            if fetched is not None:
-                return fetched
+            stored = self._token_from_store(snapshot, request)
+            if stored is not None:
+                return stored
             if self.provider is None:
                 # While the current token is valid, a reader waits for the owner without a limit.
                 if request.current_token is not None:
                     deadline = self.now() + MAX_BACKOFF_WAIT
                 await self._wait_for_other_process(snapshot, deadline)
                 continue
-            delay = self._refresh_delay(snapshot.state, snapshot.store_time, request)
+            delay = self._fetch_delay(snapshot.state, snapshot.store_time, request)
             if delay > 0:
-                await self.shared_state.wait_for_change(snapshot, delay)
+                await self.state_repository.wait_for_change(snapshot, delay)
                 # The store has answered, so the time to wait for it begins anew with its next failure.
                 self._store_deadline = None
                 continue
             fetched = await self._acquire_and_fetch(snapshot, request, self.provider)
+            # None: another process may have fetched meanwhile, so the store is read again.
             if fetched is not None:
                 return fetched
 
@@ -274,61 +290,66 @@ class TokenRefresher:
                 "this process only reads tokens, and no other process has refreshed the one in the store; "
                 "check that the process which fetches tokens is running"
             )
-        await self.shared_state.wait_for_change(snapshot, MAX_BACKOFF_WAIT)
+        await self.state_repository.wait_for_change(snapshot, MAX_BACKOFF_WAIT)
 
     async def _read_state(self) -> StateSnapshot:
-        snapshot = await self.shared_state.read()
-        state = self._lease_manager.without_orphaned(snapshot.state, snapshot.store_time)
+        snapshot = await self.state_repository.read()
+        state = self._lease_manager.without_unconfirmed_lease(snapshot.state, snapshot.store_time)
         return attrs.evolve(snapshot, state=state)
 
-    def _usable_stored_token(self, snapshot: StateSnapshot, request: RefreshRequest) -> FetchedToken | None:
-        token = usable_token(snapshot.state, snapshot.store_time, request)
+    def _token_from_store(self, snapshot: StateSnapshot, request: RefreshRequest) -> RefreshedToken | None:
+        """Return the result of `select_stored_token`, with its times converted to this process's clock."""
+        token = select_stored_token(snapshot.state, snapshot.store_time, request)
         if token is None:
             return None
         # From the store's clock to this process's: only the remaining time means the same on both.
         requested_at = self.now() + token.remaining(snapshot.store_time) - token.ttl
-        return FetchedToken(
+        return RefreshedToken(
             token.value, token.generation, token.ttl, requested_at, token.fetched_by, token.reason, from_store=True
         )
 
-    def _refresh_delay(self, state: TokenState, now: float, request: RefreshRequest) -> float:
-        """Return `refresh_delay`, and check the hourly limit if this process may fetch now."""
-        delay = refresh_delay(state, now, request, self._lease_manager.remaining(state, now))
+    def _fetch_delay(self, state: TokenState, now: float, request: RefreshRequest) -> float:
+        """Return `delay_from_state`; raise `TokenFetchLimit` if that is 0 but the hourly limit is reached."""
+        delay = delay_from_state(state, now, request, self._lease_manager.remaining(state, now))
         if not delay and self.provider is not None and self.provider.invalidates_previous:
-            counted = (now - at for at in state.recent_fetch_times(now))
-            uncounted = (self.now() - at for at in self._storeless_fetch_times)
-            check_hourly_limit((*counted, *uncounted), self.max_fetches_per_hour)
+            # The ages of all fetches of the last hour: those of all processes, on the store's clock, and those of this
+            # process that the store does not count yet, on this process's clock.
+            counted_in_store = (now - at for at in state.recent_fetch_times(now))
+            storeless = (self.now() - at for at in self._storeless_fetch_times)
+            check_hourly_limit((*counted_in_store, *storeless), self.max_fetches_per_hour)
         return delay
 
     async def _acquire_and_fetch(
         self, snapshot: StateSnapshot, request: RefreshRequest, provider: TokenProvider
-    ) -> FetchedToken | None:
+    ) -> RefreshedToken | None:
         """Acquire the lease and fetch; return None if the store has to be read again first."""
         # Prepared before the lease is acquired, because reading the ticket runs user code and may take long.
         try:
             fetch = await provider.prepare()
         except errors.TicketError as ticket_error:
             await provider.request_ticket_push(ticket_error)
-            await self.shared_state.wait_for_change(snapshot, 0.5)
+            await self.state_repository.wait_for_change(snapshot, 0.5)
             return None
         # The store may have changed since *snapshot*, so the conditions are checked again when the lease is granted.
         handle = await self._lease_manager.acquire(
-            lambda state, now: not usable_token(state, now, request) and self._refresh_delay(state, now, request) <= 0,
+            lambda state, now: (
+                not select_stored_token(state, now, request) and self._fetch_delay(state, now, request) <= 0
+            ),
             not_latest=request.not_latest,
             counts_as_fetch=provider.invalidates_previous,
         )
         if handle is None:
             # Returns at once if another process was faster and the state has changed. The pause prevents a tight loop
             # if it has not, for example after the store's clock was set.
-            await self.shared_state.wait_for_change(snapshot, STORE_RETRY_INTERVAL)
+            await self.state_repository.wait_for_change(snapshot, STORE_RETRY_INTERVAL)
             return None
         async with self._lease_manager.renewing(handle):
             return await self._fetch_under_lease(handle, fetch, request)
 
     async def _fetch_under_lease(
         self, handle: LeaseHandle, fetch: FetchFunction, request: RefreshRequest
-    ) -> FetchedToken | None:
-        requested_at, snapshot = self.now(), self.shared_state.last_snapshot
+    ) -> RefreshedToken | None:
+        requested_at, snapshot = self.now(), self.state_repository.last_snapshot
         try:
             # The fence: evaluated right before the request is sent, on this process's clock.
             token = await fetch(lambda: self.now() < handle.expires_at)
@@ -351,7 +372,7 @@ class TokenRefresher:
         request: RefreshRequest,
         snapshot: StateSnapshot | None,
         lease_nonce: str = "",
-    ) -> FetchedToken:
+    ) -> RefreshedToken:
         """Return *token* with the details of its fetch; raise if it cannot be used."""
         value, ttl, now = token.component_access_token, token.expires_in, self.now()
         if value in request.invalid_tokens:
@@ -363,11 +384,11 @@ class TokenRefresher:
             message = f"the new token expires in {ttl} s, which is not usable"
             raise errors.BadReply(message, endpoint=TOKEN_PATH, status=200, permanent=True)
         generation, reason, latency = request.generation + 1, request.reason, now - requested_at
-        return FetchedToken(
+        return RefreshedToken(
             value, generation, float(ttl), requested_at, self.owner, reason, lease_nonce, snapshot, latency
         )
 
-    async def _store_under_lease(self, handle: LeaseHandle, fetched: FetchedToken) -> FetchedToken | None:
+    async def _store_under_lease(self, handle: LeaseHandle, fetched: RefreshedToken) -> RefreshedToken | None:
         """Store *fetched* and release the lease; return None if another process has the lease, and a newer token."""
 
         def add_token(state: TokenState, now: float) -> TokenState | None:
@@ -379,7 +400,7 @@ class TokenRefresher:
         try:
             snapshot = await self._lease_manager.release_with(add_token)
         except errors.TokenStoreError as error:
-            return self._mark_unstored(fetched, error)
+            return self._keep_for_store_write(fetched, error)
         if snapshot is None or snapshot.state.token is None:
             return None
         state = snapshot.state
@@ -410,33 +431,36 @@ class TokenRefresher:
 
     async def _fetch_without_store(
         self, request: RefreshRequest, provider: TokenProvider, store_error: errors.TokenStoreError
-    ) -> FetchedToken | None:
+    ) -> RefreshedToken | None:
         """Fetch without the store and without a lease, at most once a minute; else raise *store_error*.
 
         Returns None if this process was held up too long before it sent the request: the store may be back.
         """
         remaining = self._next_storeless_fetch_at - self.now()
         if remaining > 0:
-            # The store is tried again before the minute is over.
+            # Not after the whole minute: the store may be back earlier.
             store_error.retry_after = min(remaining, STORE_OUTAGE_WAIT)
             raise store_error
+        # The fetches of other processes are unknown while the store is down, so only this process's own are limited.
         check_hourly_limit((self.now() - at for at in self._storeless_fetch_times), self.max_fetches_per_hour)
         fetch = await provider.prepare()
-        requested_at, snapshot = self.now(), self.shared_state.last_snapshot
+        requested_at, snapshot = self.now(), self.state_repository.last_snapshot
         try:
             # Without a lease the same limit applies from the start, for a process that is suspended before it sends.
             token = await fetch(lambda: self.now() < requested_at + LEASE_DURATION)
         except errors.SendVetoed:
             return None
         except errors.TransportError as error:
-            # A request that was never sent invalidated nothing, so it does not use up the minute.
+            # If the request was sent, it may have invalidated another process's token although its response was lost.
+            # If it was not, it changed nothing, and the next fetch need not wait for a minute.
             self._next_storeless_fetch_at = requested_at + STORELESS_FETCH_INTERVAL if error.sent else DISTANT_PAST
             raise
         self._next_storeless_fetch_at = requested_at + STORELESS_FETCH_INTERVAL
         fetched = self._build_fetched_token(token, requested_at, request, snapshot)
         self._storeless_fetch_times.append(requested_at)
-        return self._mark_unstored(fetched, store_error)
+        return self._keep_for_store_write(fetched, store_error)
 
-    def _mark_unstored(self, fetched: FetchedToken, error: errors.TokenStoreError) -> FetchedToken:
+    def _keep_for_store_write(self, fetched: RefreshedToken, error: errors.TokenStoreError) -> RefreshedToken:
+        """Return *fetched*, marked for a later write to the store, and report the *error* of the store."""
         self.dispatcher.emit(TokenStoreWriteFailed(fetched.generation, error.reason))
-        return attrs.evolve(fetched, is_unstored=True)
+        return attrs.evolve(fetched, needs_store_write=True)

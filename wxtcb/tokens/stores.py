@@ -2,7 +2,7 @@
 
 A store keeps one document for each platform, replaces it by compare-and-set, has a clock, and wakes waiters when the
 document changes. The content of the document and the rules for fetching tokens are the same for every store; see
-`wxtcb.tokens.state`.
+`wxtcb.tokens.token_state`.
 
 The `TokenStore` protocol is provisional: it may change in any release before 1.0.
 """
@@ -15,6 +15,7 @@ import itertools
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, Self, TypeVar
@@ -30,8 +31,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Shorter than the 2 seconds after which callers give up on a store, so that they get the message about the lock.
+# How long an operation waits for locks of other processes. Shorter than the 2 seconds after which callers give up on a
+# store, so that they get the message about the lock.
 LOCK_TIMEOUT: Final = 1.5
+LOCK_RETRY_INTERVAL: Final = 0.005
 # `wait_for_change` has to return within 50 ms after a change.
 POLL_INTERVAL: Final = 0.02
 
@@ -152,12 +155,15 @@ class SqliteStore:
     - Delete the file, its ``-wal`` and its ``-shm`` only together. A deleted file is created again.
 
     `clock` returns Unix seconds and must agree between processes. A store may be created before a fork and used on both
-    sides, and in several event loops. Every operation opens a connection in a worker thread and closes it again. After
-    `aclose`, or at the end of ``async with``, every operation raises `TokenStoreError`.
+    sides, and in several event loops. A process uses one connection, in worker threads. It is closed before a fork, and
+    by `aclose` or at the end of ``async with``; afterwards every operation raises `TokenStoreError`.
     """
 
     path: Path = attrs.field(converter=_resolve_path)
     clock: Callable[[], float] = attrs.field(default=time.time, kw_only=True, repr=False)
+    _file: _SqliteFile = attrs.field(
+        init=False, repr=False, default=attrs.Factory(lambda self: _SqliteFile(self.path), takes_self=True)
+    )
     # Operations that are under way. The process id is part of the key, because a child inherits its parent's entries.
     _active: set[tuple[int, object]] = attrs.field(init=False, repr=False, factory=set[tuple[int, object]])
     _closed: bool = attrs.field(init=False, repr=False, default=False)
@@ -199,14 +205,16 @@ class SqliteStore:
                     await asyncio.sleep(POLL_INTERVAL)
 
     async def aclose(self) -> None:
-        """Close the store and wait until no thread uses the file any more.
+        """Close the store and its file, after the reads and writes that are running.
 
-        Running reads and writes finish; `wait_for_change` raises `TokenStoreError` at its next poll.
+        `wait_for_change` raises `TokenStoreError` at its next poll.
         """
         self._closed = True
-        # Polling works across event loops and threads, and no operation takes longer than `LOCK_TIMEOUT`.
+        # Polled, because the operations may run in other event loops and threads. It ends soon: an operation waits at
+        # most `LOCK_TIMEOUT` for locks.
         while any(process_id == os.getpid() for process_id, _ in tuple(self._active)):
             await asyncio.sleep(POLL_INTERVAL)
+        await run_in_thread(self._file.close)
 
     async def __aenter__(self) -> Self:
         return self
@@ -215,52 +223,126 @@ class SqliteStore:
         await self.aclose()
 
     async def _run(self, operation: Callable[[sqlite3.Connection], T]) -> T:
-        """Run *operation* on a connection of its own in a worker thread; no SQLite call runs on the event loop."""
+        """Run *operation* on the connection in a worker thread; no SQLite call runs on the event loop."""
         if self._closed:
             raise TokenStoreError(f"the store on {self.path} was closed", permanent=True)
         entry = os.getpid(), object()
         self._active.add(entry)
         try:
             # Also if the caller is cancelled, this waits for the thread. So a write never lands after its cancellation.
-            return await run_in_thread(lambda: _run_on_connection(self.path, operation))
+            return await run_in_thread(lambda: self._file.run(operation))
         finally:
             self._active.discard(entry)
 
 
-def _run_on_connection(path: Path, operation: Callable[[sqlite3.Connection], T]) -> T:
-    """Open the file at *path*, creating it if necessary, and return the result of *operation*. Blocks."""
-    # Imported here, so that `import wxtcb` does not load SQLite.
-    import sqlite3
+@attrs.define(eq=False)
+class _SqliteFile:
+    """The file at `path` and this process's connection to it, which the first operation opens.
 
-    from wxtcb import _sqlite
+    All methods block, and may be called from any thread.
+    """
 
-    file_format = _sqlite.FileFormat(
-        application_id=int.from_bytes(b"wxTS"),
-        schema_version=1,
-        create_statements=(
-            "CREATE TABLE kept (appid TEXT PRIMARY KEY, document BLOB NOT NULL, version TEXT NOT NULL)",
-        ),
-    )
-    try:
-        if _sqlite.file_identity(path) is None:
-            _sqlite.create_private_file(path)
-        _sqlite.check_access(path)
-        with contextlib.closing(_sqlite.connect(path)) as db:
-            db.execute(f"PRAGMA busy_timeout = {round(LOCK_TIMEOUT * 1000)}")
-            file_format.ensure_schema(db, path)
+    path: Path
+    _db: sqlite3.Connection | None = attrs.field(init=False, default=None)
+    # Device and inode of the file that is open. They differ from those at `path` after the file was deleted.
+    _identity: tuple[int, int] | None = attrs.field(init=False, default=None)
+    # Held while the connection is in use, but not during the wait for a lock of another process.
+    lock: threading.Lock = attrs.field(init=False, factory=threading.Lock)
+
+    def __attrs_post_init__(self) -> None:
+        _files.add(self)
+
+    def run(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+        """Return the result of *operation*; repeat it for `LOCK_TIMEOUT` while another process holds a lock."""
+        # Imported here, so that `import wxtcb` does not load SQLite.
+        import sqlite3
+
+        from wxtcb import _sqlite
+
+        # Not SQLite's own `busy_timeout`: that limits each statement, and opening the file takes several.
+        deadline = time.monotonic() + LOCK_TIMEOUT
+        while True:
+            with self.lock:
+                try:
+                    return operation(self._open())
+                except _sqlite.UnusableFile as error:
+                    raise TokenStoreError(str(error), permanent=error.permanent) from error
+                except sqlite3.Error as error:
+                    if not _sqlite.is_locked(error):
+                        # Opening the file anew repairs what can be repaired, such as a full or a lost log.
+                        self.close_connection()
+                        raise TokenStoreError(f"{self.path}: {error}", permanent=_sqlite.is_corrupt(error)) from error
+                    if time.monotonic() >= deadline:
+                        message = f"another process held the lock on {self.path} for more than {LOCK_TIMEOUT:g} s"
+                        raise TokenStoreError(message) from error
+                except OSError as error:
+                    raise TokenStoreError(f"{self.path}: {error.strerror}") from error
+            time.sleep(LOCK_RETRY_INTERVAL)
+
+    def close(self) -> None:
+        """Close the connection; the next operation opens another one."""
+        with self.lock:
+            self.close_connection()
+
+    def close_connection(self) -> None:
+        """Close the connection; the caller holds `lock`."""
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+
+    # A store that was never closed must not cause the ResourceWarning of sqlite3.
+    __del__ = close_connection
+
+    def _open(self) -> sqlite3.Connection:
+        """Return the connection; open it if there is none, or if the file was deleted or replaced."""
+        from wxtcb import _sqlite
+
+        identity = _sqlite.file_identity(self.path)
+        if self._db is not None and self._identity == identity:
+            return self._db
+        self.close_connection()
+        file_format = _sqlite.FileFormat(
+            application_id=int.from_bytes(b"wxTS"),
+            schema_version=1,
+            create_statements=(
+                "CREATE TABLE kept (appid TEXT PRIMARY KEY, document BLOB NOT NULL, version TEXT NOT NULL)",
+            ),
+        )
+        # Read before the file is opened: if it is replaced in between, the next operation notices.
+        self._identity = identity or _sqlite.create_private_file(self.path)
+        _sqlite.check_access(self.path)
+        with contextlib.ExitStack() as stack:
+            # Worker threads take turns, under `lock`.
+            db = stack.enter_context(contextlib.closing(_sqlite.connect(self.path, check_same_thread=False)))
+            file_format.ensure_schema(db, self.path)
             # FULL: a commit is on the disk when it returns. In WAL mode SQLite's default is NORMAL.
             db.execute("PRAGMA synchronous = FULL")
             # 400 KB of log. SQLite's default, 4 MB, may not fit on the small disks that tokens are often kept on.
             db.execute("PRAGMA wal_autocheckpoint = 100")
             # With a write-ahead log a reader never waits for a writer.
-            _sqlite.enable_wal(db, path)
-            return operation(db)
-    except _sqlite.UnusableFile as error:
-        raise TokenStoreError(str(error), permanent=error.permanent) from error
-    except sqlite3.Error as error:
-        if _sqlite.is_locked(error):
-            message = f"another process held the lock on {path} for more than {LOCK_TIMEOUT:g} s"
-            raise TokenStoreError(message) from error
-        raise TokenStoreError(f"{path}: {error}", permanent=_sqlite.is_corrupt(error)) from error
-    except OSError as error:
-        raise TokenStoreError(f"{path}: {error.strerror}") from error
+            _sqlite.enable_wal(db, self.path)
+            stack.pop_all()
+        self._db = db
+        return db
+
+
+# SQLite's locks belong to a process, so a connection must not be open during a fork: the child would take the parent's
+# locks for its own. The hooks close all connections, and keep other threads from opening them until after the fork.
+_files: weakref.WeakSet[_SqliteFile] = weakref.WeakSet()
+_files_during_fork: list[_SqliteFile] = []
+
+
+def _before_fork() -> None:
+    for file in tuple(_files):
+        file.lock.acquire()
+        _files_during_fork.append(file)
+        file.close_connection()
+
+
+def _after_fork() -> None:
+    while _files_during_fork:
+        _files_during_fork.pop().lock.release()
+
+
+# The function is missing on Windows, which has no fork.
+getattr(os, "register_at_fork", dict)(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)

@@ -26,6 +26,8 @@ from wxtcb.provision.sqlite.file import JournalFile, to_journal_error
 from wxtcb.provision.sqlite.schema import CorruptRow
 from wxtcb.validation import to_file_path
 
+__all__ = ["SqliteJournal"]
+
 T = TypeVar("T")
 
 
@@ -40,12 +42,13 @@ class SqliteJournal:
     The first call opens the file, and creates it if there is none, with mode 600, in an existing directory. It must be
     on a local disk. A record that `commit` has stored survives a crash of the process or the machine.
 
-    All calls raise `JournalError`: at once if another process has the file open (`JournalInUse`), or if it is damaged,
-    readable for other users, or written by another program or version of wxtcb; it is then left unchanged. After any
-    other failure, the next call opens the file again and continues with what is on the disk.
+    All calls raise `JournalError`: at once if another process has the file open (`JournalInUse`; a killed process does
+    not count), or if it is damaged, readable for other users, or written by another program or version of wxtcb; it is
+    then left unchanged. After any other failure, the next call opens it again and continues with what is on the disk.
 
     While the journal is open, and after a crash, the ``-wal`` file next to it holds a part of the data. `aclose` (or
-    ``async with``) writes it back; then the file alone can be copied.
+    ``async with``) writes it back; then the file alone can be copied. If that write fails, the ``-wal`` file keeps the
+    rest: keep both files together.
 
     Any number of event loops may use one journal. A forked child must not use a journal that was opened before the
     fork. A child that was not forked by Python, and does not execute another program, keeps the file locked.

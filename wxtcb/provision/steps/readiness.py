@@ -12,10 +12,8 @@ from wxtcb.api._waiters import WaitState, env_normal
 from wxtcb.api.environment import EnvInfo, EnvList
 from wxtcb.errors import OperationNotReady, WxtcbError
 from wxtcb.provision.context import StepContext
-from wxtcb.provision.journal import TenantRecord
 from wxtcb.provision.report import Problem
 from wxtcb.provision.step import Step, StepResult
-from wxtcb.provision.tenant import Tenant
 from wxtcb.provision.tenant_state import TenantState
 
 _STEP_NAME: Final = "ready"
@@ -49,10 +47,6 @@ def _build_problem(error: WxtcbError) -> Problem:
     return Problem(step=_STEP_NAME, message=str(error), error=error)
 
 
-def _is_needed(_tenant: Tenant, _record: TenantRecord, status: str | None) -> bool:
-    return status != "NORMAL"
-
-
 async def _run(context: StepContext, tenant_states: Sequence[TenantState]) -> StepResult:
     (tenant_state,) = tenant_states
     wait_state = WaitState(env_normal(tenant_state.env or ""))
@@ -60,4 +54,6 @@ async def _run(context: StepContext, tenant_states: Sequence[TenantState]) -> St
     return StepResult.WAIT
 
 
-READY: Final = Step(name=_STEP_NAME, title="environments NORMAL", is_needed=_is_needed, run=_run)
+READY: Final = Step(
+    name=_STEP_NAME, title="environments NORMAL", is_needed=lambda _, __, status: status != "NORMAL", run=_run
+)

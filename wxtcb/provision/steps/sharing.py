@@ -14,18 +14,12 @@ from wxtcb.api.environment import Share, ShareResult, batch_share_env
 from wxtcb.errors import ApiError, QuotaExceeded, SendVetoed, WxtcbError
 from wxtcb.provision.context import StepContext
 from wxtcb.provision.error_policy import is_fatal
-from wxtcb.provision.journal import TenantRecord
 from wxtcb.provision.report import Problem
 from wxtcb.provision.step import Step, StepResult
-from wxtcb.provision.tenant import Tenant
 from wxtcb.provision.tenant_state import TenantState
 
 MAX_BATCH_SIZE: Final = 20
 _STEP_NAME: Final = "share"
-
-
-def _is_needed(tenant: Tenant, record: TenantRecord, _status: str | None) -> bool:
-    return bool(record.unshared_appids(tenant.appids))
 
 
 def _can_batch(first: TenantState, second: TenantState) -> bool:
@@ -81,5 +75,10 @@ def _record_failure(context: StepContext, tenant_state: TenantState, error: Wxtc
 
 
 SHARE: Final = Step(
-    name=_STEP_NAME, title="shared", is_needed=_is_needed, run=_run, batch_size=MAX_BATCH_SIZE, can_batch=_can_batch
+    name=_STEP_NAME,
+    title="shared",
+    is_needed=lambda tenant, record, _: bool(record.unshared_appids(tenant.appids)),
+    run=_run,
+    batch_size=MAX_BATCH_SIZE,
+    can_batch=_can_batch,
 )

@@ -20,13 +20,12 @@ from wxtcb.errors import InvalidArgument, SessionClosed
 from wxtcb.events import Hook, NotificationDropped, PushRefused
 from wxtcb.secret import Secret
 from wxtcb.telemetry.dispatch import HookDispatcher, is_async_callable, to_hooks
-from wxtcb.tokens.providers import to_secret
-from wxtcb.tokens.shared_state import SharedState
+from wxtcb.tokens.state_repository import StateRepository
 from wxtcb.tokens.store_urls import open_store
 from wxtcb.tokens.stores import ClosableTokenStore, TokenStore, is_token_store
 from wxtcb.tokens.ticket.asgi import BODY_TIMEOUT, ReadChunk, Receive, Scope, Send, read_body, serve_aiohttp, serve_asgi
 from wxtcb.tokens.ticket.writer import MAX_WRITE_WAIT, TicketWriter
-from wxtcb.validation import check_secret, hide_arguments_in_traceback, validator
+from wxtcb.validation import check_secret, hide_arguments_in_traceback, to_secret, validator
 
 try:
     from wxtcb.tokens.ticket.crypto import AesKey, MessageCrypto
@@ -97,7 +96,7 @@ class TicketReceiver:
     component_appid: str = attrs.field(validator=validator(_check_appid))
     message_token: Secret = attrs.field(converter=to_secret, validator=validator(check_secret))
     encoding_aes_key: Secret = attrs.field(converter=to_secret)
-    previous_encoding_aes_key: Secret | None = attrs.field(default=None, converter=attrs.converters.optional(to_secret))
+    previous_encoding_aes_key: Secret | None = attrs.field(default=None, converter=to_secret)
     token_store: TokenStore | Secret = attrs.field(
         converter=_to_token_store, validator=validator(_check_store), repr=False
     )
@@ -218,7 +217,7 @@ class TicketReceiver:
         if self._closed:
             raise SessionClosed("the ticket receiver is closed")
         if self._writer is None:
-            self._writer = TicketWriter(SharedState(self._get_store(), self.component_appid), self._dispatcher)
+            self._writer = TicketWriter(StateRepository(self._get_store(), self.component_appid), self._dispatcher)
         return self._writer
 
     def _get_store(self) -> TokenStore:

@@ -44,9 +44,9 @@ class AesKey:
     _cipher: Cipher[CBC] = attrs.field(repr=False)
 
     @classmethod
-    def from_encoded(cls, name: str, encoded: Secret) -> AesKey:
+    def from_encoded(cls, name: str, encoded: object) -> AesKey:
         """Decode an EncodingAESKey; raise `InvalidArgument`, which calls it *name*, if it is not valid."""
-        if not re.fullmatch(r"[A-Za-z0-9]{43}", encoded.reveal()):
+        if not isinstance(encoded, Secret) or not re.fullmatch(r"[A-Za-z0-9]{43}", encoded.reveal()):
             must = "must be the EncodingAESKey of WeChat's console, 43 characters of A-Z, a-z and 0-9"
             raise InvalidArgument(f"{name} {must}")
         # 43 characters are 32 bytes without the padding character. The IV is the beginning of the key, not random.

@@ -14,8 +14,8 @@ from wxtcb.errors import TokenStoreError, WxtcbError
 from wxtcb.events import TicketReceived, TicketWriteFailed
 from wxtcb.secret import Secret
 from wxtcb.telemetry.dispatch import HookDispatcher
-from wxtcb.tokens.shared_state import SharedState
-from wxtcb.tokens.state import RETRY_BACKOFF
+from wxtcb.tokens.state_repository import StateRepository
+from wxtcb.tokens.token_state import RETRY_BACKOFF
 
 # WeChat waits 5 seconds for the answer to a push. The ticket is safe in memory, so there is no reason to wait as long.
 MAX_WRITE_WAIT: Final = 1.0
@@ -40,7 +40,7 @@ class TicketWriter:
     A writer belongs to one event loop. After that loop is closed it may be used in another one.
     """
 
-    shared_state: SharedState
+    state_repository: StateRepository
     dispatcher: HookDispatcher
     _newest: _PendingTicket | None = attrs.field(init=False, default=None)
     _write_task: asyncio.Task[None] | None = attrs.field(init=False, default=None)
@@ -63,7 +63,7 @@ class TicketWriter:
     async def newest(self) -> Secret | None:
         """Return the newest ticket; raise `TokenStoreError` if the store is down and memory has none."""
         try:
-            stored = (await self.shared_state.read()).state.ticket
+            stored = (await self.state_repository.read()).state.ticket
         except TokenStoreError:
             if self._newest is None:
                 raise
@@ -116,7 +116,7 @@ class TicketWriter:
     async def _try_write(self, pending: _PendingTicket) -> WxtcbError | None:
         value, created = pending.value, pending.create_time
         try:
-            update = self.shared_state.update(lambda state, now: state.with_ticket(value, created, now))
+            update = self.state_repository.update(lambda state, now: state.with_ticket(value, created, now))
             pending.is_newest = await update is not None
             pending.is_resolved = True
         except WxtcbError as error:

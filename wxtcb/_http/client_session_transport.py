@@ -1,4 +1,4 @@
-"""Transport on `aiohttp.ClientSession`: used for a session passed by the caller, and for proxies."""
+"""Transport on `aiohttp.ClientSession`: for a session of the caller, a proxy, or an unknown version of aiohttp."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class _TrackedPayload(Payload):
 
 
 @attrs.define(repr=False, eq=False)
-class SessionTransport:
+class ClientSessionTransport:
     """Transport that sends with `aiohttp.ClientSession.post`.
 
     Redirects and timeouts are set on every request, so that a session passed by the caller cannot weaken them.
@@ -101,7 +101,7 @@ class SessionTransport:
         http: aiohttp.ClientSession | aiohttp.TCPConnector | None = None,
         proxy: Secret | None = None,
         ssl: tls.SSLContext | None = None,
-    ) -> SessionTransport:
+    ) -> ClientSessionTransport:
         """Create a transport with its own connections, or on those of *http*, which the caller must close."""
         if isinstance(http, aiohttp.ClientSession):
             return cls(base_url, timeout, http, owns_session=False, proxy=proxy, ssl=ssl)

@@ -1,4 +1,4 @@
-"""Strict conversion of JSON to attrs classes with cattrs, at once or in slices.
+"""Structuring, as cattrs calls it: parsed JSON to attrs classes, at once or in slices. `codec` handles the bytes.
 
 The converter is strict where a wrong value would do harm: a null or a number is not a string, a bool is not a number,
 a string is not a list. It is tolerant where the platform may grow: unknown fields are ignored. A null stands for the

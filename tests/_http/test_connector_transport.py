@@ -9,9 +9,9 @@ import socket
 import aiohttp
 import pytest
 
-from wxtcb._http import aiohttp_connector
-from wxtcb._http.aiohttp_connector import ConnectorTransport, is_supported, open_transport
-from wxtcb._http.aiohttp_session import SessionTransport
+from wxtcb._http import connector_transport
+from wxtcb._http.client_session_transport import ClientSessionTransport
+from wxtcb._http.connector_transport import ConnectorTransport, is_supported, open_transport
 from wxtcb._http.transport import Request, Response, SendFailure, Timeout, Vetoed
 from wxtcb._protocol.codec import RequestBody
 from wxtcb.secret import Secret
@@ -441,7 +441,7 @@ async def test_fast_transport_is_the_default():
             open_transport("http://127.0.0.1:1", Timeout(), http=http),
             open_transport("http://127.0.0.1:1", Timeout(), proxy=Secret("http://127.0.0.1:2")),
         ]
-        assert [type(each) for each in made] == [ConnectorTransport, SessionTransport, SessionTransport]
+        assert [type(each) for each in made] == [ConnectorTransport, ClientSessionTransport, ClientSessionTransport]
         for each in made:
             await each.aclose()
 
@@ -451,10 +451,10 @@ async def test_session_transport_is_used_if_aiohttp_has_changed(monkeypatch, cha
     """Missing or changed internals of aiohttp only cost speed."""
     is_supported.cache_clear()
     if change == "name":
-        monkeypatch.setattr(aiohttp_connector, "REQUIRED_ATTRIBUTES", ("connector.Connection.let_go", "client_proto"))
+        monkeypatch.setattr(connector_transport, "REQUIRED_ATTRIBUTES", ("connector.Connection.let_go", "client_proto"))
     else:
         monkeypatch.setattr(aiohttp.TCPConnector, "connect", lambda self: None)
     transport = open_transport("http://127.0.0.1:1", Timeout())
     is_supported.cache_clear()
-    assert isinstance(transport, SessionTransport)
+    assert isinstance(transport, ClientSessionTransport)
     await transport.aclose()

@@ -1,4 +1,4 @@
-"""Fast transport: uses aiohttp's connector and response parser, but not its `ClientSession`.
+"""Fast transport, the default: uses aiohttp's connector and response parser, but not its `ClientSession`.
 
 `aiohttp.TCPConnector` does DNS, happy eyeballs, TLS and the connection pool; aiohttp's protocol class parses the
 response. The head of a request is built once per token and path. Head and body are written in one piece, and never
@@ -18,7 +18,7 @@ import aiohttp
 import attrs
 from yarl import URL
 
-from wxtcb._http.aiohttp_session import SessionTransport
+from wxtcb._http.client_session_transport import ClientSessionTransport
 from wxtcb._http.transport import (
     HEADERS,
     PerTokenCache,
@@ -69,13 +69,13 @@ def open_transport(
     proxy: Secret | None = None,
     ssl: tls.SSLContext | None = None,
 ) -> Transport:
-    """Create the fast transport, or `SessionTransport` if there is a session of the caller or a proxy.
+    """Create the fast transport, or `ClientSessionTransport` if there is a session of the caller or a proxy.
 
-    An aiohttp version without the attributes that the fast transport needs gets `SessionTransport`, too.
+    An aiohttp version without the attributes that the fast transport needs gets `ClientSessionTransport`, too.
     """
     if not isinstance(http, aiohttp.ClientSession) and proxy is None and is_supported():
         return ConnectorTransport.open(base_url, timeout, connector=http, ssl=ssl)
-    return SessionTransport.open(base_url, timeout, http=http, proxy=proxy, ssl=ssl)
+    return ClientSessionTransport.open(base_url, timeout, http=http, proxy=proxy, ssl=ssl)
 
 
 @functools.cache

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from wxtcb._protocol.codec import LARGE_REPLY_BYTES, raw, read_large_reply, read_reply
-from wxtcb._protocol.converter import SLICE_SIZE, describe_error, make_converter, structure_lists_in_slices
 from wxtcb._protocol.endpoint import Endpoint, Repeat, Reply
 from wxtcb._protocol.fields import aliases, wire_name
+from wxtcb._protocol.structuring import SLICE_SIZE, describe_error, make_converter, structure_lists_in_slices
 from wxtcb.api.database import DB_AGGREGATE
 from wxtcb.api.environment import DESCRIBE_ENVS
 from wxtcb.api.functions import BATCH_UPLOAD_SCF, MultiEnvResult

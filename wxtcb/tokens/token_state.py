@@ -1,7 +1,8 @@
-"""Shared state of one platform: token, ticket, lease and failures, as immutable values with pure transitions.
+"""State of one platform that its processes share: immutable values, pure transitions, and their JSON. No I/O.
 
-A `TokenState` is the document that all processes of a platform share in a token store. Each of its `with_...` methods
+A `TokenState` has the token, the ticket, the lease and the failures of a platform. Each of its `with_...` methods
 returns the next state, or None if the change is not allowed (any more), for example because the lease has moved on.
+`wxtcb.tokens.state_repository` reads and writes it in a token store.
 
 All times are seconds on the store's clock. That clock may be set back, so no duration computed from it is trusted
 beyond its possible maximum.
@@ -15,8 +16,8 @@ import attrs
 import orjson
 
 from wxtcb._concurrency.tasks import Backoff
-from wxtcb._protocol.converter import structure_hook
 from wxtcb._protocol.fields import wire_fields, wire_name
+from wxtcb._protocol.structuring import structure_hook
 from wxtcb.secret import Secret
 
 HOUR: Final = 3600.0

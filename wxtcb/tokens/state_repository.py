@@ -1,4 +1,4 @@
-"""Shared state in a token store: reads it and changes it by compare-and-set."""
+"""State repository: reads the `TokenState` of a platform from its token store, and replaces it by compare-and-set."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import attrs
 
 from wxtcb.errors import TokenStoreError, WxtcbError
 from wxtcb.tokens.callbacks import UserCodeFailure, call_user_code
-from wxtcb.tokens.state import RETRY_BACKOFF, TokenState, dump_state, parse_state
 from wxtcb.tokens.stores import TokenStore
+from wxtcb.tokens.token_state import RETRY_BACKOFF, TokenState, dump_state, parse_state
 
 T = TypeVar("T")
 
@@ -34,8 +34,8 @@ class StateSnapshot:
 
 
 @attrs.define(eq=False)
-class SharedState:
-    """The state of one platform in a store; `last_snapshot` is the last one read or written.
+class StateRepository:
+    """Access to the state of one platform in a store; `last_snapshot` is the last state that was read or written.
 
     An exception of the store, or no answer within two seconds, becomes a `TokenStoreError` without the store's frames.
     """

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from wxtcb.secret import Secret
-from wxtcb.tokens.state import (
+from wxtcb.tokens.token_state import (
     Lease,
     RefreshFailure,
     RejectedRefresh,
