@@ -205,6 +205,6 @@ def test_secrets_with_lone_surrogates_can_be_compared():
 def test_live_secrets_are_those_that_are_referenced():
     """Two equal secrets are listed separately, so that dropping one does not hide the other."""
     first, second = Secret(PLAIN), Secret(PLAIN)
-    assert sum(secret is first or secret is second for secret in live_secrets()) == 2
+    assert sum(reference() is first or reference() is second for reference in live_secrets()) == 2
     del first
-    assert sum(secret == second for secret in live_secrets()) == 1
+    assert sum(reference() == second for reference in live_secrets()) == 1

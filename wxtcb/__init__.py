@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from wxtcb import provision, sandbox, telemetry
 
 __all__ = [
+    "LIMITS",
     "AccountBlocked",
     "ApiError",
     "BadReply",
@@ -70,7 +71,6 @@ __all__ = [
     "InvalidRequest",
     "InvalidTicket",
     "InvalidToken",
-    "LIMITS",
     "OperationFailed",
     "OperationNotFound",
     "OperationNotReady",

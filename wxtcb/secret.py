@@ -78,10 +78,10 @@ class Secret:
         raise TypeError("a Secret cannot be pickled: the pickle would contain its value in clear text")
 
 
-def live_secrets() -> list[Secret]:
-    """Return every `Secret` of this process that is still referenced."""
+def live_secrets() -> tuple[weakref.ref[Secret], ...]:
+    """Return a reference to every `Secret` of this process that is still in use."""
     # `copy` is atomic; an iteration could meet a secret that another thread creates or drops.
-    return [secret for reference in _live.copy().values() if (secret := reference()) is not None]
+    return tuple(_live.copy().values())
 
 
 class Redactor:

@@ -350,7 +350,8 @@ def test_odd_row_does_not_hide_the_other_environments(row, kept, size):
         assert reply.by_env.get("e-odd") == kept
         (report,) = reply.unreadable
         assert "$.info_list[1]" in report.reason
-        assert reply.has_unknown_aliases is (report.alias is None)
+        assert reply.unknown_rows() == (() if report.alias else (report,))
+        assert reply.unknown_rows({report.env}) == ()
 
 
 def test_row_needs_only_env_alias_and_status():

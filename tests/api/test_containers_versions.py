@@ -177,7 +177,7 @@ def test_variables_are_copied():
     given = {"A": "a"}
     config = CsVersionConfig(env_params=given)
     given["B"] = None
-    assert config.env_params == {"A": "a"}
+    assert config.env_params == {"A": wxtcb.Secret("a")}
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_variables_are_copied():
     [
         CsVersion(**REQUIRED, env_params={"A": "a"}),
         CsVersionConfig(env_params={"A": "a"}),
-        containers.CsVersionDetail(env_params={"A": "a"}),
+        containers.CsVersionDetail(env_params={"A": wxtcb.Secret("a")}),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -238,10 +238,10 @@ async def test_echoed_secret_variable_is_redacted(session, platform, times):
 
 @pytest.mark.parametrize(
     ("written", "read"),
-    [("", {}), ("null", {}), (None, None), ("{}", {}), ('{"A":"a","PORT":80}', {"A": "a", "PORT": 80})],
+    [("", {}), ("null", {}), (None, None), ("{}", {}), ('{"A":"a","PORT":80}', {"A": wxtcb.Secret("a"), "PORT": 80})],
 )
 async def test_variables_are_returned_as_a_mapping(session, platform, written, read):
-    """They are JSON in a string, empty without variables, and in no repr."""
+    """They are JSON in a string, empty without variables, and in no repr; strings among them are secrets."""
     platform.replies = [{**DONE, "version_name": "v", "env_params": written}]
     detail = await containers.get_cs_version_detail(session, "e", "s", "v")
     assert (detail.env_params, detail.version_name) == (read, "v")

@@ -79,6 +79,17 @@ async def test_rejected_create_with_env_type_has_no_hint(session, platform, code
     assert HINT not in str(caught.value)
 
 
+@pytest.mark.parametrize("alias", ["a" * 21, "a-", "a--b", "aB"])
+async def test_rejected_create_explains_the_narrower_rule_for_an_alias(session, platform, alias):
+    """WeChat's page allows more than Tencent Cloud, so the alias is sent, and explained if it is rejected."""
+    platform.replies = [{"errcode": 40097, "errmsg": "invalid args"}] * 2
+    with pytest.raises(wxtcb.InvalidRequest, match="at most 20 characters"):
+        await environment.create_env(session, alias=alias, env_type="run")
+    with pytest.raises(wxtcb.InvalidRequest) as caught:
+        await environment.create_env(session, alias="a" * 18 + "-9", env_type="run")
+    assert "20 characters" not in str(caught.value)
+
+
 async def test_other_rejection_has_no_hint(session, platform):
     """Other error codes have nothing to do with EnvType."""
     platform.replies = [{"errcode": 47001, "errmsg": "data format error"}]

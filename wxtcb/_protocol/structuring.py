@@ -67,7 +67,7 @@ def make_converter(*, forbid_extra_keys: bool = False, detailed_validation: bool
     converter.register_structure_hook_factory(attrs.has, structure_attrs)
     converter.register_structure_hook_factory(_is_sequence, _sequence_hook)
     converter.register_structure_hook_func(lambda type_: type_ is Secret, _structure_secret)
-    converter.register_structure_hook(str | Secret, _exact_type_hook(str))
+    converter.register_structure_hook_func(lambda type_: type_ == Mapping[str, Secret], _structure_variables)
     return converter
 
 
@@ -84,6 +84,13 @@ def _structure_secret(value: object, _: object) -> Secret:
     if isinstance(value, str) and value:
         return Secret(value)
     raise TypeError("str")
+
+
+def _structure_variables(value: object, _: object) -> dict[str, Secret]:
+    # An environment variable may be empty, unlike a password.
+    if isinstance(value, dict) and all(isinstance(text, str) for text in value.values()):
+        return {name: Secret(text) for name, text in value.items()}
+    raise TypeError("object of strings")
 
 
 def _is_sequence(type_: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
 
@@ -16,7 +16,6 @@ from wxtcb.errors import InvalidArgument
 from wxtcb.limits import LIMITS
 from wxtcb.secret import Secret
 from wxtcb.validation import (
-    Variables,
     check_list_of,
     check_number,
     check_string,
@@ -24,6 +23,7 @@ from wxtcb.validation import (
     check_variables,
     hide_arguments_in_traceback,
     int_range,
+    one_of,
     require_strings,
     to_secret,
     to_str_tuple_or_none,
@@ -485,7 +485,7 @@ class SidecarSpec:
     container_image: str | None = None
     container_port: int | None = None
     container_name: str | None = None
-    env_var: Variables | None = attrs.field(
+    env_var: Mapping[str, Secret] | None = attrs.field(
         default=None, repr=False, hash=False, metadata=_VARIABLES, converter=to_variables, validator=_CHECK_VARIABLES
     )
     initial_delay_seconds: int | None = None
@@ -530,8 +530,8 @@ class VpcInfo:
 class Server:
     """A new cloud-hosting service.
 
-    `is_public` opens it to the internet. `log_type` is "es" or "cls". `public_access` is sent unchanged: the page names
-    0 and 1 without a meaning; Tencent Cloud's API takes both as open, and 2 as closed.
+    `is_public` opens it to the internet. `log_type` is "es" or "cls". `public_access` is 0, 1 or 2: the page names 0
+    and 1 without a meaning; Tencent Cloud's API takes both as open, and 2 as closed.
     """
 
     env_id: str = attrs.field(validator=validator(check_string))
@@ -541,9 +541,9 @@ class Server:
     remark: str | None = None
     # A dict instead of `EsInfo` would show its password in the repr.
     es_info: EsInfo | None = attrs.field(default=None, validator=type_validator(EsInfo))
-    log_type: str | None = None
+    log_type: Literal["es", "cls"] | None = attrs.field(default=None, validator=one_of("es", "cls"))
     vpc_info: VpcInfo | None = None
-    public_access: int | None = None
+    public_access: Literal[0, 1, 2] | None = attrs.field(default=None, validator=int_range(0, 2))
 
 
 async def establish_cloudbaserun_server(session: Session, server: Server) -> Done:
@@ -600,7 +600,7 @@ class VersionSettings:
     repository_type: str | None = None
     dockerfile_path: str | None = None
     build_dir: str | None = None
-    env_params: Variables | None = attrs.field(
+    env_params: Mapping[str, Secret] | None = attrs.field(
         default=None, repr=False, hash=False, metadata=_VARIABLES, converter=to_variables, validator=_CHECK_VARIABLES
     )
     repository: str | None = None

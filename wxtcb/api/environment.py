@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Container, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
@@ -108,16 +109,18 @@ class EnvList(Reply):
 
     `unreadable` has the rows that are not as documented. Such a row is also in `info_list` if its id can be read, with
     an empty alias or status where there is none. A program that creates an environment because its alias is not listed
-    must check `has_unknown_aliases` first.
+    must first check that `unknown_rows` returns none.
     """
 
     info_list: tuple[EnvInfo, ...] = attrs.field(metadata=salvage("wxtcb.unreadable", _recover_row))
     unreadable: tuple[UnreadableEnv, ...] = attrs.field(default=(), metadata=wire_name("wxtcb.unreadable"))
 
-    @property
-    def has_unknown_aliases(self) -> bool:
-        """Whether the alias of a row cannot be read, so that an alias that is not listed may be in use all the same."""
-        return any(row.alias is None for row in self.unreadable)
+    def unknown_rows(self, known_envs: Container[str | None] = ()) -> tuple[UnreadableEnv, ...]:
+        """Return the rows whose alias cannot be read, except those of *known_envs*.
+
+        If there is one, an alias that is not listed may be in use all the same.
+        """
+        return tuple(row for row in self.unreadable if row.alias is None and row.env not in known_envs)
 
     # Cached, because all waiters of a session look up their environment in the same list.
     @cached_property
@@ -138,6 +141,10 @@ DESCRIBE_ENVS: Final = Endpoint(
 MODIFY_ENV: Final = Endpoint("/tcb/modifyenv", Done, Repeat.SET, name="modify_env", official="changeTcbEnv")
 
 
+# The rule of CreateEnv of Tencent Cloud, on which the call is built
+_NARROW_ALIAS: Final = re.compile(r"(?=.{1,20}\Z)[a-z0-9]+(-[a-z0-9]+)*")
+
+
 async def create_env(session: Session, *, alias: str, env_type: str | None = None) -> NewEnv:
     """Create a pay-as-you-go environment; every success creates, and bills, another one, even with the same alias.
 
@@ -152,6 +159,11 @@ async def create_env(session: Session, *, alias: str, env_type: str | None = Non
     try:
         return await session.call(CREATE_ENV, {"alias": alias, "EnvType": env_type})
     except InvalidRequest as error:
+        if error.errcode == 40097 and not _NARROW_ALIAS.fullmatch(alias):
+            error.add_hint(
+                "Tencent Cloud's own rule for an alias is narrower than WeChat's: at most 20 characters, only a-z, 0-9 "
+                "and '-', no '-' at an end, and no '--'."
+            )
         # One official page requires EnvType, another one does not mention it.
         if env_type is None and error.errcode in (40097, 40101):
             error.add_hint("The platform's pages disagree on whether EnvType is required: try env_type='run'.")

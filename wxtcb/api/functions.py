@@ -24,11 +24,11 @@ from wxtcb.api._pagination import by_offset
 from wxtcb.api._waiters import WaitCondition, wait_until
 from wxtcb.errors import InvalidArgument
 from wxtcb.limits import LIMITS
+from wxtcb.secret import Secret
 
 if TYPE_CHECKING:
     import zipfile
 
-    from wxtcb.secret import Secret
     from wxtcb.session import Session
 
 __all__ = [
@@ -263,7 +263,7 @@ class FunctionConfig:
 
     memory_size: int | None = None
     timeout: int | None = None
-    environment_variables: validation.Variables | None = attrs.field(
+    environment_variables: Mapping[str, Secret] | None = attrs.field(
         default=None,
         converter=validation.to_variables,
         validator=validation.validator(validation.check_variables, optional=True),
