@@ -117,10 +117,18 @@ class Harness:
         self.executor = RequestExecutor(self.platform, self.limiter, time, uniform=self.uniform)
 
     async def call(
-        self, repeat, *steps, policy=None, credentials=None, needs=Credential.COMPONENT, path=PATH, may_send=None
+        self,
+        repeat,
+        *steps,
+        policy=None,
+        credentials=None,
+        needs=Credential.COMPONENT,
+        path=PATH,
+        may_send=None,
+        **more,
     ):
         self.platform.play(path, *steps)
-        endpoint = Endpoint(path, Done, repeat, needs)
+        endpoint = Endpoint(path, Done, repeat, needs, **more)
         body = encode_body({"a": Secret("S3CRET-in-body")}, endpoint=path)
         return await self.executor.execute(
             endpoint,
@@ -857,3 +865,10 @@ async def test_veto_reports_earlier_possible_effects(harness):
 async def test_may_send_that_returns_true_changes_nothing(harness):
     """The call succeeds."""
     assert await harness.call(Repeat.ONCE, may_send=lambda: True) == Done()
+
+
+async def test_error_names_the_coroutine_next_to_the_path(harness):
+    """One path may serve several coroutines, so the path alone does not say which one failed."""
+    with pytest.raises(ApiError, match=r"^db_record_query \(/componenttcb/dbrecord\): 40097") as caught:
+        await harness.call(Repeat.READ, 40097, path="/componenttcb/dbrecord", name="db_record_query")
+    assert caught.value.endpoint == "/componenttcb/dbrecord"

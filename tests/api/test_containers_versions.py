@@ -191,7 +191,8 @@ def test_variables_are_copied():
 )
 def test_class_with_variables_is_hashable(value):
     """A mapping has no hash: variables are compared, but not part of the hash."""
-    others = {attrs.evolve(value, env_params=each) for each in ({"A": "a"}, {"A": "b"}, None)}
+    one = {"A": wxtcb.Secret("a")}
+    others = {attrs.evolve(value, env_params=each) for each in (one, {"A": wxtcb.Secret("b")}, None)}
     assert (len(others), value in others) == (3, True)
 
 

@@ -132,7 +132,11 @@ class _Call(Generic[R]):
     holds_slot: bool = False
 
     def annotate(self, error: WxtcbError) -> None:
-        """Add the number of attempts and of possible effects to *error*."""
+        """Add the name of the call, the number of attempts and of possible effects to *error*."""
+        path, name, message = self.endpoint.path, self.endpoint.name, str(error)
+        # The path alone does not say which coroutine failed: one path may serve several.
+        if message.startswith(f"{path}: ") and not path.endswith(f"/{name}"):
+            error.args = (f"{name} ({path}){message[len(path) :]}",)
         error.maybe_acted = self.maybe_acted
         # After one attempt the number says nothing.
         if self.attempts > 1:

@@ -88,8 +88,8 @@ def _structure_secret(value: object, _: object) -> Secret:
 
 def _structure_variables(value: object, _: object) -> dict[str, Secret]:
     # An environment variable may be empty, unlike a password.
-    if isinstance(value, dict) and all(isinstance(text, str) for text in value.values()):
-        return {name: Secret(text) for name, text in value.items()}
+    if isinstance(value, dict) and all(isinstance(text, str | Secret) for text in value.values()):
+        return {name: Secret.of(text) for name, text in value.items()}
     raise TypeError("object of strings")
 
 
