@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import re
 import weakref
 from collections.abc import Iterable
 from typing import Final, Self
@@ -12,6 +13,8 @@ from urllib.parse import unquote
 __all__ = ["Secret"]
 
 _HTML_ESCAPES: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;"})
+
+_UNRESERVED: Final = re.compile(r"[\w.~-]*", re.ASCII)
 
 # A part of a secret is redacted from this length on. A shorter part may occur by chance, and helps little to guess.
 PART_LENGTH: Final = 12
@@ -183,6 +186,9 @@ def escape_unprintable(text: str) -> str:
 
 def _encoded_forms(value: str) -> set[str]:
     """Return *value* as it may be written in JSON (with and without non-ASCII escapes) and in HTML, and plain."""
+    # The usual case, a token: no encoding changes these characters.
+    if _UNRESERVED.fullmatch(value):
+        return {value}
     forms = {value, *(json.dumps(value, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False))}
     # PHP and some Java libraries escape the slash in JSON.
     forms |= {form.replace("/", "\\/") for form in forms}

@@ -30,7 +30,8 @@ class WireFormat:
 
     `encode` takes and returns what JSON can contain; `decode` is its inverse. `decode` raises `TypeError` for a value
     that is not in this format, or `ValueError` for one that cannot be decoded. `splittable` is True if `decode` also
-    accepts a part of a list, so that a long list can be decoded in slices.
+    accepts a part of a list, so that a long list can be decoded in slices. A value of the type `unchanged` is not
+    decoded at all, which is faster.
     """
 
     name: str
@@ -38,6 +39,7 @@ class WireFormat:
     encode: Callable[[Any], object]
     decode: Callable[[Any], object]
     splittable: bool = attrs.field(default=False, kw_only=True)
+    unchanged: type | None = attrs.field(default=None, kw_only=True)
 
 
 def wire_name(name: str) -> Metadata:
@@ -142,6 +144,6 @@ def _id_to_string(value: object) -> object:
     return str(value)
 
 
-ID_AS_STRING: Final = WireFormat("string or integer", str, _id_to_string)
+ID_AS_STRING: Final = WireFormat("string or integer", str, _id_to_string, unchanged=str)
 NUMBER_IN_STRING: Final = WireFormat("number in a string", _number_to_string, _string_to_number)
 JSON_IN_STRING: Final = WireFormat("JSON in a string", lambda value: orjson.dumps(value).decode(), _string_to_json)

@@ -72,10 +72,13 @@ def make_converter(*, forbid_extra_keys: bool = False, detailed_validation: bool
 
 
 def _exact_type_hook(*accepted: type) -> StructureHook:
+    first = accepted[0]
+
     def structure(value: object, _: object) -> object:
-        if type(value) in accepted:
+        # The usual type is compared by itself, which is faster.
+        if type(value) is first or type(value) in accepted:
             return value
-        raise TypeError(accepted[0].__name__)
+        raise TypeError(first.__name__)
 
     return structure
 
@@ -134,9 +137,12 @@ def _attrs_hook(
     }
     structure_fields = make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=forbid_extra_keys, **overrides)
     # Everything that depends on the class alone is computed here, once; `structure` runs for every object.
-    aliased = [(field.name, *_wire_names(field)) for field in fields if ALIASES in field.metadata]
+    aliased = [
+        (field.name, wire_name_of(field), field.metadata[ALIASES]) for field in fields if ALIASES in field.metadata
+    ]
     null_is_missing = {wire_name_of(field) for field in fields if _treats_null_as_missing(field)}
     null_is_empty = {wire_name_of(field) for field in fields if _is_required_list(field)}
+    treats_null = bool(null_is_missing or null_is_empty)
     salvageable = [
         (wire_name_of(field), get_args(field.type)[0], *field.metadata[SALVAGE])
         for field in fields
@@ -149,12 +155,14 @@ def _attrs_hook(
             if isinstance(value, cls):
                 return value  # `structure_lists_in_slices` converted it already
             raise TypeError("object")
-        if null_is_missing and None in value.values():
-            value = {name: item for name, item in value.items() if item is not None or name not in null_is_missing}
-        if null_is_empty and None in value.values():
-            value = {name: [] if item is None and name in null_is_empty else item for name, item in value.items()}
+        if treats_null and None in value.values():
+            value = {
+                name: [] if item is None and name in null_is_empty else item
+                for name, item in value.items()
+                if item is not None or name not in null_is_missing
+            }
         names = renamed
-        for attribute, name, *others in aliased:
+        for attribute, name, others in aliased:
             if not value.get(name) and (used := _first_non_empty(value, name, others)) != name:
                 value, names = {**value, name: value[used]}, {**names, attribute: used}
         try:
@@ -230,6 +238,8 @@ def _wire_format_hook(fmt: WireFormat, type_: Any, converter: cattrs.Converter) 
             raise WrongType(fmt.name) from error
         return None if decoded is None and optional else structure_decoded(decoded, inner)
 
+    if (unchanged := fmt.unchanged) is not None:
+        return lambda value, type_: value if type(value) is unchanged else structure(value, type_)
     return structure
 
 
@@ -243,9 +253,8 @@ def _use_wire_names(error: ClassValidationError, names: Mapping[str, str]) -> No
 def _treats_null_as_missing(field: attrs.Attribute[Any]) -> bool:
     if field.default is attrs.NOTHING:
         return False
-    # A null in a field whose default is None needs no special treatment, which is faster. With aliases it does: the
-    # value may be under another name.
-    return field.default is not None or not _accepts_none(field.type) or ALIASES in field.metadata
+    # A null in a field whose default is None needs no special treatment, which is faster.
+    return field.default is not None or not _accepts_none(field.type)
 
 
 def _first_non_empty(fields: dict[str, object], name: str, others: Iterable[str]) -> str:
