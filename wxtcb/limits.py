@@ -9,6 +9,8 @@ from typing import Final
 
 import attrs
 
+__all__ = ["LIMITS", "Limits"]
+
 _KIB: Final = 1024
 _MIB: Final = 1024 * _KIB
 
@@ -24,7 +26,8 @@ class Limits:
     - `excerpt_bytes`: of a page that is no JSON, the part that is read for an error; 120 characters of it are quoted.
     - `kept_reply_bytes`: JSON of an unreadable reply that an error keeps.
     - `storage_reply_bytes`: a reply of the object storage that is no file.
-    - `zip_bytes`: the code of a function.
+    - `download_bytes`: a downloaded file, unless `max_bytes` is given.
+    - `zip_bytes`: the code of a function; `unpacked_bytes`: the files that `functions.pack` reads for it.
     - `files_per_call`: files in one call of the storage group.
     - `push_query_length`, `push_parameters`, `push_elements`, `push_name_length`: a push of WeChat.
     """
@@ -38,7 +41,9 @@ class Limits:
     excerpt_bytes: int = 4 * _KIB
     kept_reply_bytes: int = 16 * _KIB
     storage_reply_bytes: int = 64 * _KIB
+    download_bytes: int = 5 * 1024 * _MIB
     zip_bytes: int = 20 * _MIB
+    unpacked_bytes: int = 500 * _MIB
     files_per_call: int = 50
     push_query_length: int = 4 * _KIB
     push_parameters: int = 20
