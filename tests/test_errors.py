@@ -349,5 +349,7 @@ def test_outcome_unknown_has_the_reply_of_its_cause():
 
 def test_reason_of_the_platform_is_shown_on_one_line():
     """A reason with line breaks and escape sequences cannot forge a line of a log."""
-    error = errors.OperationFailed("failed: busy\r\n2026-11-30 wxtcb INFO ok\x1b[2J", resource="job 7", status="fail")
+    reason = "failed: busy\r\n2026-11-30 wxtcb INFO ok\x1b[2J" + "x" * 100_000
+    error = errors.OperationFailed(reason, resource="job 7", status="fail")
     assert str(error).isprintable()
+    assert len(str(error)) < 3000

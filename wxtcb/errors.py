@@ -44,6 +44,7 @@ import ipaddress
 import re
 from typing import TYPE_CHECKING, Any
 
+from wxtcb.limits import LIMITS
 from wxtcb.secret import escape_unprintable
 
 if TYPE_CHECKING:
@@ -311,7 +312,7 @@ class PartialFailure(WxtcbError):
         maybe_acted: int = 0,
     ) -> None:
         # A batch may have thousands of entries; the message quotes three of them.
-        first = "; ".join(map(str, failed[:3]))
+        first = "; ".join(str(each)[: LIMITS.errmsg_length] for each in failed[:3])
         more = f"; and {len(failed) - 3} more in .failed" if len(failed) > 3 else ""
         ended = f"; a later call failed: {cause.reason}" if cause else ""
         attempts = "1 earlier attempt" if maybe_acted == 1 else f"{maybe_acted} earlier attempts"
@@ -364,8 +365,8 @@ class OperationNotReady(WxtcbError):
     """
 
     def __init__(self, message: str, *, resource: str, status: str | None, env: str | None = None) -> None:
-        # The message may contain a reason of the platform.
-        super().__init__(escape_unprintable(f"{resource}: {message}"))
+        # The message may contain a reason of the platform, of any length.
+        super().__init__(escape_unprintable(f"{resource}: {message}"[: LIMITS.errmsg_length]))
         self.resource, self.status, self.env = resource, status, env
 
 

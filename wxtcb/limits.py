@@ -36,7 +36,7 @@ class Limits:
     list_reply_bytes: int = 8 * _MIB
     document_reply_bytes: int = 32 * _MIB
     reply_containers: int = 250_000
-    reply_values: int = 2_000_000
+    reply_values: int = 1_000_000
     errmsg_length: int = 2 * _KIB
     excerpt_bytes: int = 4 * _KIB
     kept_reply_bytes: int = 16 * _KIB

@@ -56,7 +56,7 @@ NOISE = Response(200, b"noise")
 ODD = Response(200, b'{"errcode": "x"}')
 HUGE = ResponseTooLarge(200)
 FORBIDDEN = Response(403, b"no")
-INVALID_TOKEN_CODES = [40001, 40014, 40094, 42001]
+INVALID_TOKEN_CODES = [40001, 40014, 40094, 42001, 42006]
 ALL = list(Repeat)
 
 

@@ -836,3 +836,17 @@ def test_unreadable_reply_of_a_read_or_with_a_secret_is_not_kept():
     """A read adds nothing, and a reply that contains a new secret cannot be redacted."""
     assert read_reply(DESCRIBE_ENVS, b'{"errcode":0,"info_list":5}').reply is None
     assert read_reply(API_COMPONENT_TOKEN, b'{"component_access_token":5}').reply is None
+
+
+def test_half_a_token_on_a_page_is_redacted():
+    """A proxy that shows the beginning of the request line does not show a part of the token."""
+    token = "86_AbCdEfGhIjKlMnOpQrStUvWxYz0123456789-_abcdefgh"
+    page = f"<h1>Bad Gateway</h1>POST /componenttcb/createenv?access_token={token[:25]}...".encode()
+    assert token[:12] not in excerpt(CREATE_ENV, page, (Secret(token),))
+
+
+def test_list_with_many_unreadable_rows_is_a_bad_reply():
+    """Then the platform has changed its reply; explaining each of 80,000 rows would hold the loop for a second."""
+    rows = [GOOD_ENV, *[{"env": f"e-{number}"} for number in range(101)]]
+    assert len(read({"info_list": rows[:-1]}, endpoint=DESCRIBE_ENVS).unreadable) == 100
+    assert isinstance(read({"info_list": rows}, endpoint=DESCRIBE_ENVS), BadReply)

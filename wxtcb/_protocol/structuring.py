@@ -32,6 +32,8 @@ SLICE_SIZE: Final = 250
 
 # If the platform changes a field, ten entries say as much as ten thousand.
 _MAX_ENTRY_ERRORS: Final = 10
+# Odd entries of a list that are reported one by one.
+_MAX_SALVAGED: Final = 100
 # Strings with JSON inside may be large, so ten of them count as a whole slice.
 _STRINGS_PER_SLICE: Final = 10
 # The stub of cattrs declares no constructor for it.
@@ -196,7 +198,8 @@ def _salvage_entries(
 ) -> bool:
     """Replace the unreadable entries of the list *name* in *fields*, and report them under *sibling*.
 
-    Returns False, and changes nothing, if that does not help: nothing of the list is readable, or all of it.
+    Returns False, and changes nothing, if that does not help: nothing of the list is readable, or all of it, or too
+    many entries are not: then the platform has changed, and explaining each would take seconds.
     """
     if not isinstance(entries := fields.get(name), list):
         return False
@@ -206,6 +209,8 @@ def _salvage_entries(
             kept.append(structure(entry, entry_type))
         except Exception as error:
             reasons = cattrs.transform_error(error, path=f"$.{name}[{index}]", format_exception=describe_error)
+            if len(reports) == _MAX_SALVAGED:
+                return False
             substitute, report = recover(entry, "; ".join(reasons))
             kept += [] if substitute is None else [substitute]
             reports.append(report)
