@@ -105,11 +105,7 @@ class Redactor:
         # The longest first: a secret may contain another one, and must not remain in part.
         self._forms = sorted(forms, key=len, reverse=True)
         self._stride = stride
-        self._anchors: dict[str, tuple[str, int]] = {
-            form[start : start + PART_LENGTH]: (form, start)
-            for form in self._forms
-            for start in range(0, len(form) - PART_LENGTH + 1, stride)
-        }
+        self._anchors: dict[str, tuple[str, int]] | None = None
 
     def __call__(self, text: str) -> str:
         redacted = self._redact(text)
@@ -134,13 +130,22 @@ class Redactor:
         for form in self._forms:
             if form in text:
                 text = text.replace(form, "***")
-        return self._redact_parts(text) if self._anchors else text
+        if len(text) < PART_LENGTH:
+            return text
+        if self._anchors is None:
+            # Not earlier, because most texts are as short as "ok".
+            self._anchors = {
+                form[start : start + PART_LENGTH]: (form, start)
+                for form in self._forms
+                for start in range(0, len(form) - PART_LENGTH + 1, self._stride)
+            }
+        return self._redact_parts(text, self._anchors) if self._anchors else text
 
-    def _redact_parts(self, text: str) -> str:
+    def _redact_parts(self, text: str, anchors: dict[str, tuple[str, int]]) -> str:
         pieces, kept_from, position = list[str](), 0, 0
         last = len(text) - PART_LENGTH
         while position <= last:
-            found = self._anchors.get(text[position : position + PART_LENGTH])
+            found = anchors.get(text[position : position + PART_LENGTH])
             if found is None:
                 position += 1
                 continue
