@@ -392,7 +392,7 @@ def test_url_filter_leaves_other_urls_unchanged():
 
 def test_value_of_a_secret_in_use_is_redacted_under_any_name():
     """No spelling of a name matters: the value itself is known, whole, cut off, or as a key."""
-    secret = wxtcb.Secret("Zq7-odd-value_1234567890-abcdefghijklmnop")
+    secret = wxtcb.Secret("Zq7-odd-value_8205917346-wmxvkrtznbqyhclp")
     value = secret.reveal()
     event = {"x": f"got {value}!", "y": [value[:20]], value: 1, "z": value[5:40].encode()}
     assert sentry_filter(event, {}) == {"x": "got ***!", "y": ["***"], "***": 1, "z": "***"}
