@@ -7,7 +7,7 @@ import json
 import re
 import weakref
 from collections.abc import Iterable
-from typing import Final, Self
+from typing import Any, Final, Self
 from urllib.parse import unquote
 
 __all__ = ["Secret"]
@@ -22,10 +22,11 @@ PART_LENGTH: Final = 12
 _MIN_PREFIX_LENGTH: Final = 8
 
 # Every `Secret` that exists, for `live_secrets`. Keyed by identity, because two equal secrets are two entries.
-_live: Final[dict[int, weakref.ref[Secret]]] = {}
+# `Any`, because `Self` in the constructor is not `Secret` for a type checker, and the type is invariant.
+_live: Final[dict[int, weakref.ref[Any]]] = {}
 
 
-def _forget(reference: weakref.ref[Secret]) -> None:
+def _forget(reference: weakref.ref[Any]) -> None:
     _live.pop(id(reference), None)
 
 
