@@ -18,8 +18,9 @@ import pytest
 
 import wxtcb
 from wxtcb import errors, events, telemetry
+from wxtcb._protocol.errcodes import api_error
 from wxtcb.api import environment
-from wxtcb.telemetry.dispatch import to_hooks
+from wxtcb.telemetry.dispatch import LoggingHook, to_hooks
 from wxtcb.telemetry.metrics import COUNTERS, GAUGES, SessionRegistry, increment_for
 
 CREATE = "/componenttcb/createenv"
@@ -369,3 +370,21 @@ async def test_retry_event_has_call_number_and_reason(new_session, wechat):
 async def fetch_token(session):
     """Make the session fetch its token."""
     await session.call(wxtcb.Endpoint("/tcb/any", wxtcb.Done, wxtcb.Repeat.READ), {})
+
+
+def test_log_of_a_retry_advises_nobody(caplog):
+    """The library itself tries again, so the advice for a person would mislead."""
+    error = api_error(-1, "system error rid: 5f-a", endpoint=CREATE, repeat=wxtcb.Repeat.ONCE)
+    LoggingHook()(events.RetryScheduled(CREATE, 1, 1, 0.5, error, "busy"))
+    assert caplog.messages == [f"{CREATE} failed (attempt 1), retrying in 0.50 s: -1 system error rid: 5f-a"]
+
+
+@pytest.mark.virtual_time
+async def test_log_record_names_the_platform(new_session, wechat, caplog):
+    """One process may have sessions of two platforms."""
+    wechat.play(LIST, -1)
+    wechat.usual[LIST] = {"info_list": []}
+    async with new_session() as session:
+        await environment.describe_envs(session)
+    (record,) = [each for each in caplog.records if each.levelno == logging.WARNING]
+    assert record.component_appid == session.component_appid

@@ -123,7 +123,7 @@ async def test_missing_stored_ticket_is_a_problem(new_session, wechat, store):
     async with new_session(ticket=None, token_store=store) as session:
         with pytest.raises(TicketMissing):
             await session.token()
-        assert {type(problem) for problem in (await session.health()).problems} == {TicketMissing}
+        assert [type(problem) for problem in (await session.health()).problems] == [TicketMissing]
     assert wechat.requests == []
 
 

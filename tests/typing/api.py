@@ -131,14 +131,14 @@ async def environments(session: Session) -> None:
     assert_type(await environment.create_env(session, alias="a", env_type="run"), NewEnv)
     new = await environment.create_env(session, alias="a", env_type=None)
     assert_type(new.env, str)
-    assert_type(new.tranid, str)
+    assert_type(new.tranid, str | None)
     assert_type(new.maybe_acted, int)
 
     listed = await environment.describe_envs(session)
     assert_type(listed, EnvList)
     assert_type(listed.info_list, tuple[EnvInfo, ...])
     assert_type(listed.by_env, Mapping[str, EnvInfo])
-    assert_type(listed.info_list[0].update_time, str)
+    assert_type(listed.info_list[0].update_time, str | None)
     assert_type(listed.info_list[0].package_id, str | None)
 
     share = environment.Share(env="e", appids=["wx1"])

@@ -31,6 +31,7 @@ class FailureKind(Enum):
     REPLY_LOST = "sent, but no usable reply arrived"
     INVALID_REPLY = "sent, but the reply is unusable and would be so again"
     REJECTED = "rejected; a retry would be rejected again"
+    UNCERTAIN = "an errcode that does not rule out an effect, and that a retry would not fix"
 
     @property
     def label(self) -> str:
@@ -51,7 +52,13 @@ class RetryDecision(Enum):
 # The request was sent and may have taken effect. -1 is one of them: the platform asks for a retry, but that does not
 # rule out an effect.
 AMBIGUOUS_FAILURES: Final = frozenset(
-    {FailureKind.BUSY, FailureKind.CLOUD_UNAVAILABLE, FailureKind.REPLY_LOST, FailureKind.INVALID_REPLY}
+    {
+        FailureKind.BUSY,
+        FailureKind.CLOUD_UNAVAILABLE,
+        FailureKind.REPLY_LOST,
+        FailureKind.INVALID_REPLY,
+        FailureKind.UNCERTAIN,
+    }
 )
 _API_FAILURE_KINDS: Final = (
     (errors.InvalidToken, FailureKind.INVALID_TOKEN),
@@ -74,7 +81,8 @@ def classify(error: errors.WxtcbError) -> FailureKind:
             # The call itself was not sent: it failed while a token was fetched for it.
             return FailureKind.NOT_SENT
         case errors.ApiError():
-            return next((kind for cls, kind in _API_FAILURE_KINDS if isinstance(error, cls)), FailureKind.REJECTED)
+            other = FailureKind.UNCERTAIN if error.ambiguous else FailureKind.REJECTED
+            return next((kind for cls, kind in _API_FAILURE_KINDS if isinstance(error, cls)), other)
         # Such as SendVetoed and SessionClosed: no request was sent, and a retry would fail in the same way.
         case _:
             return FailureKind.REJECTED
@@ -92,7 +100,8 @@ def decide(repeat: Repeat, failure: FailureKind, *, retry_busy_creates: bool = T
             return RetryDecision.WAIT_FOR_RATE_LIMIT
         case FailureKind.NOT_SENT:
             return RetryDecision.RETRY
-        case FailureKind.REJECTED:
+        # An uncertain one is raised as it is: its errcode says more than `OutcomeUnknown`, and `maybe_acted` counts it.
+        case FailureKind.REJECTED | FailureKind.UNCERTAIN:
             return RetryDecision.RAISE
         # The platform documents a retry at -1 even for calls that add something. `Repeat.NEVER` is excluded: only the
         # caller can judge whether such a call may be repeated.

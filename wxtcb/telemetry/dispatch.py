@@ -75,9 +75,10 @@ _LOG_FORMATS: Final[dict[type[Any], tuple[int, str, Callable[[Any], tuple[object
     events.RetryScheduled: (
         WARNING,
         "%s failed (attempt %d), retrying in %.2f s: %s",
-        _of("endpoint", "attempt", "delay", "error"),
+        # Not the whole message: its advice is for a person, and here the library itself acts.
+        _of("endpoint", "attempt", "delay", "error.reason"),
     ),
-    events.RequestResent: (DEBUG, "%s is resent (%s): %s", _of("endpoint", "reason", "error")),
+    events.RequestResent: (DEBUG, "%s is resent (%s): %s", _of("endpoint", "reason", "error.reason")),
     events.Abandoned: (
         WARNING,
         "%s was cancelled after %d attempt(s) that may have taken effect; check whether it did",
@@ -162,18 +163,22 @@ _LOG_FORMATS: Final[dict[type[Any], tuple[int, str, Callable[[Any], tuple[object
 class LoggingHook:
     """Hook that logs each event in one line; the record has the event's fields and its `kind` as ``extra``.
 
+    A record also has the `component_appid` if it is given: one process may have sessions of two platforms.
+
     Failures and retries are logged as WARNING, new tokens and tickets as INFO, and the end of each call as DEBUG.
     """
 
     logger: logging.Logger = logger
+    component_appid: str | None = None
 
     def __call__(self, event: Event, /) -> None:
         log_format = _LOG_FORMATS.get(type(event))
         if log_format is not None and self.logger.isEnabledFor(log_format[0]):
             level, message, arguments = log_format
-            self.logger.log(
-                level, message, *arguments(event), extra={"kind": type(event).__name__, **event_fields(event)}
-            )
+            extra: dict[str, object] = {"kind": type(event).__name__, **event_fields(event)}
+            if self.component_appid is not None:
+                extra["component_appid"] = self.component_appid
+            self.logger.log(level, message, *arguments(event), extra=extra)
 
 
 @attrs.define(repr=False, eq=False)
@@ -186,7 +191,7 @@ class HookDispatcher:
     @classmethod
     def create(cls, session: SessionInfo, hooks: Iterable[Hook]) -> HookDispatcher:
         """Create a dispatcher to the log and to *hooks*, bound to *session*."""
-        return cls().with_hooks(session, hooks)
+        return cls(logging_hook=LoggingHook(component_appid=session.component_appid)).with_hooks(session, hooks)
 
     def with_hooks(self, session: SessionInfo, hooks: Iterable[Hook]) -> HookDispatcher:
         """Return a dispatcher that also serves *hooks*; those that support it are bound to *session*."""
