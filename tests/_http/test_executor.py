@@ -265,9 +265,9 @@ async def test_errcode_that_may_follow_an_effect_is_counted(harness, repeat, act
     assert (caught.value.errcode, caught.value.maybe_acted, harness.sends) == (errcode, acted, 1)
 
 
-async def test_busy_create_is_not_retried_with_retry_busy_creates_false(harness):
+async def test_busy_create_is_not_retried_with_busy_creates_false(harness):
     """It raises OutcomeUnknown, while a read is still retried."""
-    policy = RetryPolicy(retry_busy_creates=False)
+    policy = RetryPolicy(busy_creates=False)
     with pytest.raises(OutcomeUnknown) as caught:
         await harness.call(Repeat.ONCE, -1, policy=policy)
     assert isinstance(caught.value.cause, PlatformBusy)

@@ -93,31 +93,31 @@ def test_ambiguous_failures_are_those_of_the_table(cause, acted):
     assert (cause in AMBIGUOUS_FAILURES) is acted
 
 
-def test_busy_create_is_not_retried_with_retry_busy_creates_false():
+def test_busy_create_is_not_retried_with_busy_creates_false():
     """Its outcome is unknown, while READ and SET calls are retried."""
-    verdicts = [decide(repeat, FailureKind.BUSY, retry_busy_creates=False) for repeat in Repeat]
+    verdicts = [decide(repeat, FailureKind.BUSY, busy_creates=False) for repeat in Repeat]
     assert verdicts == [RETRY, RETRY, UNKNOWN, UNKNOWN]
 
 
 @given(
     st.sampled_from([FailureKind.REPLY_LOST, FailureKind.CLOUD_UNAVAILABLE, FailureKind.INVALID_REPLY]), st.booleans()
 )
-def test_ambiguous_create_is_never_retried(cause, retry_busy_creates):
+def test_ambiguous_create_is_never_retried(cause, busy_creates):
     """Under every policy the outcome of a ONCE call without a usable reply is unknown."""
-    assert decide(Repeat.ONCE, cause, retry_busy_creates=retry_busy_creates) is UNKNOWN
+    assert decide(Repeat.ONCE, cause, busy_creates=busy_creates) is UNKNOWN
 
 
 @given(st.sampled_from(sorted(AMBIGUOUS_FAILURES, key=lambda cause: cause.name)), st.booleans())
-def test_ambiguous_call_with_repeat_never_is_never_retried(cause, retry_busy_creates):
+def test_ambiguous_call_with_repeat_never_is_never_retried(cause, busy_creates):
     """Its outcome is unknown under every policy, also after -1; an uncertain errcode is raised as it is."""
     expected = RAISE if cause is FailureKind.UNCERTAIN else UNKNOWN
-    assert decide(Repeat.NEVER, cause, retry_busy_creates=retry_busy_creates) is expected
+    assert decide(Repeat.NEVER, cause, busy_creates=busy_creates) is expected
 
 
 @given(st.sampled_from(Repeat), st.sampled_from(FailureKind))
-def test_retry_busy_creates_changes_one_cell_of_the_table(repeat, cause):
+def test_busy_creates_changes_one_cell_of_the_table(repeat, cause):
     """The option affects only ONCE calls after -1."""
-    same = decide(repeat, cause) is decide(repeat, cause, retry_busy_creates=False)
+    same = decide(repeat, cause) is decide(repeat, cause, busy_creates=False)
     assert same is ((repeat, cause) != (Repeat.ONCE, FailureKind.BUSY))
 
 
@@ -159,7 +159,7 @@ def test_default_policy_delays():
     ceilings = [policy.backoff(attempt, lambda _, most: most) for attempt in range(1, 9)]
     assert ceilings == [0.5, 1, 2, 4, 8, 8, 8, 8]
     assert policy.backoff(3, lambda least, _: least) == 0
-    assert (policy.window, policy.retry_busy_creates) == (60.0, True)
+    assert (policy.window, policy.busy_creates) == (60.0, True)
 
 
 @given(
@@ -182,10 +182,10 @@ def test_invalid_policy_is_rejected(field, value):
 
 
 @pytest.mark.parametrize("value", [None, 0, "no"])
-def test_retry_busy_creates_must_be_a_bool(value):
+def test_busy_creates_must_be_a_bool(value):
     """A string such as "no" must not count as true, because a create may be billed twice."""
-    with pytest.raises(errors.InvalidArgument, match="RetryPolicy: retry_busy_creates must be bool"):
-        RetryPolicy(retry_busy_creates=value)
+    with pytest.raises(errors.InvalidArgument, match="RetryPolicy: busy_creates must be bool"):
+        RetryPolicy(busy_creates=value)
 
 
 @given(st.integers(1, 600), st.lists(ERRORS | st.none()))

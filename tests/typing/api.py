@@ -69,7 +69,7 @@ async def sessions() -> None:
         component_appsecret=Secret("s"),
         ticket=newest_ticket,
         token_store=None,
-        retry=RetryPolicy(retry_busy_creates=False),
+        retry=RetryPolicy(busy_creates=False),
         timeout=Timeout(connect=5, reply=30),
         connections=100,
         max_fetches_per_hour=None,

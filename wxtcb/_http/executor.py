@@ -299,7 +299,7 @@ class RequestExecutor:
             # The platform checks the token first, so any other errcode shows that it accepted this one.
             token.accepted = True
 
-        match decide(repeat, failure, retry_busy_creates=call.retry_policy.retry_busy_creates):
+        match decide(repeat, failure, busy_creates=call.retry_policy.busy_creates):
             case RetryDecision.REFRESH_TOKEN if token is not None:
                 # The slot is held during the refresh, because another call that got it would wait for the same refresh.
                 await self._refresh_token(call, error, token)
