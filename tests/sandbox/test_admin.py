@@ -26,14 +26,14 @@ async def test_state_has_credentials_counts_and_environments(harness: Harness) -
     assert status == 200
     assert state["component_appid"] == harness.sandbox.component_appid
     assert state["component_appsecret"] == harness.sandbox.component_appsecret
-    assert (state["ticket"], state["mints"], state["kills"]) == (harness.sandbox.ticket, 1, 0)
+    assert (state["ticket"], state["tokens_issued"], state["forced_expirations"]) == (harness.sandbox.ticket, 1, 0)
     assert state["counts"] == {CREATE: 1}
     assert [row["status"] for row in state["environments"]] == ["UNAVAILABLE"]
 
 
 async def test_faults_can_be_added_and_cleared(harness: Harness) -> None:
     """Posted faults apply at once, until they are deleted."""
-    assert await admin(harness, "POST", "/faults", json=[{"trouble": "busy"}]) == (200, {"added": 1})
+    assert await admin(harness, "POST", "/faults", json=[{"kind": "busy"}]) == (200, {"added": 1})
     assert (await harness.call(LIST, {}))["errcode"] == -1
     assert await admin(harness, "DELETE", "/faults") == (200, {})
     assert (await harness.call(LIST, {}))["errcode"] == 0
@@ -42,7 +42,7 @@ async def test_faults_can_be_added_and_cleared(harness: Harness) -> None:
 @pytest.mark.parametrize(
     ("path", "raw"),
     [
-        ("/faults", b'[{"trouble": "bsy"}]'),
+        ("/faults", b'[{"kind": "bsy"}]'),
         ("/faults", b"nonsense"),
         ("/kill-token", b"[]"),
         ("/kill-token", b'{"evry": 1}'),
@@ -64,14 +64,14 @@ async def test_faults_can_be_added_and_cleared(harness: Harness) -> None:
         ("/operations", b'{"seconds": -1}'),
         ("/operations", b'{"seconds": 1e999}'),
         ("/operations", b'{"seconds": true}'),
-        ("/operations", b'{"looks": 1.5}'),
-        ("/operations", b'{"looks": -1}'),
+        ("/operations", b'{"polls": 1.5}'),
+        ("/operations", b'{"polls": -1}'),
         ("/operations", b'{"builds_fail": 1}'),
         ("/operations", b'{"release_fails": null}'),
         ("/functions", b"{}"),
         ("/functions", b'{"name": 1}'),
         ("/functions", b'{"name": "f", "fails": 1}'),
-        ("/functions", b'{"name": "f", "answers": 1}'),
+        ("/functions", b'{"name": "f", "results": 1}'),
         ("/push", b""),
         ("/push", b"nonsense"),
         ("/push", b"[]"),
@@ -94,9 +94,9 @@ async def test_invalid_request_gets_400_and_changes_nothing(harness: Harness, pa
 
 async def test_token_can_be_expired(harness: Harness) -> None:
     """The token can be expired once, or at an interval that can be set and removed."""
-    assert await admin(harness, "POST", "/kill-token") == (200, {"killed": False})
+    assert await admin(harness, "POST", "/kill-token") == (200, {"expired": False})
     harness.sandbox.world.issue_token()
-    assert await admin(harness, "POST", "/kill-token") == (200, {"killed": True})
+    assert await admin(harness, "POST", "/kill-token") == (200, {"expired": True})
     assert await admin(harness, "POST", "/kill-token", json={"every": 2}) == (200, {"every": 2.0})
     assert await admin(harness, "POST", "/kill-token", json={"every": None}) == (200, {"every": None})
 
@@ -110,8 +110,8 @@ async def test_share_can_be_confirmed(harness: Harness) -> None:
 
 async def test_operations_can_be_delayed_and_fail(harness: Harness) -> None:
     """Operations can be delayed and made to fail; options that are not given keep their value."""
-    slow = {"seconds": 2.5, "looks": 1, "builds_fail": False, "release_fails": False}
-    assert await admin(harness, "POST", "/operations", json={"seconds": 2.5, "looks": 1}) == (200, slow)
+    slow = {"seconds": 2.5, "polls": 1, "builds_fail": False, "release_fails": False}
+    assert await admin(harness, "POST", "/operations", json={"seconds": 2.5, "polls": 1}) == (200, slow)
     assert harness.sandbox.world.operations_ready_after == ReadyPolicy(2.5, 1)
     failing = slow | {"builds_fail": True, "release_fails": True}
     options = {"builds_fail": True, "release_fails": True}
@@ -128,7 +128,7 @@ async def test_result_and_failure_of_functions_can_be_set(harness: Harness) -> N
     await create(harness, [env])
     assert await statuses(harness, env) == {"f": "CreateFailed"}
     await harness.call(DELETE, {"env": env, "functionname": "f"})
-    options = {"name": "f", "answer": {"tea": "龙井"}}
+    options = {"name": "f", "result": {"tea": "龙井"}}
     assert await admin(harness, "POST", "/functions", json=options) == (200, {"name": "f", "fails": False})
     await create(harness, [env])
     assert await statuses(harness, env) == {"f": "Active"}
@@ -140,7 +140,7 @@ async def test_tickets_can_be_pushed(harness: Harness) -> None:
     async with serve_receiver() as receiver:
         options = {"url": receiver.url, "every": None}
         assert await admin(harness, "POST", "/push", json=options) == (200, options)
-        assert await admin(harness, "POST", "/push") == (200, {"accepted": True, "answer": "HTTP 200 'success'"})
+        assert await admin(harness, "POST", "/push") == (200, {"accepted": True, "result": "HTTP 200 'success'"})
         assert receiver.tickets(harness.sandbox) == [harness.sandbox.ticket]
     harness.clock.advance(60)
     assert (await admin(harness, "POST", "/push"))[1]["accepted"] is False

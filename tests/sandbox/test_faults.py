@@ -95,18 +95,18 @@ def test_redirect_status_is_from_300_to_399(status: int) -> None:
     [
         ({}, r"\$ must be an array"),
         ([1], r"\$\[0\] must be an object"),
-        ([{"trouble": "busy", "tims": 1}], r"\$\[0\].tims is unknown"),
-        ([{"trouble": "bsy"}], "bsy"),
+        ([{"kind": "busy", "tims": 1}], r"\$\[0\].tims is unknown"),
+        ([{"kind": "bsy"}], "bsy"),
         ([{}], "None"),
-        ([{"trouble": "busy", "times": 0}], "times"),
-        ([{"trouble": "busy", "times": True}], "times"),
-        ([{"trouble": "busy", "probability": 2}], "probability"),
-        ([{"trouble": "busy", "probability": "1"}], "probability"),
-        ([{"trouble": "errcode", "errcode": "1"}], "errcode"),
-        ([{"trouble": "http", "status": 1000}], r"\$\[0\]: status"),
-        ([{"trouble": "redirect", "status": 200}], r"\$\[0\]: status"),
-        ([{"trouble": "hiccup", "envs": "e"}], "envs"),
-        ([{"trouble": "busy", "path": 1}], "path"),
+        ([{"kind": "busy", "times": 0}], "times"),
+        ([{"kind": "busy", "times": True}], "times"),
+        ([{"kind": "busy", "probability": 2}], "probability"),
+        ([{"kind": "busy", "probability": "1"}], "probability"),
+        ([{"kind": "errcode", "errcode": "1"}], "errcode"),
+        ([{"kind": "http", "status": 1000}], r"\$\[0\]: status"),
+        ([{"kind": "redirect", "status": 200}], r"\$\[0\]: status"),
+        ([{"kind": "incomplete-list", "envs": "e"}], "envs"),
+        ([{"kind": "busy", "path": 1}], "path"),
     ],
 )
 def test_invalid_description_is_rejected(entries: object, pattern: str) -> None:
@@ -121,7 +121,7 @@ def test_list_is_loaded_completely_or_not_at_all() -> None:
     """A valid fault before an invalid one is not added."""
     faults = Faults()
     with pytest.raises(InvalidFault):
-        faults.load([{"trouble": "busy"}, {}])
+        faults.load([{"kind": "busy"}, {}])
     assert faults.next_fault(LIST) is None
-    assert faults.load([{"trouble": "hiccup", "envs": ["e"], "times": 1}]) == 1
+    assert faults.load([{"kind": "incomplete-list", "envs": ["e"], "times": 1}]) == 1
     assert faults.next_fault(LIST) == Fault(FaultKind.INCOMPLETE_LIST, envs=("e",), times=1)

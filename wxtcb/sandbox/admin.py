@@ -1,4 +1,4 @@
-"""Admin API for other processes and languages, under `/_sandbox`; JSON names such as "mints" are its own."""
+"""Admin API for other processes and languages, under `/_sandbox`."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def _get_state(sandbox: Sandbox, _raw_body: bytes) -> object:
         "message_token": world.message_settings.message_token,
         "encoding_aes_key": world.message_settings.encoding_aes_key,
         "previous_encoding_aes_key": world.message_settings.previous_encoding_aes_key,
-        "mints": world.tokens_issued,
-        "kills": world.forced_expirations,
+        "tokens_issued": world.tokens_issued,
+        "forced_expirations": world.forced_expirations,
         "counts": dict(sandbox.counts),
         "push": {**push, "newest_ticket_age": world.ticket_age},
         "environments": rows,
@@ -65,7 +65,7 @@ def _list_seen(sandbox: Sandbox, _raw_body: bytes) -> object:
 def _expire_token(sandbox: Sandbox, raw_body: bytes) -> object:
     """Expire the token now, or set the interval if the body is `{"every": seconds | null}`."""
     if not raw_body:
-        return {"killed": sandbox.world.expire_token()}
+        return {"expired": sandbox.world.expire_token()}
     options = orjson.loads(raw_body)
     if not isinstance(options, dict) or options.keys() != {"every"}:
         raise _InvalidOption('$ must be {"every": seconds or null}')
@@ -94,16 +94,16 @@ def _configure_operations(sandbox: Sandbox, raw_body: bytes) -> object:
     world = sandbox.world
     current = {
         "seconds": world.operations_ready_after.seconds,
-        "looks": world.operations_ready_after.polls,
+        "polls": world.operations_ready_after.polls,
         "builds_fail": world.containers.builds_fail,
         "release_fails": world.cloudrun.release_fails,
     }
     settings = current | _parse_options(raw_body, set(current))
-    seconds, polls = settings["seconds"], settings["looks"]
+    seconds, polls = settings["seconds"], settings["polls"]
     if type(seconds) not in (int, float) or not 0 <= seconds < inf:
         raise _InvalidOption("$.seconds must be a finite number of at least 0")
     if type(polls) is not int or polls < 0:
-        raise _InvalidOption("$.looks must be an integer of at least 0")
+        raise _InvalidOption("$.polls must be an integer of at least 0")
     if type(settings["builds_fail"]) is not bool or type(settings["release_fails"]) is not bool:
         raise _InvalidOption("$: builds_fail and release_fails must be true or false")
     # All options are valid: only now is the first one set.
@@ -113,13 +113,13 @@ def _configure_operations(sandbox: Sandbox, raw_body: bytes) -> object:
 
 
 def _configure_functions(sandbox: Sandbox, raw_body: bytes) -> object:
-    options = _parse_options(raw_body, {"name", "answer", "fails"})
+    options = _parse_options(raw_body, {"name", "result", "fails"})
     name, fails = options.get("name"), options.get("fails", False)
     if type(name) is not str or type(fails) is not bool:
-        raise _InvalidOption('$ must be {"name": function name}, optionally with "answer": any JSON, and "fails": true')
+        raise _InvalidOption('$ must be {"name": function name}, optionally with "result": any JSON, and "fails": true')
     functions = sandbox.world.functions
-    if "answer" in options:
-        functions.set_handler(name, lambda _event: options["answer"])
+    if "result" in options:
+        functions.set_handler(name, lambda _event: options["result"])
     (functions.set_failure if fails else functions.clear_failure)(name)
     return {"name": name, "fails": fails}
 
@@ -135,7 +135,7 @@ async def _push(sandbox: Sandbox, raw_body: bytes) -> object:
     """Push a ticket now, or from now on if the body is `{"url": ..., "every": seconds}`."""
     if not raw_body:
         result = await sandbox.push()
-        return {"accepted": result.accepted, "answer": str(result)}
+        return {"accepted": result.accepted, "result": str(result)}
     options = orjson.loads(raw_body)
     if not isinstance(options, dict) or not {"url"} <= options.keys() <= _PUSH_FIELDS:
         raise _InvalidOption('$ must be {"url": URL, "every": seconds or null}, optionally with "repeated" and "late"')

@@ -22,7 +22,7 @@ class FaultKind(Enum):
     BUSY_AFTER = "busy-after"
     SYSTEM_ERROR_AFTER = "system-error-after"
     ERRCODE = "errcode"
-    EXPIRE_TOKEN = "kill-token"
+    EXPIRE_TOKEN = "expire-token"
     DROP = "drop"
     DROP_AFTER = "drop-after"
     TRUNCATE = "truncate"
@@ -38,7 +38,7 @@ class FaultKind(Enum):
     NOT_OBJECT = "not-object"
     MISSING = "missing"
     HUGE = "huge"
-    INCOMPLETE_LIST = "hiccup"
+    INCOMPLETE_LIST = "incomplete-list"
     ECHO_PAGE = "echo-page"
     ECHO_MESSAGE = "echo-message"
 
@@ -125,11 +125,11 @@ class Fault:
 
 
 def parse_fault(entry: object, location: str) -> Fault:
-    """Return the fault that `{"trouble": "busy-after", "times": 1, ...}` describes, or raise `InvalidFault`."""
+    """Return the fault that `{"kind": "busy-after", "times": 1, ...}` describes, or raise `InvalidFault`."""
     if not isinstance(entry, dict):
         raise InvalidFault(f"{location} must be an object")
     given = dict(cast("Mapping[str, object]", entry))
-    kind = given.pop("trouble", None)
+    kind = given.pop("kind", None)
     unknown = sorted(given.keys() - {known.name for known in fields(Fault) if known.name != "kind"})
     if unknown:
         raise InvalidFault(f"{location}.{unknown[0]} is unknown")
