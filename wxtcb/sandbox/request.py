@@ -11,7 +11,8 @@ from attrs import field, frozen
 
 from wxtcb.sandbox.errors import platform_error
 
-TOKEN_PARAM: Final = "access_token"
+# wechatpy and node-easywechat send the token under both names, and the platform is not known to reject that.
+TOKEN_PARAMS: Final = ("access_token", "component_access_token")
 MALFORMED_JSON: Final = 47001
 
 

@@ -12,12 +12,12 @@ from attrs import Factory, define, field, frozen
 
 from wxtcb.sandbox.errors import platform_error
 from wxtcb.sandbox.limits import DAY
-from wxtcb.sandbox.request import TOKEN_PARAM
+from wxtcb.sandbox.request import TOKEN_PARAMS
 from wxtcb.sandbox.schema import SECRET_FIELDS
 
 _REDACTED: Final = "***"
-_SECRET_NAMES: Final = SECRET_FIELDS | {TOKEN_PARAM}
-_REDACTED_TOKEN_QUERY: Final = MappingProxyType({TOKEN_PARAM: _REDACTED})
+_SECRET_NAMES: Final = SECRET_FIELDS.union(TOKEN_PARAMS)
+_REDACTED_TOKEN_QUERY: Final = MappingProxyType({TOKEN_PARAMS[0]: _REDACTED})
 # No call nests this deep, and orjson encodes fewer than 254 levels: a deep body must not break GET /_sandbox/seen.
 _MAX_DEPTH: Final = 32
 _MAX_REQUESTS: Final = 10_000
@@ -28,7 +28,7 @@ _RID_FORMAT: Final = re.compile(r"[0-9a-f]+-[0-9a-f]+-[0-9a-f]+")
 def redact_query(query: Mapping[str, str]) -> Mapping[str, str]:
     """Return the query with the token and all parameters with the name of a secret replaced."""
     # Nearly every request has the token and nothing else: the shared mapping saves a dict for each of 100,000 records.
-    if len(query) == 1 and TOKEN_PARAM in query:
+    if len(query) == 1 and TOKEN_PARAMS[0] in query:
         return _REDACTED_TOKEN_QUERY
     return {name: _REDACTED if name in _SECRET_NAMES else value for name, value in query.items()}
 
