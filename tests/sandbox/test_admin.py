@@ -7,14 +7,18 @@ from typing import Any
 import pytest
 
 from wxtcb.sandbox import ReadyPolicy
+from wxtcb.sandbox.admin import handle_admin_request
 
 from .receiver import serve_receiver
 from .sandbox_harness import CREATE, ESTABLISH, LIST, PUSH, TOKEN, Harness
 from .test_functions import DELETE, create, invoke, statuses
 
+JSON = {"Content-Type": "application/json"}
+
 
 async def admin(harness: Harness, method: str, path: str, **options: Any) -> tuple[int, Any]:
     """Send a request to the admin API and return status and JSON."""
+    options = {"headers": JSON if method == "POST" else {}} | options
     async with harness.http.request(method, f"/_sandbox{path}", **options) as reply:
         return reply.status, await reply.json()
 
@@ -231,3 +235,65 @@ async def test_deeply_nested_body_is_truncated(harness: Harness) -> None:
 async def test_unknown_route_gets_404(harness: Harness) -> None:
     """An unknown path or method gets 404."""
     assert (await admin(harness, "PUT", "/faults"))[0] == 404
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "evil.example"},
+        {"Host": "evil.example:{port}"},
+        {"Host": "127.0.0.1"},
+        {"Host": "127.0.0.1:1"},
+        {"Host": "127.0.0.1:{port}.evil.example"},
+        {"Host": ""},
+        {"Origin": "http://evil.example"},
+        {"Origin": "https://127.0.0.1:{port}"},
+        {"Origin": "http://127.0.0.1:1"},
+        {"Origin": "null"},
+        {"Origin": ""},
+        {"Host": "evil.example:{port}", "Origin": "http://evil.example:{port}"},
+    ],
+)
+@pytest.mark.parametrize(("method", "path"), [("GET", ""), ("GET", "/seen"), ("POST", "/push"), ("DELETE", "/faults")])
+async def test_request_of_a_web_page_is_rejected(
+    harness: Harness, headers: dict[str, str], method: str, path: str
+) -> None:
+    """A request for another host, or from a page of another origin, gets 403 and no credentials."""
+    harness.sandbox.faults.busy()
+    sent = {name: value.format(port=harness.sandbox.port) for name, value in headers.items()}
+    status, content = await admin(harness, method, path, headers=sent | JSON)
+    assert (status, list(content)) == (403, ["error"])
+    assert harness.sandbox.faults.next_fault(LIST) is not None
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:{port}", "localhost:{port}", "LOCALHOST:{port}", "[::1]:{port}"])
+@pytest.mark.parametrize("has_origin", [False, True])
+async def test_own_names_are_accepted(harness: Harness, host: str, *, has_origin: bool) -> None:
+    """The names of the loopback interface are accepted with the sandbox's port, and as the origin of a page."""
+    host = host.format(port=harness.sandbox.port)
+    origin = {"Origin": f"http://{host.lower()}"} if has_origin else {}
+    assert (await admin(harness, "GET", "", headers={"Host": host, **origin}))[0] == 200
+
+
+async def test_port_80_may_be_omitted(harness: Harness) -> None:
+    """A client does not name port 80 in the header."""
+    headers = {"Host": "127.0.0.1", "Content-Type": "application/json"}
+    real_port, harness.sandbox.port = harness.sandbox.port, 80
+    status, _ = await handle_admin_request(harness.sandbox, "GET", "/_sandbox", headers, b"")
+    harness.sandbox.port = real_port
+    assert status == 200
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
+async def test_order_that_is_not_json_is_rejected(harness: Harness, content_type: str) -> None:
+    """A page can send these content types without asking first; such an order gets 415 and changes nothing."""
+    harness.sandbox.world.issue_token()
+    status, content = await admin(harness, "POST", "/kill-token", data=b"", headers={"Content-Type": content_type})
+    assert (status, harness.sandbox.world.forced_expirations) == (415, 0)
+    assert "Content-Type: application/json" in content["error"]
+
+
+async def test_parameters_of_the_content_type_are_ignored(harness: Harness) -> None:
+    """A content type may name the charset."""
+    headers = {"Content-Type": "Application/JSON; charset=utf-8"}
+    assert (await admin(harness, "POST", "/kill-token", data=b"", headers=headers))[0] == 200

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,17 +24,43 @@ class _InvalidOption(ValueError):
     """An option in the body of a request is unknown, missing or out of range."""
 
 
-async def handle_admin_request(sandbox: Sandbox, method: str, path: str, raw_body: bytes) -> tuple[int, bytes]:
-    """Return status and JSON of the response to a request; an invalid request changes nothing and gets 400 or 404."""
+async def handle_admin_request(
+    sandbox: Sandbox, method: str, path: str, headers: Mapping[str, str], raw_body: bytes
+) -> tuple[int, bytes]:
+    """Return status and JSON of the response to a request.
+
+    A rejected request changes nothing: 403 if it may come from a web page, 404 for an unknown path, 415 for an order
+    that is not JSON, and 400 for an invalid body.
+    """
+    if not _is_local_request(sandbox, headers):
+        return 403, orjson.dumps({"error": f"Host must be {_authority(sandbox)}, and Origin absent or equal"})
     handler = _HANDLERS.get((method, path))
     if handler is None:
         return 404, orjson.dumps({"error": f"{method} {path} does not exist"})
+    if method == "POST" and headers.get("Content-Type", "").partition(";")[0].strip().lower() != "application/json":
+        return 415, orjson.dumps({"error": "a POST needs the header Content-Type: application/json, also without body"})
     try:
         result = handler(sandbox, raw_body)
         content: object = await result if isinstance(result, Awaitable) else result
         return 200, orjson.dumps({} if content is None else content)
     except (InvalidFault, _InvalidOption, PushTargetNotSet, orjson.JSONDecodeError) as error:
         return 400, orjson.dumps({"error": str(error)})
+
+
+def _authority(sandbox: Sandbox) -> str:
+    return sandbox.url.removeprefix("http://")
+
+
+def _is_local_request(sandbox: Sandbox, headers: Mapping[str, str]) -> bool:
+    """Return whether a request was addressed to this machine, and not sent by a page of another origin."""
+    # A web page can send requests to loopback. Its Origin gives it away, and its Host if its name resolves to loopback.
+    # The content type of orders covers browsers that send no Origin: a page cannot send JSON without asking first.
+    host, own_host = headers.get("Host", "").lower(), _authority(sandbox)
+    port = sandbox.port
+    known = {own_host, f"localhost:{port}", f"127.0.0.1:{port}", f"[::1]:{port}"}
+    # A client omits the port if it is 80.
+    has_port = ":" in host.rpartition("]")[2]
+    return (host if has_port else f"{host}:80") in known and headers.get("Origin", f"http://{host}") == f"http://{host}"
 
 
 def _get_state(sandbox: Sandbox, _raw_body: bytes) -> object:

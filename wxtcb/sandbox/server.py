@@ -191,7 +191,9 @@ class Sandbox:
             return await self._serve_object(request)
         raw_body = await _read_body(request)
         if request.path.startswith(ADMIN_PREFIX):
-            status, page = await handle_admin_request(self, request.method, request.path, raw_body or b"")
+            status, page = await handle_admin_request(
+                self, request.method, request.path, request.headers, raw_body or b""
+            )
             return web.Response(body=page, status=status, headers=_JSON_HEADERS)
         parsed = PlatformRequest.parse(request.method, request.path_qs, request.query, raw_body)
         was_stopped = self.pushes.stopped
