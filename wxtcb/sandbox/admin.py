@@ -84,8 +84,9 @@ def _get_state(sandbox: Sandbox, _raw_body: bytes) -> object:
 
 
 def _list_seen(sandbox: Sandbox, _raw_body: bytes) -> object:
+    rows = [asdict(seen, recurse=False, filter=lambda each, _value: each.name != "size") for seen in sandbox.seen]
     # The query can be a read-only mapping, which orjson does not encode.
-    return [{**asdict(seen, recurse=False), "query": dict(seen.query)} for seen in sandbox.list_seen()]
+    return [{**row, "query": dict(row["query"])} for row in rows]
 
 
 def _expire_token(sandbox: Sandbox, raw_body: bytes) -> object:
