@@ -130,14 +130,16 @@ def test_repeated_push_failure_is_reported_once(capsys: pytest.CaptureFixture[st
     push = sandbox.pushes.make_notification("authorized", {})
     no_reply, rejected = PushResult(error="no answer"), PushResult(404, b"no\x1b")
     accepted = PushResult(200, b"success")
-    results = [no_reply, no_reply, rejected, rejected, accepted, accepted, *[no_reply] * 5]
+    results = [no_reply, no_reply, *[rejected] * 9, no_reply, accepted, accepted, *[no_reply] * 5]
     for result in results:
         sandbox.pushes.record_result(result)
         reporter(push, result)
     lines = capsys.readouterr().err.splitlines()
+    advice = "start the receiver with the variables printed by this sandbox."
     assert lines[:-1] == [
         f"No response from http://127.0.0.1:8080/ yet: {no_reply}. Retrying every second.",
-        f"authorized was not accepted: {rejected}.",
+        f"authorized was not accepted: {rejected}. Retrying every second: {advice}",
+        f"No response from http://127.0.0.1:8080/ yet: {no_reply}. Retrying every second.",
         "authorized was pushed and accepted.",
         "authorized was pushed and accepted.",
         f"authorized was not accepted: {no_reply}.",

@@ -72,7 +72,7 @@ async def peer(world: World) -> AsyncIterator[Peer]:
 async def test_receiver_has_the_newest_ticket_all_week(world: World, clock: Clock) -> None:
     """With repeated and late pushes and rotated keys, the receiver has the newest ticket after each round."""
     pushes = PushSchedule(world, PushSettings(every=600, repeated=0.3, late=0.3))
-    pushes.receiver_responded = True
+    pushes.receiver_accepted = True
     store = MemoryStore()
     for _ in range(7):
         peer = Peer.of(world, store)

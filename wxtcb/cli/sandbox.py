@@ -32,14 +32,17 @@ class PushReporter:
     last_message: str = ""
 
     def __call__(self, push: Push, result: PushResult) -> None:
-        message = f"No response from {self.url} yet: {result}. Retrying every second."
+        message = f"{push.info_type} was not accepted: {result}."
         if result.accepted:
             message = f"{push.info_type} was pushed and accepted."
         elif self.sandbox.pushes.stopped:
-            message = f"{push.info_type} was not accepted: {result}. Pushing stops after too many failures in a row; "
+            message += " Pushing stops after too many failures in a row; "
             message += "`wxtcb call api_start_push_ticket` restarts it."
-        elif self.sandbox.pushes.receiver_responded:
-            message = f"{push.info_type} was not accepted: {result}."
+        elif not self.sandbox.pushes.receiver_accepted:
+            if result.status is None:
+                message = f"No response from {self.url} yet: {result}. Retrying every second."
+            else:
+                message += " Retrying every second: start the receiver with the variables printed by this sandbox."
         if result.accepted or message != self.last_message:
             echo_err(message)
         self.last_message = message

@@ -118,9 +118,9 @@ class Sandbox:
         are fractions of the pushes (0 to 1): delivered twice, or followed by the previous one once more. *on_result* is
         called after each delivery.
 
-        Until the receiver has responded for the first time, the first push is delivered again every second. A delivery
-        fails unless the response is HTTP 200 with exactly `success` within 5 s. After 5 consecutive failures pushing
-        stops until api_start_push_ticket is called.
+        A delivery fails unless the response is HTTP 200 with exactly `success` within 5 s. Until the receiver has
+        accepted a push, the newest ticket is pushed again every second. Afterwards, 5 consecutive failures stop pushing
+        until api_start_push_ticket is called.
 
         May be called from another thread. Raises `ValueError` for an invalid argument, `ImportError` without the extra
         `ticket`, and `RuntimeError` if the sandbox is not entered.

@@ -17,6 +17,8 @@ from wxtcb.sandbox.world import World
 # The platform stops after failures too, but does not document after how many.
 MAX_CONSECUTIVE_FAILURES: Final = 5
 FIRST_CONTACT_INTERVAL: Final = 1.0
+# In seconds. An older ticket is not offered again to a receiver that has accepted none yet, but replaced.
+_MAX_FIRST_TICKET_AGE: Final = 600.0
 _TICKET_INFO_TYPE: Final = "component_verify_ticket"
 _SUCCESS_BODY: Final = b"success"
 
@@ -81,8 +83,8 @@ class PushSchedule:
     `due_pushes` and `next_delay` drive a delivery task. `make_ticket_push`, `make_notification` and `make_forged_push`
     make single pushes. `sent` and `failed` count deliveries.
 
-    After `MAX_CONSECUTIVE_FAILURES` failures in a row pushing is `stopped` until api_start_push_ticket is called. A
-    failed delivery before the first response of the receiver does not count, and is repeated every second.
+    After `MAX_CONSECUTIVE_FAILURES` failures in a row pushing is `stopped` until api_start_push_ticket is called. Until
+    the receiver has accepted a push, the newest ticket is pushed again every second, and failures do not stop that.
     """
 
     world: World = field(repr=False)
@@ -90,7 +92,7 @@ class PushSchedule:
     sent: int = field(default=0, init=False)
     failed: int = field(default=0, init=False)
     consecutive_failures: int = field(default=0, init=False)
-    receiver_responded: bool = field(default=False, init=False)
+    receiver_accepted: bool = field(default=False, init=False)
     _random: Random = field(init=False, repr=False)
     _last_ticket_push: Push | None = field(default=None, init=False, repr=False)
 
@@ -107,8 +109,9 @@ class PushSchedule:
     def next_delay(self) -> float | None:
         """Seconds until the next round; None if there is none."""
         every = self.settings.every
-        # Until the receiver responds, retry quickly: it is often started after the sandbox.
-        return every if self.receiver_responded or every is None else min(every, FIRST_CONTACT_INTERVAL)
+        # Until the receiver accepts, retry quickly: it is often started after the sandbox, or still has the credentials
+        # of an earlier one.
+        return every if self.receiver_accepted or every is None else min(every, FIRST_CONTACT_INTERVAL)
 
     def start(self) -> None:
         """Start pushing, or start again after it stopped."""
@@ -116,15 +119,16 @@ class PushSchedule:
         self.consecutive_failures = 0
 
     def configure(self, settings: PushSettings) -> None:
-        """Start with these settings and a receiver that has not responded yet."""
-        self.settings, self.receiver_responded = settings, False
+        """Start with these settings and a receiver that has not accepted a push yet."""
+        self.settings, self.receiver_accepted = settings, False
         self.start()
 
     def due_pushes(self) -> list[Push]:
         """Return the pushes of this round in order of delivery: a new ticket, then repeated and late pushes."""
         previous = self._last_ticket_push
-        if previous is not None and not self.receiver_responded:
-            return [previous]
+        if previous is not None and not self.receiver_accepted and self.world.ticket_age < _MAX_FIRST_TICKET_AGE:
+            # Signed again: a receiver rejects a signature that is minutes old.
+            return [self._push_newest_ticket(previous.create_time)]
         push = self.make_ticket_push()
         pushes = [push]
         # Both numbers are drawn in each round, so that changing one fraction does not shift the draws of the other.
@@ -137,15 +141,9 @@ class PushSchedule:
 
     def make_ticket_push(self) -> Push:
         """Issue a new ticket and return the push that contains it."""
-        ticket = self.world.issue_ticket()
-        create_time = self._unix_now()
-        if self._last_ticket_push is not None:
-            # A receiver orders tickets by CreateTime, so two of the same second must differ.
-            create_time = max(create_time, self._last_ticket_push.create_time + 1)
-        self._last_ticket_push = self._make_push(
-            self.world.message_settings, _TICKET_INFO_TYPE, create_time, {"ComponentVerifyTicket": ticket}
-        )
-        return self._last_ticket_push
+        self.world.issue_ticket()
+        # A receiver orders tickets by CreateTime, so two of the same second must differ.
+        return self._push_newest_ticket(0 if self._last_ticket_push is None else self._last_ticket_push.create_time + 1)
 
     def make_notification(self, info_type: str, fields: Mapping[str, str | int]) -> Push:
         """Return a push of another type; *fields* follow AppId, CreateTime and InfoType."""
@@ -158,14 +156,22 @@ class PushSchedule:
 
     def record_result(self, result: PushResult) -> None:
         """Count a delivery, and stop after too many failures in a row."""
-        self.receiver_responded = self.receiver_responded or result.status is not None
-        if not self.receiver_responded:
+        self.receiver_accepted = self.receiver_accepted or result.accepted
+        if result.status is None and not self.receiver_accepted:
             return
         self.sent += 1
         self.failed += not result.accepted
+        if not self.receiver_accepted:
+            return
         self.consecutive_failures = 0 if result.accepted else self.consecutive_failures + 1
         if self.consecutive_failures >= MAX_CONSECUTIVE_FAILURES:
             self.world.credentials.push_enabled = False
+
+    def _push_newest_ticket(self, min_create_time: int) -> Push:
+        fields = {"ComponentVerifyTicket": self.world.ticket}
+        create_time = max(self._unix_now(), min_create_time)
+        self._last_ticket_push = self._make_push(self.world.message_settings, _TICKET_INFO_TYPE, create_time, fields)
+        return self._last_ticket_push
 
     def _make_push(
         self, message_settings: MessageSettings, info_type: str, create_time: int, fields: Mapping[str, str | int]
