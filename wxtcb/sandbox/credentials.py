@@ -22,7 +22,7 @@ def _random_string(random: Random, alphabet: str, length: int) -> str:
 
 @define(eq=False)
 class CredentialStore:
-    """The credentials of the platform, of which one component token is valid at a time.
+    """The credentials of the platform, of which one component token is valid at a time, except for an overlap.
 
     `forced_expirations` counts the tokens that `expire_token` ended early.
     """
@@ -34,7 +34,8 @@ class CredentialStore:
     forced_expirations: int = field(default=0, init=False)
     push_enabled: bool = field(default=False, init=False)
     _tickets: dict[str, float] = field(init=False, repr=False, default=Factory(dict[str, float]))
-    _invalidated: set[str] = field(init=False, repr=False, default=Factory(set[str]))
+    # Earlier tokens, and the time until which each of them is accepted.
+    _earlier_tokens: dict[str, float] = field(init=False, repr=False, default=Factory(dict[str, float]))
     _authorizer_tokens: set[str] = field(init=False, repr=False, default=Factory(set[str]))
     _token: str = field(default="", init=False, repr=False)
     _expires_at: float = field(default=0.0, init=False)
@@ -65,12 +66,10 @@ class CredentialStore:
         if now - issued_at >= TICKET_TTL:
             raise platform_error(61005)
 
-    def issue_token(self, now: float, ttl: float) -> str:
-        """Issue a component token, valid for `ttl` seconds, and invalidate the previous one."""
-        # The real platform very likely accepts the previous token for five minutes more. It promises that nowhere, so
-        # the sandbox is stricter: a client that relies on it fails here.
+    def issue_token(self, now: float, ttl: float, overlap: float = 0.0) -> str:
+        """Issue a component token, valid for `ttl` seconds; the previous one is valid for `overlap` seconds more."""
         if self._token:
-            self._invalidated.add(self._token)
+            self._earlier_tokens[self._token] = min(now + overlap, self._expires_at)
         self.tokens_issued += 1
         # The number makes tokens distinct even under equal random draws, and shows in a log which one was used.
         self._token = f"{self.tokens_issued}_" + _random_string(self.random, _URLSAFE, 100)
@@ -81,8 +80,10 @@ class CredentialStore:
         """Raise `PlatformError` unless this is the valid component token."""
         if not token:
             raise platform_error(41001)
-        if token in self._invalidated:
-            raise platform_error(40001)
+        if token in self._earlier_tokens:
+            if now >= self._earlier_tokens[token]:
+                raise platform_error(40001)
+            return
         if token != self._token:
             raise platform_error(40014)
         if now >= self._expires_at:
@@ -101,10 +102,11 @@ class CredentialStore:
         return bool(self._token) and now < self._expires_at
 
     def expire_token(self, now: float) -> bool:
-        """Expire the component token early; return False, counting nothing, if none is valid."""
+        """Expire all component tokens early; return False, counting nothing, if the newest is not valid."""
         was_valid = self.has_valid_token(now)
         if was_valid:
             self._expires_at = now
+            self._earlier_tokens = dict.fromkeys(self._earlier_tokens, now)
             self.forced_expirations += 1
         return was_valid
 
