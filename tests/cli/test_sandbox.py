@@ -57,7 +57,7 @@ def test_each_run_has_other_credentials(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr("wxtcb.cli.sandbox._serve_until_stopped", record_world)
     for seed in (None, None, 7):
-        serve(port=0, ready_after=0, token_ttl=7200, busy=0, seed=seed, push_target=None)
+        serve(port=0, ready_after=0, token_ttl=7200, busy=0, faults=(), seed=seed, push_target=None)
     assert len({world.credentials.appid for world in worlds}) == 3
     assert worlds[2].seed == 7
 
@@ -94,16 +94,29 @@ async def _describe_envs(variables: dict[str, str]) -> None:
         await environment.describe_envs(session)
 
 
+@pytest.mark.usefixtures("measured")
+def test_fault_option_adds_faults() -> None:
+    """With --fault calls fail in the described way, so many times."""
+    process = start("sandbox", "--fault", "errcode:/componenttcb/describeenvs:1,errcode=85088", "--fault", "plain")
+    variables = read_exports(process)
+    with pytest.raises(wxtcb.ApiError, match="85088"):
+        asyncio.run(_describe_envs(variables))
+    asyncio.run(_describe_envs(variables))
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
+        (["--fault", "drp"], "--fault 'drp': .*known are busy, .*drop-after"),
         (["--push", "http://example.com/"], "--push: .*'http://example.com/'"),
         (["--push", "http://[::1"], r"--push: .*'http://\[::1'"),
         (["--push", ""], "--push: .*''"),
         (["--push", "http://127.0.0.1/", "--push-every", "inf"], "--push-every inf: .*finite"),
     ],
 )
-def test_invalid_push_target_is_rejected(cli: Cli, words: list[str], reason: str) -> None:
+def test_invalid_option_is_rejected(cli: Cli, words: list[str], reason: str) -> None:
     """The exit code is 2, and no variables are printed."""
     result = cli("sandbox", *words)
     assert (result.exit_code, result.stdout) == (2, "")

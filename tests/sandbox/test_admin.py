@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from wxtcb.sandbox import ReadyPolicy
+from wxtcb.sandbox import FaultKind, ReadyPolicy
 from wxtcb.sandbox.admin import handle_admin_request
 
 from .receiver import serve_receiver
@@ -41,6 +41,17 @@ async def test_faults_can_be_added_and_cleared(harness: Harness) -> None:
     assert (await harness.call(LIST, {}))["errcode"] == -1
     assert await admin(harness, "DELETE", "/faults") == (200, {})
     assert (await harness.call(LIST, {}))["errcode"] == 0
+
+
+async def test_faults_are_listed(harness: Harness) -> None:
+    """The list has every kind, and the active faults in the form in which they can be added."""
+    faults = [{"kind": "slow", "path": LIST, "seconds": 0.5}, {"kind": "incomplete-list", "envs": ["e"], "times": 2}]
+    assert await admin(harness, "POST", "/faults", json=faults) == (200, {"added": 2})
+    status, content = await admin(harness, "GET", "/faults")
+    assert (status, content["active"], content["expire_token_every"]) == (200, faults, None)
+    assert [row["kind"] for row in content["kinds"]] == [kind.value for kind in FaultKind]
+    assert {"kind": "drop", "takes_effect": False} in content["kinds"]
+    assert {"kind": "drop-after", "takes_effect": True} in content["kinds"]
 
 
 @pytest.mark.parametrize(

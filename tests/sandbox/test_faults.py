@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from wxtcb.sandbox import Fault, FaultKind, Faults, InvalidFault
+from wxtcb.sandbox.faults import parse_fault_option
 
 from .sandbox_harness import CREATE, LIST, PUSH, TOKEN
 
@@ -96,7 +97,8 @@ def test_redirect_status_is_from_300_to_399(status: int) -> None:
         ({}, r"\$ must be an array"),
         ([1], r"\$\[0\] must be an object"),
         ([{"kind": "busy", "tims": 1}], r"\$\[0\].tims is unknown"),
-        ([{"kind": "bsy"}], "bsy"),
+        ([{"kind": "bsy"}], r"\$\[0\]: kind 'bsy' is unknown; known are busy, .*drop-after, .*echo-message$"),
+        ([{"kind": ["busy"]}], "is unknown"),
         ([{}], "None"),
         ([{"kind": "busy", "times": 0}], "times"),
         ([{"kind": "busy", "times": True}], "times"),
@@ -125,3 +127,51 @@ def test_list_is_loaded_completely_or_not_at_all() -> None:
     assert faults.next_fault(LIST) is None
     assert faults.load([{"kind": "incomplete-list", "envs": ["e"], "times": 1}]) == 1
     assert faults.next_fault(LIST) == Fault(FaultKind.INCOMPLETE_LIST, envs=("e",), times=1)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("busy", Fault(FaultKind.BUSY)),
+        ("drop-after:/componenttcb/createenv", Fault(FaultKind.DROP_AFTER, path=CREATE)),
+        ("drop-after:/componenttcb/createenv:2", Fault(FaultKind.DROP_AFTER, path=CREATE, times=2)),
+        ("drop::2", Fault(FaultKind.DROP, times=2)),
+        ("slow,seconds=1.5", Fault(FaultKind.SLOW, seconds=1.5)),
+        ("missing:/x:1,name=info_list.status", Fault(FaultKind.MISSING, path="/x", times=1, name="info_list.status")),
+        ("busy,probability=0.5,times=3", Fault(FaultKind.BUSY, probability=0.5, times=3)),
+    ],
+)
+def test_fault_can_be_written_in_one_word(text: str, fault: Fault) -> None:
+    """The option of the command has kind, path and number of requests, and the other fields by name."""
+    assert parse_fault_option(text) == fault
+
+
+@pytest.mark.parametrize(
+    ("text", "pattern"),
+    [
+        ("", "known are busy"),
+        ("drp", "drp: kind 'drp' is unknown; known are busy"),
+        ("drop:/x:0", "times"),
+        ("drop:/x:many", "times"),
+        ("drop:/x:", "times"),
+        ("drop:/x:1:2", "expected KIND"),
+        ("slow,3", "expected KIND"),
+        ("slow,second=3", "slow.second is unknown"),
+        ("slow,kind=3", "known are"),
+    ],
+)
+def test_invalid_fault_option_is_rejected(text: str, pattern: str) -> None:
+    """The message names the error, and for a wrong kind the known ones."""
+    with pytest.raises(InvalidFault, match=pattern):
+        parse_fault_option(text)
+
+
+def test_active_faults_have_the_remaining_number() -> None:
+    """A fault that is used up is not active any more."""
+    faults = Faults()
+    faults.busy(path=LIST, times=2)
+    faults.drop(path=LIST, times=1)
+    faults.next_fault(LIST)
+    assert faults.active == [Fault(FaultKind.BUSY, path=LIST, times=1), Fault(FaultKind.DROP, path=LIST, times=1)]
+    faults.next_fault(LIST)
+    assert [fault.kind for fault in faults.active] == [FaultKind.DROP]

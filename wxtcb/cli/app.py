@@ -266,6 +266,7 @@ def _sandbox(
     busy: Annotated[
         float, typer.Option(min=0, max=1, metavar="FRACTION", help="Fraction of calls that are answered with -1.")
     ] = 0,
+    fault: options.Faults = None,
     seed: options.Seed = None,
     push: options.PushUrl = None,
     push_every: options.PushInterval = 600,
@@ -275,7 +276,13 @@ def _sandbox(
     target = PushTarget(push, push_every) if push is not None else None
     run_and_exit(
         lambda: serve(
-            port=port, ready_after=ready_after, token_ttl=token_life, busy=busy, seed=seed, push_target=target
+            port=port,
+            ready_after=ready_after,
+            token_ttl=token_life,
+            busy=busy,
+            faults=fault or (),
+            seed=seed,
+            push_target=target,
         )
     )
 

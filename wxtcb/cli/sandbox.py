@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import shlex
 import sys
+from collections.abc import Sequence
 
 import attrs
 
@@ -12,7 +13,8 @@ from wxtcb.cli.config import AES_KEY_VAR, APPID_VAR, APPSECRET_VAR, BASE_URL_VAR
 from wxtcb.cli.console import echo_err
 from wxtcb.cli.runner import GracefulStop, run_until_signal
 from wxtcb.errors import InvalidArgument
-from wxtcb.sandbox import Push, PushResult, ReadyPolicy, Sandbox, World
+from wxtcb.sandbox import InvalidFault, Push, PushResult, ReadyPolicy, Sandbox, World
+from wxtcb.sandbox.faults import parse_fault_option
 
 
 @attrs.frozen
@@ -49,11 +51,18 @@ class PushReporter:
 
 
 def serve(
-    *, port: int, ready_after: float, token_ttl: int, busy: float, seed: int | None, push_target: PushTarget | None
+    *,
+    port: int,
+    ready_after: float,
+    token_ttl: int,
+    busy: float,
+    faults: Sequence[str],
+    seed: int | None,
+    push_target: PushTarget | None,
 ) -> int:
     """Serve the sandbox until a signal; return the exit code of the signal.
 
-    Raises `InvalidArgument` if the port is in use or the push target is invalid.
+    Raises `InvalidArgument` if a fault is invalid, the port is in use, or the push target is invalid.
     """
     world = World(
         # Token stores are keyed by AppId. With a fixed default seed, a store would offer a token of an earlier run.
@@ -62,6 +71,11 @@ def serve(
         token_ttl=token_ttl,
     )
     sandbox = Sandbox(port=port, world=world)
+    for text in faults:
+        try:
+            sandbox.faults.add(parse_fault_option(text))
+        except InvalidFault as error:
+            raise InvalidArgument(f"--fault {text!r}: {error}") from error
     if busy:
         sandbox.faults.busy(probability=busy)
     stop = GracefulStop()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 from attrs import asdict
 
-from wxtcb.sandbox.faults import InvalidFault
+from wxtcb.sandbox.faults import FaultKind, InvalidFault
 from wxtcb.sandbox.push.schedule import PushTargetNotSet
 from wxtcb.sandbox.services.context import ReadyPolicy
 
@@ -87,6 +87,13 @@ def _list_seen(sandbox: Sandbox, _raw_body: bytes) -> object:
     rows = [asdict(seen, recurse=False, filter=lambda each, _value: each.name != "size") for seen in sandbox.seen]
     # The query can be a read-only mapping, which orjson does not encode.
     return [{**row, "query": dict(row["query"])} for row in rows]
+
+
+def _list_faults(sandbox: Sandbox, _raw_body: bytes) -> object:
+    """Return all kinds of faults, and the active ones as they can be added again."""
+    kinds = [{"kind": kind.value, "takes_effect": kind.takes_effect} for kind in FaultKind]
+    active = [asdict(fault, filter=lambda each, value: value != each.default) for fault in sandbox.faults.active]
+    return {"kinds": kinds, "active": active, "expire_token_every": sandbox.faults.expire_token_every}
 
 
 def _expire_token(sandbox: Sandbox, raw_body: bytes) -> object:
@@ -181,6 +188,7 @@ def _rotate_key(sandbox: Sandbox, _raw_body: bytes) -> object:
 _HANDLERS: Final[dict[tuple[str, str], Callable[[Sandbox, bytes], object]]] = {
     ("GET", ADMIN_PREFIX): _get_state,
     ("GET", f"{ADMIN_PREFIX}/seen"): _list_seen,
+    ("GET", f"{ADMIN_PREFIX}/faults"): _list_faults,
     ("POST", f"{ADMIN_PREFIX}/faults"): lambda sandbox, body: {"added": sandbox.faults.load(orjson.loads(body))},
     ("DELETE", f"{ADMIN_PREFIX}/faults"): lambda sandbox, _body: sandbox.faults.clear(),
     ("POST", f"{ADMIN_PREFIX}/kill-token"): _expire_token,
