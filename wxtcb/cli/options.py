@@ -127,6 +127,9 @@ Faults = Annotated[
     ),
 ]
 Seed = Annotated[int | None, typer.Option(metavar="N", help="Seed of the credentials and of all other random values.")]
+StatePath = Annotated[
+    Path | None, typer.Option("--state", metavar="FILE", help="Keep credentials and environments in this file.")
+]
 PushUrl = Annotated[
     str | None,
     typer.Option(

@@ -102,6 +102,7 @@ class World:
     credentials: CredentialStore = field(init=False, repr=False)
     message_settings: MessageSettings = field(init=False, repr=False)
     ticket: str = field(init=False, repr=False)
+    order_count: int = field(init=False, repr=False, default=0)
     failed_requests: FailedRequestLog = field(init=False, repr=False, factory=FailedRequestLog)
     reset_quota: ResetQuota = field(init=False, repr=False, factory=ResetQuota)
     _registry: EnvironmentRegistry = field(init=False, repr=False, factory=EnvironmentRegistry)
@@ -109,7 +110,6 @@ class World:
     _minute_window: RateWindow = field(init=False, repr=False, factory=lambda: RateWindow(MINUTE, 45011))
     _day_window: RateWindow = field(init=False, repr=False, factory=lambda: RateWindow(DAY, 45009))
     _started_at: float = field(init=False, repr=False)
-    _order_count: int = field(init=False, repr=False, default=0)
 
     def __attrs_post_init__(self) -> None:
         self._started_at = self.clock()
@@ -137,9 +137,14 @@ class World:
 
     # Time
 
+    @property
+    def unix_offset(self) -> float:
+        """Seconds to add to a time on `clock` for the platform's Unix time."""
+        return self.started_at_unix - self._started_at
+
     def unix_time(self) -> float:
         """Return the platform's time of day in Unix seconds; it advances with `clock`."""
-        return self.started_at_unix + self.clock() - self._started_at
+        return self.clock() + self.unix_offset
 
     def current_month(self) -> str:
         """Return the month on the platform's calendar, such as "2020-09"."""
@@ -216,11 +221,11 @@ class World:
 
     def create(self, alias: str, env_type: str | None = None) -> tuple[str, str]:
         """Create an environment and return order number and id; other environments may have the same alias."""
-        self._order_count += 1
+        self.order_count += 1
         now = self._format_now()
         environment = Environment(self._new_env_id(alias), alias, UNAVAILABLE, now, now, env_type)
         self._registry.create(environment, visible_at=self.clock() + self.visible_after, policy=self.ready_after)
-        return f"{now[:10].replace('-', '')}{self._order_count:06d}", environment.env
+        return f"{now[:10].replace('-', '')}{self.order_count:06d}", environment.env
 
     def add(self, alias: str, *, env: str | None = None, status: str = NORMAL) -> str:
         """Add an environment that is visible at once, and return its id; one that is UNAVAILABLE stays so."""
@@ -228,6 +233,13 @@ class World:
         environment = Environment(env or self._new_env_id(alias), alias, status, now, now)
         self._registry.put(environment)
         return environment.env
+
+    def restore(self, environment: Environment) -> None:
+        """Add an environment of an earlier world; one that is UNAVAILABLE starts again when it is listed."""
+        if environment.status == UNAVAILABLE:
+            self._registry.create(environment, visible_at=self.clock(), policy=self.ready_after)
+        else:
+            self._registry.put(environment)
 
     def halt(self, env: str) -> None:
         """Set an environment to HALTED permanently, as over quota. Raises `KeyError` for an unknown id."""
