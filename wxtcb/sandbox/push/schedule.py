@@ -9,7 +9,7 @@ from typing import Final, cast
 from attrs import Attribute, define, field, frozen
 from attrs.validators import optional
 
-from wxtcb.sandbox.credentials import MessageSettings
+from wxtcb.sandbox.credentials import TICKET_TTL, MessageSettings
 from wxtcb.sandbox.faults import validate_positive_seconds
 from wxtcb.sandbox.push.crypto import RANDOM_PREFIX_LENGTH, encrypt_and_sign, write_xml
 from wxtcb.sandbox.world import World
@@ -17,8 +17,10 @@ from wxtcb.sandbox.world import World
 # The platform stops after failures too, but does not document after how many.
 MAX_CONSECUTIVE_FAILURES: Final = 5
 FIRST_CONTACT_INTERVAL: Final = 1.0
-# In seconds. An older ticket is not offered again to a receiver that has accepted none yet, but replaced.
-_MAX_FIRST_TICKET_AGE: Final = 600.0
+# Seconds. wxtcb's receiver accepts a signature for ten minutes.
+MAX_SIGNATURE_AGE: Final = 300
+# Seconds. A receiver that has accepted nothing yet gets a new ticket after that, long before the first one expires.
+_MAX_FIRST_TICKET_AGE: Final = TICKET_TTL / 2
 _TICKET_INFO_TYPE: Final = "component_verify_ticket"
 _SUCCESS_BODY: Final = b"success"
 
@@ -84,7 +86,7 @@ class PushSchedule:
     make single pushes. `sent` and `failed` count deliveries.
 
     After `MAX_CONSECUTIVE_FAILURES` failures in a row pushing is `stopped` until api_start_push_ticket is called. Until
-    the receiver has accepted a push, the newest ticket is pushed again every second, and failures do not stop that.
+    the receiver has accepted a push, the first one is repeated every second, and failures do not stop that.
     """
 
     world: World = field(repr=False)
@@ -94,6 +96,7 @@ class PushSchedule:
     consecutive_failures: int = field(default=0, init=False)
     receiver_accepted: bool = field(default=False, init=False)
     _random: Random = field(init=False, repr=False)
+    _last_ticket: str = field(default="", init=False, repr=False)
     _last_ticket_push: Push | None = field(default=None, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -125,10 +128,9 @@ class PushSchedule:
 
     def due_pushes(self) -> list[Push]:
         """Return the pushes of this round in order of delivery: a new ticket, then repeated and late pushes."""
-        previous = self._last_ticket_push
+        previous = self._renew_last_push()
         if previous is not None and not self.receiver_accepted and self.world.ticket_age < _MAX_FIRST_TICKET_AGE:
-            # Signed again: a receiver rejects a signature that is minutes old.
-            return [self._push_newest_ticket(previous.create_time)]
+            return [previous]
         push = self.make_ticket_push()
         pushes = [push]
         # Both numbers are drawn in each round, so that changing one fraction does not shift the draws of the other.
@@ -141,9 +143,24 @@ class PushSchedule:
 
     def make_ticket_push(self) -> Push:
         """Issue a new ticket and return the push that contains it."""
-        self.world.issue_ticket()
-        # A receiver orders tickets by CreateTime, so two of the same second must differ.
-        return self._push_newest_ticket(0 if self._last_ticket_push is None else self._last_ticket_push.create_time + 1)
+        ticket = self._last_ticket = self.world.issue_ticket()
+        create_time = self._unix_now()
+        if self._last_ticket_push is not None:
+            # A receiver orders tickets by CreateTime, so two of the same second must differ.
+            create_time = max(create_time, self._last_ticket_push.create_time + 1)
+        self._last_ticket_push = self._make_push(
+            self.world.message_settings, _TICKET_INFO_TYPE, create_time, {"ComponentVerifyTicket": ticket}
+        )
+        return self._last_ticket_push
+
+    def _renew_last_push(self) -> Push | None:
+        """Return the last ticket push, signed anew if its signature is old: receivers may refuse it as a replay."""
+        last = self._last_ticket_push
+        if last is not None and self._unix_now() - int(last.query["timestamp"]) > MAX_SIGNATURE_AGE:
+            fields = {"ComponentVerifyTicket": self._last_ticket}
+            last = self._make_push(self.world.message_settings, last.info_type, last.create_time, fields)
+            self._last_ticket_push = last
+        return last
 
     def make_notification(self, info_type: str, fields: Mapping[str, str | int]) -> Push:
         """Return a push of another type; *fields* follow AppId, CreateTime and InfoType."""
@@ -166,12 +183,6 @@ class PushSchedule:
         self.consecutive_failures = 0 if result.accepted else self.consecutive_failures + 1
         if self.consecutive_failures >= MAX_CONSECUTIVE_FAILURES:
             self.world.credentials.push_enabled = False
-
-    def _push_newest_ticket(self, min_create_time: int) -> Push:
-        fields = {"ComponentVerifyTicket": self.world.ticket}
-        create_time = max(self._unix_now(), min_create_time)
-        self._last_ticket_push = self._make_push(self.world.message_settings, _TICKET_INFO_TYPE, create_time, fields)
-        return self._last_ticket_push
 
     def _make_push(
         self, message_settings: MessageSettings, info_type: str, create_time: int, fields: Mapping[str, str | int]
