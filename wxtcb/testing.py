@@ -1,4 +1,4 @@
-"""Pytest fixtures: the simulated platform, and a session connected to it.
+"""Pytest fixtures: the simulated platform, and a session connected to it; and replies of your own for single calls.
 
 They need the extra ``testing``. Installing wxtcb does not register them with pytest; name the plugin in a test module,
 or for all tests in the conftest.py of the root directory::
@@ -8,20 +8,62 @@ or for all tests in the conftest.py of the root directory::
 Type annotations for the fixtures::
 
     async def test_opening(wxtcb_session: wxtcb.Session, wxtcb_sandbox: wxtcb.sandbox.Sandbox) -> None: ...
+
+PYTEST_DONT_REWRITE: there are no assertions here, and pytest would warn if a conftest.py imports this module first.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
-import pytest
+from aiohttp import ClientResponse
+
+try:
+    import pytest
+except ImportError as error:
+    raise ImportError("wxtcb.testing needs pytest: pip install 'wxtcb[testing]'") from error
 
 if TYPE_CHECKING:
+    from aioresponses import aioresponses
+
     from wxtcb.sandbox import Sandbox
     from wxtcb.session import Session
 
-__all__ = ["wxtcb_sandbox", "wxtcb_session"]
+__all__ = ["MockResponse", "mock_platform", "wxtcb_sandbox", "wxtcb_session"]
+
+
+class MockResponse(ClientResponse):
+    """Response for aioresponses, whose own (0.7.9) lacks the argument `stream_writer` of aiohttp 3.14.
+
+    `mock_platform` uses it. Without that, pass it to each reply: `mock.post(url, response_class=MockResponse)`.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - the arguments of any version of aiohttp
+        super().__init__(*args, **{"stream_writer": SimpleNamespace(output_size=0), **kwargs})
+
+
+@contextmanager
+def mock_platform(**options: object) -> Iterator[aioresponses]:
+    """Replace the requests of every `aiohttp.ClientSession` by replies of yours; yield the `aioresponses` to set them.
+
+    Only a session on a `ClientSession` is affected (`Session(http=...)`), because the default transport does not use
+    one. A request without a matching reply raises `TransportError`. *options* are those of `aioresponses`.
+
+    In a callback, `kwargs["data"].decode()` is the body of the request.
+
+    Raises `ImportError` if aioresponses is missing.
+    """
+    try:
+        from aioresponses import aioresponses
+    except ImportError as error:
+        raise ImportError("mock_platform needs aioresponses: pip install 'wxtcb[testing]'") from error
+    # Replaced where aioresponses looks it up, so that replies of callbacks are covered as well.
+    with patch("aioresponses.core.ClientResponse", MockResponse), aioresponses(**options) as mock:
+        yield mock
 
 
 def _async_fixture(function: Callable[[Sandbox], AsyncIterator[Session]]) -> object:
