@@ -162,6 +162,55 @@ async def test_response_works_without_the_context_manager() -> None:
             assert await reply.json() == {"a": 1}
 
 
+BACKEND: Final = """
+import os
+from contextlib import asynccontextmanager
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from wxtcb.tokens.ticket import TicketReceiver
+
+def build_app():
+    account = {"component_appid": os.environ["WXTCB_COMPONENT_APPID"], "token_store": os.environ["WXTCB_TOKEN_STORE"]}
+    receiver = TicketReceiver(
+        **account,
+        message_token=os.environ["WXTCB_MESSAGE_TOKEN"],
+        encoding_aes_key=os.environ["WXTCB_ENCODING_AES_KEY"],
+    )
+
+    @asynccontextmanager
+    async def lifespan(app):
+        async with receiver, wxtcb.Session(
+            **account,
+            component_appsecret=os.environ["WXTCB_COMPONENT_APPSECRET"],
+            base_url=os.environ["WXTCB_BASE_URL"],
+        ) as app.state.session:
+            yield
+
+    app = FastAPI(lifespan=lifespan)
+    app.add_route("/wechat/push", receiver)
+
+    @app.get("/environments")
+    async def list_environments():
+        return len((await environment.describe_envs(app.state.session)).info_list)
+
+    return app
+
+def test_app(wxtcb_environ, wxtcb_sandbox, monkeypatch):
+    assert {name for name in os.environ if name.startswith("WXTCB_")} == wxtcb_environ.keys()
+    app = build_app()
+    with TestClient(app) as client:
+        assert client.portal.call(wxtcb_sandbox.deliver, app).accepted
+        assert client.get("/environments").json() == 0
+"""
+
+
+def test_whole_application_can_be_tested(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An application gets all its variables from a fixture, and its ticket from the sandbox, without a socket."""
+    monkeypatch.setenv("WXTCB_TICKET_FILE", "/of/the/developer")
+    # Newer versions of Starlette ask for httpx2. In a process of its own: FastAPI would be imported twice otherwise.
+    project.run(BACKEND, "-W", "ignore:Using `httpx`", subprocess=True).assert_outcomes(passed=1)
+
+
 @pytest.mark.parametrize("name", ["pytest", "aioresponses"])
 def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """The message says what to install."""

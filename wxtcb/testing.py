@@ -14,8 +14,10 @@ PYTEST_DONT_REWRITE: there are no assertions here, and pytest would warn if a co
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from wxtcb.sandbox import Sandbox
     from wxtcb.session import Session
 
-__all__ = ["MockResponse", "mock_platform", "wxtcb_sandbox", "wxtcb_session"]
+__all__ = ["MockResponse", "mock_platform", "wxtcb_environ", "wxtcb_sandbox", "wxtcb_session"]
 
 
 class MockResponse(ClientResponse):
@@ -89,6 +91,30 @@ def wxtcb_sandbox() -> Iterator[Sandbox]:
 
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(Sandbox()) as sandbox:
         yield sandbox
+
+
+@pytest.fixture
+def wxtcb_environ(wxtcb_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, str]:
+    """Set the environment variables of a program to `wxtcb_sandbox`, for one test; return them.
+
+    They are those of a session and of a ticket receiver, with a token store in the directory of the test. All other
+    variables whose name begins with ``WXTCB_`` are removed. A program that reads them when it is imported must be
+    imported by the test.
+    """
+    for name in [name for name in os.environ if name.startswith("WXTCB_")]:
+        monkeypatch.delenv(name)
+    variables = {
+        "WXTCB_BASE_URL": wxtcb_sandbox.url,
+        "WXTCB_COMPONENT_APPID": wxtcb_sandbox.component_appid,
+        "WXTCB_COMPONENT_APPSECRET": wxtcb_sandbox.component_appsecret,
+        "WXTCB_TICKET": wxtcb_sandbox.ticket,
+        "WXTCB_MESSAGE_TOKEN": wxtcb_sandbox.message_token,
+        "WXTCB_ENCODING_AES_KEY": wxtcb_sandbox.encoding_aes_key,
+        "WXTCB_TOKEN_STORE": f"sqlite:///{tmp_path / 'wxtcb-tokens.db'}",
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    return variables
 
 
 @_async_fixture

@@ -197,6 +197,7 @@ _HANDLERS: Final[dict[tuple[str, str], Callable[[Sandbox, bytes], object]]] = {
     ("POST", f"{ADMIN_PREFIX}/functions"): _configure_functions,
     ("POST", f"{ADMIN_PREFIX}/push"): _push,
     ("POST", f"{ADMIN_PREFIX}/rotate-key"): _rotate_key,
+    ("POST", f"{ADMIN_PREFIX}/reset"): lambda sandbox, _body: sandbox.reset(),
 }
 
 ADMIN_ROUTES: Final = tuple(_HANDLERS)

@@ -8,14 +8,22 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Self
 
 from aiohttp import web
-from attrs import Factory, define, field
+from attrs import Factory, define, evolve, field
 
 from wxtcb.sandbox.admin import ADMIN_PREFIX, handle_admin_request
 from wxtcb.sandbox.cos.http_api import ObjectRequest
 from wxtcb.sandbox.cos.store import STORAGE_PREFIX
 from wxtcb.sandbox.faults import Faults
 from wxtcb.sandbox.push.crypto import load_encryptor_factory
-from wxtcb.sandbox.push.delivery import PushClient, ResultCallback, deliver, is_loopback, parse_target
+from wxtcb.sandbox.push.delivery import (
+    ASGIApp,
+    PushClient,
+    ResultCallback,
+    deliver,
+    deliver_to_app,
+    is_loopback,
+    parse_target,
+)
 from wxtcb.sandbox.push.schedule import PushResult, PushSchedule, PushSettings, PushTargetNotSet
 from wxtcb.sandbox.request import PlatformRequest, SeenRequest
 from wxtcb.sandbox.request_log import SeenLog
@@ -148,6 +156,29 @@ class Sandbox:
     async def push_forged(self) -> PushResult:
         """Push a ticket signed and encrypted with the wrong token and key; it is not counted in `pushes`."""
         return await deliver(self._require_push_client().target, self.pushes.make_forged_push())
+
+    async def deliver(self, app: ASGIApp, path: str = "/wechat/push") -> PushResult:
+        """Push a new ticket to *path* of an ASGI application in this event loop, without a socket; return the result.
+
+        The application must have started. With Starlette's TestClient: `client.portal.call(sandbox.deliver, app)`.
+        Exceptions of the application are raised. Raises `ImportError` without the extra `ticket`.
+        """
+        result = await deliver_to_app(app, path, self.pushes.make_ticket_push())
+        self.pushes.record_result(result)
+        return result
+
+    def reset(self) -> None:
+        """Replace `world` by a new one with the same settings and credentials; clear faults, `seen` and `counts`."""
+        previous = self.world
+        previous.storage.objects.clear()
+        self.world = evolve(previous, started_at_unix=previous.unix_time())
+        # The same objects: programs that are running keep their ticket and token.
+        self.world.credentials, self.world.message_settings = previous.credentials, previous.message_settings
+        self.world.ticket = previous.ticket
+        self.pushes.world = self.world
+        self.faults.clear()
+        self.seen.clear()
+        self.counts.clear()
 
     def count(self, path: str) -> int:
         return self.counts[path]
