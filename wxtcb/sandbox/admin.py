@@ -7,10 +7,11 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
-from attrs import asdict
+from attrs import asdict, fields
 
 from wxtcb.sandbox.faults import FaultKind, InvalidFault
 from wxtcb.sandbox.push.schedule import PushTargetNotSet
+from wxtcb.sandbox.request import SeenRequest
 from wxtcb.sandbox.services.context import ReadyPolicy
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ async def handle_admin_request(
     that is not JSON, and 400 for an invalid body.
     """
     if not _is_local_request(sandbox, headers):
-        return 403, orjson.dumps({"error": f"Host must be {_authority(sandbox)}, and Origin absent or equal"})
+        reason = f"web pages may not use this API: Host must be {_authority(sandbox)}, and Origin absent or equal"
+        return 403, orjson.dumps({"error": reason})
     handler = _HANDLERS.get((method, path))
     if handler is None:
         return 404, orjson.dumps({"error": f"{method} {path} does not exist"})
@@ -55,9 +57,8 @@ def _is_local_request(sandbox: Sandbox, headers: Mapping[str, str]) -> bool:
     """Return whether a request was addressed to this machine, and not sent by a page of another origin."""
     # A web page can send requests to loopback. Its Origin gives it away, and its Host if its name resolves to loopback.
     # The content type of orders covers browsers that send no Origin: a page cannot send JSON without asking first.
-    host, own_host = headers.get("Host", "").lower(), _authority(sandbox)
-    port = sandbox.port
-    known = {own_host, f"localhost:{port}", f"127.0.0.1:{port}", f"[::1]:{port}"}
+    host, port = headers.get("Host", "").lower(), sandbox.port
+    known = {_authority(sandbox), f"localhost:{port}", f"127.0.0.1:{port}", f"[::1]:{port}"}
     # A client omits the port if it is 80.
     has_port = ":" in host.rpartition("]")[2]
     return (host if has_port else f"{host}:80") in known and headers.get("Origin", f"http://{host}") == f"http://{host}"
@@ -84,7 +85,8 @@ def _get_state(sandbox: Sandbox, _raw_body: bytes) -> object:
 
 
 def _list_seen(sandbox: Sandbox, _raw_body: bytes) -> object:
-    rows = [asdict(seen, recurse=False, filter=lambda each, _value: each.name != "size") for seen in sandbox.seen]
+    names = [each.name for each in fields(SeenRequest) if each.name != "size"]
+    rows = [{name: getattr(seen, name) for name in names} for seen in sandbox.list_seen()]
     # The query can be a read-only mapping, which orjson does not encode.
     return [{**row, "query": dict(row["query"])} for row in rows]
 
