@@ -1,4 +1,4 @@
-"""Pytest fixtures: the simulated platform, and a session connected to it; and replies of your own for single calls.
+"""Pytest fixtures: the simulated platform, and a session connected to it; and your own replies for single calls.
 
 They need the extra ``testing``. Installing wxtcb does not register them with pytest; name the plugin in a test module,
 or for all tests in the conftest.py of the root directory::
@@ -50,7 +50,7 @@ class MockResponse(ClientResponse):
 
 @contextmanager
 def mock_platform(**options: object) -> Iterator[aioresponses]:
-    """Replace the requests of every `aiohttp.ClientSession` by replies of yours; yield the `aioresponses` to set them.
+    """Replace the requests of every `aiohttp.ClientSession` by your own replies; yield the `aioresponses` to set them.
 
     Only a session on a `ClientSession` is affected (`Session(http=...)`), because the default transport does not use
     one. A request without a matching reply raises `TransportError`. *options* are those of `aioresponses`.

@@ -142,7 +142,7 @@ def make_invalid(path: Path) -> None:
         (make_readable, "chmod 600"),
         (make_invalid, "not a state of the sandbox; delete the file"),
         (Path.mkdir, "Is a directory"),
-        (os.mkfifo, "it must be a file of yours"),
+        (os.mkfifo, "it must be your own file"),
         (lambda path: path.parent.rmdir(), "No such file or directory"),
     ],
 )

@@ -63,7 +63,7 @@ def test_every_fixture_is_described() -> None:
     assert [name for name in fixtures if f"| `{name}` |" not in DOCS] == []
 
 
-def test_example_with_replies_of_your_own_passes(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_example_with_own_replies_passes(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     """The example is a test that passes."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     pytester.makepyfile(BLOCKS[1])

@@ -83,7 +83,7 @@ class StateFile:
         except OSError as error:
             raise InvalidArgument(f"--state {self.path}: {error.strerror}") from error
         if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
-            advice = f"it must be a file of yours with mode 600: chmod 600 {shlex.quote(str(self.path))}"
+            advice = f"it must be your own file with mode 600: chmod 600 {shlex.quote(str(self.path))}"
             raise InvalidArgument(f"--state {self.path}: {advice}")
         try:
             return WorldState.parse(content)
