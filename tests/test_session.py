@@ -295,7 +295,7 @@ async def test_unclosed_session_is_a_resource_warning():
     async def enter_and_drop():
         session = build()
         await session.__aenter__()
-        session._lifecycle.resources.transport.owns_session = False
+        session._lifecycle.resources.executor.transport.owns_session = False
 
     def build():
         http = unittest.mock.create_autospec(aiohttp.ClientSession, instance=True)
@@ -602,7 +602,7 @@ async def test_unknown_outcome_has_its_cause(new_session, wechat):
 async def test_session_opens_a_real_transport():
     """The default transport uses aiohttp with the timeout of the session, and is closed with the session."""
     async with Session(component_appid="wx0", component_appsecret="s", timeout=Timeout(connect=1, reply=2)) as session:
-        transport = session._lifecycle.resources.transport
+        transport = session._lifecycle.resources.executor.transport
         assert transport.timeout == Timeout(connect=1, reply=2)
         assert isinstance(transport, ConnectorTransport)
     assert transport._connector.closed
@@ -749,7 +749,7 @@ def record_closed_stores(monkeypatch):
 async def test_failure_while_opening_closes_what_was_opened(new_session, wechat, monkeypatch, tmp_path):
     """The session is not open afterwards, and can be entered again."""
     closed = record_closed_stores(monkeypatch)
-    session = new_session(token_store=f"sqlite:///{tmp_path}/tokens.db")
+    session = new_session(token_store=f"sqlite:///{tmp_path}/tokens.db", store_required=False)
     with monkeypatch.context() as patch:
         patch.setattr("wxtcb.tokens.cache.create_token_cache", unittest.mock.Mock(side_effect=KeyError))
         with pytest.raises(KeyError):
@@ -868,8 +868,8 @@ async def test_storage_client_is_closed_with_the_session(new_session):
 async def test_store_of_a_url_is_closed_by_the_session(new_session, tmp_path, monkeypatch):
     """The URL is in no repr, because it may contain a password. A store of the caller stays open."""
     closed = record_closed_stores(monkeypatch)
-    session = new_session(token_store=f"sqlite:///{tmp_path}/tokens.db")
+    session = new_session(token_store=f"sqlite:///{tmp_path}/tokens.db", store_required=False)
     assert "tokens.db" not in repr(session)
-    async with session, new_session(token_store=SqliteStore(tmp_path / "tokens.db")):
+    async with session, new_session(token_store=SqliteStore(tmp_path / "tokens.db"), store_required=False):
         opened = session._lifecycle.resources.token_cache.refresher.state_repository.store
     assert closed == [opened]

@@ -34,6 +34,7 @@ __all__ = [
     "TokenRefreshFailed",
     "TokenRefreshed",
     "TokenRejected",
+    "TokenStoreRolledBack",
     "TokenStoreWriteFailed",
 ]
 
@@ -71,9 +72,10 @@ class CallFinished:
 
 @attrs.frozen
 class RetryScheduled:
-    """A retry after `delay` seconds, because attempt number `attempt` failed with `error`.
+    """A retry after `delay` seconds, because an attempt failed with `error`.
 
-    `reason` is the kind of failure: "not_sent", "busy", "cloud_unavailable" or "reply_lost".
+    `attempt` counts the failed attempts of the call, without those that were resent (`RequestResent`). `reason` is the
+    kind of failure: "not_sent", "busy", "cloud_unavailable" or "reply_lost".
     """
 
     endpoint: str
@@ -164,6 +166,18 @@ class TokenStoreWriteFailed:
 
     generation: int
     reason: str
+
+
+@attrs.frozen
+class TokenStoreRolledBack:
+    """A token store that went back to token number `generation`, although it had number `newest_generation` before.
+
+    A backup was restored, a replica without the last write took over, or a program wrote an old document. This process
+    goes on with the newer token and stores it again. To begin anew on purpose, delete the stored document.
+    """
+
+    generation: int
+    newest_generation: int
 
 
 @attrs.frozen
@@ -268,6 +282,7 @@ Event = (
     | TokenRefreshed
     | TokenRefreshFailed
     | TokenStoreWriteFailed
+    | TokenStoreRolledBack
     | TokenConflictDetected
     | TicketReceived
     | TicketWriteFailed

@@ -19,9 +19,9 @@ from wxtcb._http.transport import Request, SendCancelled
 from wxtcb._protocol.codec import RequestBody, encode_body
 from wxtcb._protocol.endpoint import Credential, Done, Endpoint, Repeat, Reply
 from wxtcb.secret import Secret
-from wxtcb.tokens.callbacks import UserCodeFailure, call_user_code
 from wxtcb.tokens.state_repository import StateRepository
 from wxtcb.tokens.token_state import TICKET_TTL
+from wxtcb.tokens.user_code import UserCodeFailure, call_user_code
 from wxtcb.validation import hide_arguments_in_traceback, is_valid_unicode, to_secret, type_validator
 
 R = TypeVar("R", bound=Reply)
@@ -100,6 +100,10 @@ def is_transient(error: errors.WxtcbError) -> bool:
         return isinstance(error, errors.TicketError) and error.transient
     if isinstance(error, errors.TokenStoreError):
         return not error.permanent
+    # WeChat has answered "api unauthorized" to token calls that had worked before with the same arguments, and worked
+    # again later (forum, 2023-05-30). For all other calls it means a missing permission.
+    if isinstance(error, errors.PermissionDenied) and error.errcode == 48001:
+        return error.endpoint == API_COMPONENT_TOKEN.path
     return not isinstance(error, errors.ApiError) or isinstance(
         error, errors.PlatformBusy | errors.CloudUnavailable | errors.RateLimited
     )
