@@ -845,7 +845,6 @@ async def test_process_shows_no_secret_at_a_signal(tmp_path, monkeypatch):
 
 # Tools that record everything. These canaries are held by no object of `OBJECTS`, or not as a `Secret`.
 NOT_HELD = {
-    "store key",
     "app secret in a file",
     "ticket in a file",
     "own token",

@@ -58,9 +58,7 @@ async def main():
 
 asyncio.run(main())
 """
-MOST = {True: LIMITS.reply_containers, False: LIMITS.reply_values}
-# Each expression is a reply of the size that `limit` allows; `field` is a list of the endpoint.
-LISTS = {
+ENTRIES = {
     "objects": b"{}",
     "arrays": b"[]",
     "numbers": b"1",
@@ -70,25 +68,29 @@ LISTS = {
     "long rows": b'{"env":"e","alias":"' + b"a" * 60 + b'"}',
     "rows of nulls": b'{"env":null,"alias":null,"status":null,"create_time":null}',
 }
+# Replies of at most so many bytes, with a list or a value in a field of the endpoint.
 OVERSIZED = {
-    # As many entries as have room, and as many as the other limits allow.
-    **{
-        f"{name}{suffix}": f"b'{{\"' + field + b'\":[' + {entry + b','!r} * {count(entry)} + {entry!r} + b']}}'"
-        for name, entry in LISTS.items()
-        for suffix, count in {
-            "": lambda entry: f"((limit - 30 - {len(entry)}) // {len(entry) + 1})",
-            ", fewer": lambda entry: f"min((limit - 30 - {len(entry)}) // {len(entry) + 1}, {MOST[entry[:1] in b'[{']} - 3)",
-        }.items()
-    },
-    "nested": 'b\'{"a":\' + b"[" * (limit // 2 - 9) + b"]" * (limit // 2 - 9) + b"}"',
-    "names": 'b"{" + b",".join([b\'"%09d":1\' % n for n in range((limit - 30) // 14)]) + b"}"',
-    "percent": 'b\'{"errcode":-1,"errmsg":"\' + b"%41" * ((limit - 30) // 3) + b\'"}\'',
-    "control characters": 'b\'{"errcode":-1,"errmsg":"\' + b"\\\\u001b" * ((limit - 30) // 6) + b\'"}\'',
-    "tags": 'b"<html>" + b"<a>" * ((limit - 9) // 3)',
-    "open tags": 'b"<" * limit',
-    "digits": 'b\'{"errcode":\' + b"9" * (limit - 20) + b"}"',
-    "string": "b'{\"' + field + b'\":\"' + b\"a\" * (limit - 20) + b'\"}'",
+    "nested": lambda size, _: b'{"a":' + b"[" * (size // 2 - 9) + b"]" * (size // 2 - 9) + b"}",
+    "names": lambda size, _: b"{" + b",".join([b'"%09d":1' % n for n in range((size - 30) // 14)]) + b"}",
+    "percent": lambda size, _: b'{"errcode":-1,"errmsg":"' + b"%41" * ((size - 30) // 3) + b'"}',
+    "control characters": lambda size, _: b'{"errcode":-1,"errmsg":"' + rb"\u001b" * ((size - 30) // 6) + b'"}',
+    "tags": lambda size, _: b"<html>" + b"<a>" * ((size - 9) // 3),
+    "open tags": lambda size, _: b"<" * size,
+    "digits": lambda size, _: b'{"errcode":' + b"9" * (size - 20) + b"}",
+    "string": lambda size, field: b'{"%b":"%b"}' % (field, b"a" * (size - 30)),
 }
+
+
+def oversized_replies(size, field):
+    """Yield the name and the bytes of each reply."""
+    for name, create in OVERSIZED.items():
+        yield name, create(size, field)
+    for name, entry in ENTRIES.items():
+        count = (size - 30) // (len(entry) + 1)
+        admitted = LIMITS.reply_values if entry[0] not in b"[{" else LIMITS.reply_containers
+        # As many as have room, and as many as are decoded.
+        for suffix, entries in (("", count), (", fewer", min(count, admitted - 3) // (entry.count(b",") + 1))):
+            yield name + suffix, b'{"%b":[%b]}' % (field, b",".join([entry] * entries))
 
 
 def test_ten_thousand_random_replies(scale):
@@ -140,8 +142,7 @@ def test_ten_thousand_random_store_documents(scale):
 def test_oversized_replies(endpoint, field, tmp_path):
     """Replies that are made to be slow or large are read or refused within the limits, in a process of their own."""
     [limit] = [each.max_reply_bytes for each in wxtcb.endpoints() if each.name == endpoint]
-    for name, expression in OVERSIZED.items():
-        data = eval(expression, {"limit": limit, "field": field.encode()})
+    for name, data in oversized_replies(limit, field.encode()):
         assert len(data) <= limit, name
         (tmp_path / name).write_bytes(data)
     command = [sys.executable, "-c", PROGRAM, endpoint, tmp_path]
@@ -154,5 +155,5 @@ def test_oversized_replies(endpoint, field, tmp_path):
         print(text)
         if seconds > MAX_SECONDS or megabytes > MAX_MEGABYTES:
             exceeded.append(text)
-    assert len(lines) == len(OVERSIZED)
+    assert len(lines) == len(OVERSIZED) + 2 * len(ENTRIES)
     assert exceeded == []
