@@ -21,6 +21,7 @@ import pprint
 import signal
 import stat
 import sys
+import tempfile
 import traceback
 import warnings
 from contextlib import AsyncExitStack
@@ -360,6 +361,23 @@ def test_no_error_of_an_argument_contains_a_secret(create):
 
 # Calls: with every fault of the platform, on both transports
 QUICK = wxtcb.RetryPolicy(attempts=2, once_attempts=2, base=0.001, cap=0.001)
+
+
+async def find_env(session):
+    """Return the id of an environment, if the platform lists one."""
+    return next(iter((await environment.describe_envs(session)).by_env), "e-1")
+
+
+async def upload(session):
+    await storage.upload_file(session, await find_env(session), "a", b"content")
+
+
+async def download(session):
+    env = await find_env(session)
+    with tempfile.TemporaryDirectory() as folder:
+        await storage.download_file(session, env, f"cloud://{env}.7465-{env}-1304480914/out", Path(folder) / "file")
+
+
 CALLS = {
     "create": lambda session: environment.create_env(session, alias="abc"),
     "list": environment.describe_envs,
@@ -370,7 +388,8 @@ CALLS = {
     "function": lambda session: functions.update_scf_config(session, "e-1", "f", function_config()),
     "push of the ticket": token.api_start_push_ticket,
     "reset of the quota": token.clear_component_quota_by_app_secret,
-    "upload": lambda session: storage.upload_file(session, "e-1", "a", b"content"),
+    "upload": upload,
+    "download": download,
 }
 KINDS = {
     # What carries no token must be named.
@@ -492,11 +511,12 @@ def connect(sandbox, **options):
 async def call_with_fault(watch, kind, transport, paths):
     """Make the calls that a fault of *paths* concerns, and collect what they print."""
     async with Sandbox() as sandbox, open_transport(transport) as options:
+        sandbox.world.storage.write(sandbox.world.add("a"), "out", b"content")
         for path in paths:
             sandbox.faults.add(Fault(kind, path=path, seconds=0.3, megabytes=2))
         timeout = wxtcb.Timeout(connect=0.1, reply=0.05)
         async with connect(sandbox, timeout=timeout, hooks=watch.hooks, **options) as session:
-            names = {TOKEN_PATH: ["list"], "/_cos/post": ["upload"]}.get(paths[0], CALLS)
+            names = {TOKEN_PATH: ["list"], "/_cos/post": ["upload", "download"]}.get(paths[0], CALLS)
             await asyncio.gather(*(watch.call(CALLS[name](session)) for name in names))
             watch.texts += [repr(session), repr(await session.health()), repr(session.stats())]
 
@@ -525,12 +545,14 @@ async def test_debug_mode_of_asyncio_shows_no_secret(kind, transport, watch):
     assert watch.leaks == []
 
 
-async def test_secrets_of_calls_are_found_without_their_repr(watch, monkeypatch):
-    """The search finds the secrets of calls if the repr of `Secret` shows its value."""
+@pytest.mark.parametrize("kind", ["calls", "files"])
+async def test_secrets_of_calls_are_found_without_their_repr(kind, watch, monkeypatch):
+    """The search finds the secrets of calls and transfers if the repr of `Secret` shows its value."""
     monkeypatch.setattr(Secret, "__repr__", Secret.reveal)
     with watch:
-        await call_with_fault(watch, FaultKind.HANG, "connector", KINDS["calls"])
+        await call_with_fault(watch, FaultKind.HANG, "connector", KINDS[kind])
     assert len(watch.leaks) > 3
+    assert any("q-sign" in text for text in watch.texts) is (kind == "files")
 
 
 class Interruption(BaseException):
