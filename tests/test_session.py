@@ -29,6 +29,7 @@ from wxtcb.errors import (
     SendVetoed,
     SessionClosed,
     TicketError,
+    TransportError,
     WrongLoop,
     WxtcbError,
 )
@@ -595,6 +596,41 @@ async def test_unknown_outcome_has_its_cause(new_session, wechat):
             await environment.create_env(session, alias="abc")
     assert caught.value.cause.timeout
     assert len(wechat.sent_to(CREATE_ENV.path)) == 1
+
+
+async def raise_key_error(*_args, **_options):
+    """Raise an exception as a tracing callback or a mock of the caller may."""
+    raise KeyError(SECRET)
+
+
+def session_with(http):
+    """Return a session on the aiohttp session *http*."""
+    return Session(
+        component_appid="wx1", component_appsecret=SECRET, ticket=TICKET, base_url="http://127.0.0.1:9", http=http
+    )
+
+
+async def test_exception_of_a_trace_ends_the_call_at_once():
+    """The token fetch is not repeated, and the error names the line that raised, without secrets."""
+    calls, trace, started = [], aiohttp.TraceConfig(), clock()
+    trace.on_request_start.append(lambda *_: calls.append(1) or raise_key_error())
+    async with aiohttp.ClientSession(trace_configs=[trace]) as http, session_with(http) as session:
+        with pytest.raises(TransportError, match="KeyError") as caught:
+            await session.call(READ, {})
+    assert f"({__file__}, line {raise_key_error.__code__.co_firstlineno + 2}). No request was sent" in str(caught.value)
+    assert (len(calls), clock()) == (1, started)
+    assert SECRET not in everything_of(caught.value)
+
+
+async def test_failure_of_a_mock_of_aiohttp_ends_the_call_at_once(monkeypatch):
+    """A mock that does not fit aiohttp's version raises a TypeError, which a retry would not fix."""
+    started = clock()
+    async with aiohttp.ClientSession() as http, session_with(http) as session:
+        monkeypatch.setattr(aiohttp.ClientSession, "_request", lambda self: None)
+        with pytest.raises(TransportError, match=r"TypeError .* No request was sent.* Fix the code") as caught:
+            await session.call(READ, {})
+    assert caught.value.permanent
+    assert clock() == started
 
 
 async def test_session_opens_a_real_transport():

@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 
 from wxtcb._http import client_session_transport
+from wxtcb._http.client_session_transport import ClientSessionTransport
 from wxtcb._http.transport import Request, Response, ResponseTooLarge, SendCancelled, SendFailure, Timeout
 from wxtcb._protocol.codec import RequestBody
 from wxtcb.errors import InvalidArgument
@@ -244,6 +245,12 @@ async def test_tls_failure_is_not_sent(serve, connect):
     assert outcome == SendFailure("the TLS handshake failed", sent=False)
 
 
+def with_cause(error, cause):
+    """Return *error* with a cause that was never raised."""
+    error.__cause__ = cause
+    return error
+
+
 class FailingConnector(aiohttp.TCPConnector):
     """Connector that raises what `make` returns for the key of the connection."""
 
@@ -261,11 +268,18 @@ class FailingConnector(aiohttp.TCPConnector):
             "the server's certificate is not trusted",
         ),
         (lambda key: aiohttp.ServerTimeoutError("no"), "no connection in time"),
-        (lambda key: ValueError(f"odd {TOKEN.reveal()}"), "the connection was lost (ValueError)"),
-        (lambda key: KeyError(f"odd {TOKEN.reveal()}"), "the connection was lost (KeyError)"),
+        (
+            lambda key: aiohttp.ClientConnectionError(f"odd {TOKEN.reveal()}"),
+            "the connection was lost (ClientConnectionError)",
+        ),
+        (lambda key: OSError(f"odd {TOKEN.reveal()}"), "the connection was lost (ClientOSError)"),
+        (
+            lambda key: with_cause(aiohttp.ServerDisconnectedError(), KeyError()),
+            "the connection was lost (ServerDisconnectedError)",
+        ),
         (lambda key: aiohttp.ClientConnectorError(key, OSError("odd")), "no connection (refused)"),
     ],
-    ids=["certificate", "timeout", "value", "key", "no strerror"],
+    ids=["certificate", "timeout", "aiohttp", "os", "cause", "no strerror"],
 )
 async def test_exception_of_the_connector_becomes_a_failure(connect_plain, make, reason):
     """No exception leaves `send`, because its traceback and message could contain the token."""
@@ -385,7 +399,7 @@ async def test_closed_session_of_the_caller_is_not_sent(connect_plain):
     http = aiohttp.ClientSession()
     await http.close()
     outcome = await (await connect_plain("http://127.0.0.1:1", http=http)).send(REQUEST)
-    assert outcome == SendFailure("the aiohttp session is closed", sent=False, closed=True)
+    assert outcome == SendFailure("the connections were closed", sent=False, closed=True)
 
 
 async def test_closing_the_transport_during_a_call_loses_the_connection(serve, connect):
@@ -426,18 +440,75 @@ async def test_attempt_cancelled_while_connecting_is_not_sent(connect_plain):
         assert await call == SendCancelled((), sent=False)
 
 
-async def test_exception_of_a_trace_of_the_caller_becomes_a_failure(serve, connect_plain):
-    """Its traceback, which would contain the URL, does not leave the transport."""
+class CallerError(Exception):
+    """Exception of the caller's code."""
+
+
+def raise_caller_error(*_):
+    """Raise an exception whose message contains the token, as that of a KeyError may."""
+    raise CallerError(TOKEN.reveal())
+
+
+def assert_names_the_code(outcome, *, sent):
+    """Check that *outcome* names the line above, without the token, and forbids a retry."""
+    line = raise_caller_error.__code__.co_firstlineno + 2
+    assert f"CallerError ({__file__}, line {line})" in outcome.reason
+    assert (outcome.sent, outcome.permanent, outcome.closed) == (sent, True, False)
+    assert TOKEN.reveal() not in repr(outcome)
+
+
+@pytest.mark.parametrize(
+    ("signal", "sent"),
+    [
+        ("on_request_start", False),
+        ("on_connection_create_end", False),
+        ("on_request_chunk_sent", True),
+        ("on_request_end", True),
+    ],
+)
+async def test_exception_of_a_trace_is_permanent(serve, connect_plain, signal, sent):
+    """The failure names the file and line of the caller's code, also where aiohttp wraps the exception."""
     server = await serve(OK)
+    trace = aiohttp.TraceConfig()
 
     async def break_down(*_):
-        raise LookupError(TOKEN.reveal())
+        raise_caller_error()
 
-    trace = aiohttp.TraceConfig()
-    trace.on_request_end.append(break_down)
+    getattr(trace, signal).append(break_down)
     async with aiohttp.ClientSession(trace_configs=[trace]) as http:
-        outcome = await (await connect_plain(server.url, http=http)).send(REQUEST)
-    assert outcome == SendFailure("the connection was lost (LookupError)", sent=True)
+        assert_names_the_code(await (await connect_plain(server.url, http=http)).send(REQUEST), sent=sent)
+
+
+async def test_exception_of_a_connector_of_the_caller_is_permanent(kind, client_tls):
+    """Both transports name the line of the connector."""
+    connector = FailingConnector()
+    connector.make = raise_caller_error
+    transport = kind.open(
+        "https://api.example",
+        Timeout(),
+        ssl=client_tls,
+        **{"http" if kind is ClientSessionTransport else "connector": connector},
+    )
+    assert_names_the_code(await transport.send(REQUEST), sent=False)
+    await transport.aclose()
+    await connector.close()
+
+
+async def test_unexpected_exception_after_closing_is_not_the_caller_s(serve, connect_plain):
+    """The code of aiohttp may fail in any way while its session is closed."""
+    server = await serve(OK)
+    http = aiohttp.ClientSession()
+    trace = aiohttp.TraceConfig()
+
+    async def close(*_):
+        await http.close()
+        raise AssertionError
+
+    trace.on_request_start.append(close)
+    trace.freeze()
+    http.trace_configs.append(trace)
+    outcome = await (await connect_plain(server.url, http=http)).send(REQUEST)
+    assert outcome == SendFailure("the connections were closed", sent=False, closed=True)
 
 
 @pytest.mark.parametrize("field", ["connect", "reply"])

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 UNSOLICITED_REPLY: Final = transport.SendFailure("the connection had received data before the request", sent=False)
 
 
-class _BodyNotSent(Exception):
-    """Exception raised to aiohttp instead of writing the body."""
+class _BodyNotSent(ConnectionError):
+    """Exception raised to aiohttp instead of writing the body; it counts as a lost connection."""
 
 
 class _TrackedPayload(Payload):
@@ -139,7 +139,9 @@ class ClientSessionTransport:
             return transport.map_cancellation(error, sent=body.sent, closed=self.http.closed)
         # Any exception of aiohttp may hold the URL with the token, so none may leave.
         except Exception as error:
-            return transport.Vetoed() if body.vetoed else transport.map_exception(error, sent=body.sent)
+            if body.vetoed:
+                return transport.Vetoed()
+            return transport.map_exception(error, sent=body.sent, closed=self.http.closed)
 
     async def aclose(self) -> None:
         if self.owns_session:

@@ -220,7 +220,8 @@ class ConnectorTransport:
             return map_cancellation(error, sent=attempt.sent, closed=self._is_closed())
         # After an abort the exception depends on what the attempt waited for, so `abort_error` takes precedence.
         except Exception as error:
-            return map_exception(attempt.abort_error() if attempt.abort_error else error, sent=attempt.sent)
+            failure = attempt.abort_error() if attempt.abort_error else error
+            return map_exception(failure, sent=attempt.sent, closed=self._is_closed())
         finally:
             self._deadline_timer.remove(attempt)
             attempt.close_connection()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import select
+import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MAX_REPLY_BYTES: Final = 32 * 1024 * 1024
+# What a failing connection raises. Anything else is a programming error, for instance of a tracing callback, a
+# connector or a mock of the caller.
+CONNECTION_ERRORS: Final = (OSError, aiohttp.ClientError, HttpProcessingError)
 HEADERS: Final = {"Content-Type": "application/json; charset=utf-8"}
 
 
@@ -95,12 +99,14 @@ class SendFailure:
     - `sent`: true if the request may have been sent, at least in part.
     - `timeout`: true if a limit of `Timeout` ended the attempt.
     - `closed`: true if the connections were closed, so that further attempts are pointless.
+    - `permanent`: true after a programming error, so that further attempts would fail in the same way.
     """
 
     reason: str
     sent: bool
     timeout: bool = False
     closed: bool = False
+    permanent: bool = False
 
 
 @attrs.frozen
@@ -210,7 +216,7 @@ def map_cancellation(error: asyncio.CancelledError, *, sent: bool, closed: bool)
     return SendCancelled(error.args, sent=sent)
 
 
-def map_exception(error: Exception, *, sent: bool) -> SendFailure:
+def map_exception(error: Exception, *, sent: bool, closed: bool) -> SendFailure:
     """Return the failure for an exception of aiohttp, with a reason that contains no secret."""
     match error:
         case TimeoutError():
@@ -229,8 +235,20 @@ def map_exception(error: Exception, *, sent: bool) -> SendFailure:
             return SendFailure("the reply is not valid HTTP", sent=sent)
         case aiohttp.ClientPayloadError():
             return SendFailure("the reply was truncated or could not be decompressed", sent=sent)
-        # aiohttp raises a plain RuntimeError("Session is closed").
-        case RuntimeError() if not sent:
-            return SendFailure("the aiohttp session is closed", sent=False, closed=True)
         case _:
-            return SendFailure(f"the connection was lost ({type(error).__name__})", sent=sent)
+            return _map_other_exception(error, sent=sent, closed=closed)
+
+
+def _map_other_exception(error: Exception, *, sent: bool, closed: bool) -> SendFailure:
+    """Return the failure for a lost connection, or for a programming error, with the line that raised it."""
+    # An exception of a tracing callback that runs during the write is the cause of a connection error of aiohttp.
+    cause = error.__cause__ if isinstance(error, aiohttp.ClientConnectionError) else error
+    if cause is None or cause.__traceback__ is None or isinstance(cause, CONNECTION_ERRORS):
+        return SendFailure(f"the connection was lost ({type(error).__name__})", sent=sent)
+    # aiohttp itself raises RuntimeError for a closed session, and AssertionError if it is closed during a request.
+    if closed:
+        return SendFailure("the connections were closed", sent=sent, closed=not sent)
+    # Without the message of the exception, which may contain the token.
+    *_, (frame, line) = traceback.walk_tb(cause.__traceback__)
+    where = f"{frame.f_code.co_filename}, line {line}"
+    return SendFailure(f"code that aiohttp called raised {type(cause).__name__} ({where})", sent=sent, permanent=True)

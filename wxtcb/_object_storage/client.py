@@ -129,7 +129,7 @@ class StorageClient:
             return map_cancellation(error, sent=request.sent, closed=self._closed)
         # Any exception of aiohttp may hold the signed URL, so none may leave.
         except Exception as error:
-            return map_exception(error, sent=request.sent)
+            return map_exception(error, sent=request.sent, closed=self._closed)
 
     def _open_session(self, connector: aiohttp.BaseConnector | None) -> aiohttp.ClientSession:
         """Open a session on *connector*, or on a new one that opens a connection for each transfer."""

@@ -93,7 +93,7 @@ def _is_permanent(result: StorageResponse | SendFailure | DownloadStatus) -> boo
     """Return whether another attempt would fail in the same way."""
     if isinstance(result, StorageResponse):
         return result.status < 500 and not result.signature_expired
-    return isinstance(result, SendFailure) and result.closed
+    return isinstance(result, SendFailure) and (result.closed or result.permanent)
 
 
 def _download_error(

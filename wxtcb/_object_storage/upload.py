@@ -99,7 +99,9 @@ async def upload(client: StorageClient, source: UploadSource, request: UploadReq
         ):
             link_renewed = True
         elif (
-            isinstance(result, SendFailure) and not result.closed and not body.started and attempt < MAX_UNSENT_ATTEMPTS
+            isinstance(result, SendFailure)
+            and not (result.closed or result.permanent or body.started)
+            and attempt < MAX_UNSENT_ATTEMPTS
         ):
             await client.limiter.sleep(request.retry_policy.backoff(attempt, random.uniform))
             attempt += 1

@@ -97,7 +97,7 @@ def is_transient(error: errors.WxtcbError) -> bool:
     """Return whether a failed fetch may soon succeed with the same credentials and the same ticket."""
     if isinstance(error, errors.TicketError | errors.TokenFetchLimit | errors.TokenConflict):
         return isinstance(error, errors.TicketError) and error.transient
-    if isinstance(error, errors.TokenStoreError):
+    if isinstance(error, errors.TokenStoreError | errors.TransportError):
         return not error.permanent
     return not isinstance(error, errors.ApiError) or isinstance(
         error, errors.PlatformBusy | errors.CloudUnavailable | errors.RateLimited
