@@ -48,6 +48,13 @@ LISTED = {"info_list": []}
 NO_RETRY = RetryPolicy(attempts=1, once_attempts=1)
 
 
+def unverified_context():
+    """Return a context that accepts any certificate."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
 def clock():
     """Return the virtual time."""
     return asyncio.get_running_loop().time()

@@ -10,9 +10,9 @@ import asyncio
 import contextlib
 import copy
 import functools
-import ssl as tls
 import warnings
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from ssl import SSLContext
 from typing import TYPE_CHECKING, Literal, Self, TypeVar, cast
 
 import aiohttp
@@ -21,6 +21,7 @@ import attrs
 from wxtcb import validation
 from wxtcb._concurrency.limiter import RequestLimiter
 from wxtcb._concurrency.shared_poll import Poller, SharedPoller
+from wxtcb._http import tls
 from wxtcb._http.connector_transport import open_transport
 from wxtcb._http.executor import ActiveToken, RequestExecutor, StaticToken
 from wxtcb._http.retry import RetryPolicy
@@ -127,6 +128,19 @@ def _combine_may_send(parent: Callable[[], bool] | None, added: Callable[[], boo
 
 def _check_base_url(session: Session, _: attrs.Attribute[str], value: str) -> None:
     validation.check_base_url(value, allow_http=session.allow_http)
+
+
+def _check_verified(session: Session, attribute: attrs.Attribute[bool], value: bool) -> None:  # noqa: FBT001 - attrs
+    """Check that the TLS settings of requests, those of `ssl` or else of `http`, verify the server, or may not."""
+    validation.check_type(attribute.name, value, bool)
+    option = "http" if session.ssl is None else "ssl"
+    setting = tls.connector_setting(session.http) if session.ssl is None else session.ssl
+    if not (value or tls.is_verified(setting)):
+        raise InvalidArgument(
+            f"{option} does not verify the server's certificate and host name, so anyone on the network could read "
+            "every token; to trust an authority of your own, pass ssl=ssl.create_default_context(cafile=...), or "
+            "set allow_unverified=True"
+        )
 
 
 def _check_credentials(
@@ -238,9 +252,12 @@ class Session:
         base_url: URL of the platform; https, or plain http to this machine.
         allow_http: accept plain http to another machine, which exposes the token to the network.
         proxy: URL of an HTTP proxy.
-        ssl: TLS settings. None: those of aiohttp.
-        http: your own `aiohttp.ClientSession` or connector, which you close. Its connector and TLS settings are used,
-            its middlewares are not.
+        ssl: TLS settings. None: those of the connector in `http`, or else Python's defaults with at least TLS 1.2 and
+            without SSLKEYLOGFILE.
+        http: your own `aiohttp.ClientSession` or connector, which you close. Its connector, its TLS settings and its
+            tracing are used. Its headers, cookies, credentials and middlewares are not.
+        allow_unverified: accept TLS settings, of `ssl` or `http`, that do not verify the certificate and host name of
+            the server; anyone on the network can then read every token.
         hooks: callables that receive every event of `wxtcb.events`.
         partial: "raise" raises `PartialFailure` for a batch that failed in part, "return" returns the reply.
 
@@ -274,13 +291,12 @@ class Session:
     allow_http: bool = attrs.field(default=False, validator=validation.type_validator(bool, optional=False))
     base_url: str = attrs.field(default="https://api.weixin.qq.com", validator=_check_base_url)
     proxy: Secret | None = attrs.field(default=None, converter=_to_proxy)
-    # `ssl=False`, which aiohttp accepts, is rejected: it would turn off the verification of certificates.
-    ssl: tls.SSLContext | None = attrs.field(
-        default=None, repr=False, validator=validation.instance_validator(tls.SSLContext)
-    )
+    ssl: SSLContext | None = attrs.field(default=None, repr=False, validator=validation.instance_validator(SSLContext))
     http: aiohttp.ClientSession | aiohttp.TCPConnector | None = attrs.field(
         default=None, repr=False, validator=validation.instance_validator(aiohttp.ClientSession, aiohttp.TCPConnector)
     )
+    # Its validator reads the two fields above.
+    allow_unverified: bool = attrs.field(default=False, validator=_check_verified)
     hooks: tuple[Hook, ...] = attrs.field(default=(), converter=to_hooks)
     partial: PartialMode = attrs.field(default="raise", validator=validation.validator(_check_partial))
     # The rest are not arguments, so that `attrs.evolve` makes an independent session. Only `with_options` makes views.
@@ -489,8 +505,9 @@ class Session:
         loop = asyncio.get_running_loop()
         # If a later step raises, the stack closes what was opened before.
         async with contextlib.AsyncExitStack() as stack:
+            context = tls.effective_context(self.ssl, self.http)
             transport = open_transport(
-                self.base_url.rstrip("/"), self.timeout, http=self.http, proxy=self.proxy, ssl=self.ssl
+                self.base_url.rstrip("/"), self.timeout, http=self.http, proxy=self.proxy, ssl=context
             )
             stack.push_async_callback(transport.aclose)
             # The limiter admits calls in FIFO order and bounds them. aiohttp's own pool lets new requests overtake
@@ -500,7 +517,7 @@ class Session:
             # Files have a limiter of their own, because a transfer may take minutes.
             transfer_limiter = RequestLimiter(self.connections, loop.time)
             storage_client = StorageClient(
-                self.timeout, transfer_limiter, self.allow_http, self.http, self.proxy, self.ssl
+                self.timeout, transfer_limiter, self.allow_http, self.http, self.proxy, context
             )
             stack.push_async_callback(storage_client.aclose)
             store = self.token_store

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import importlib.metadata
 import ssl
 import traceback
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from wxtcb._http import client_session_transport
 from wxtcb._http.client_session_transport import ClientSessionTransport
-from wxtcb._http.transport import Request, Response, ResponseTooLarge, SendCancelled, SendFailure, Timeout
+from wxtcb._http.transport import Request, Response, ResponseTooLarge, SendCancelled, SendFailure, Timeout, user_agent
 from wxtcb._protocol.codec import RequestBody
 from wxtcb.errors import InvalidArgument
 from wxtcb.secret import Secret
@@ -327,12 +329,12 @@ async def test_request_goes_through_the_proxy(serve, connect_plain):
 async def test_session_of_the_caller_stays_open(serve, connect_plain):
     """An aiohttp session passed by the caller is used but not closed."""
     server = await serve(OK)
-    async with aiohttp.ClientSession(headers={"X-Mine": "yes"}) as http:
+    async with aiohttp.ClientSession() as http:
         transport = await connect_plain(server.url, http=http)
         await transport.send(REQUEST)
         await transport.aclose()
         assert not http.closed
-    assert "X-Mine: yes" in server.requests[0][0]
+    assert len(server.requests) == 1
 
 
 async def test_own_session_is_closed(connect_plain):
@@ -386,12 +388,65 @@ async def test_auto_decompress_of_the_caller_has_no_effect(serve, connect_plain)
         assert await (await connect_plain(server.url, http=http)).send(REQUEST) == Response(200, b"{}")
 
 
-async def test_default_headers_of_the_caller_do_not_replace_the_content_type(serve, connect_plain):
-    """The body is always sent as JSON."""
+@pytest.mark.filterwarnings("ignore:(BasicAuth|The 'auth')")
+async def test_request_has_no_headers_cookies_or_credentials_of_the_caller(serve, connect_plain):
+    """The request has the same headers as with a session that has none of them."""
     server = await serve(OK)
-    async with aiohttp.ClientSession(headers={"Content-Type": "text/plain"}) as http:
+    jar = aiohttp.CookieJar(unsafe=True)
+    jar.update_cookies({"sid": "C00KIE"}, URL(server.url))
+    headers = {"X-Mine": "1", "content-type": "text/plain", "User-Agent": "mine", "Host": "evil", "Content-Length": "1"}
+    async with (
+        aiohttp.ClientSession() as bare,
+        aiohttp.ClientSession(headers=headers, cookie_jar=jar, auth=aiohttp.BasicAuth("me", "W0RD")) as http,
+        aiohttp.ClientSession(headers={"Authorization": "Bearer 1NTERNAL", "Cookie": "sid=1"}) as internal,
+    ):
+        for session in (bare, http, internal):
+            assert (await (await connect_plain(server.url, http=session)).send(REQUEST)).status == 200
+    expected, *others = [(sorted(head.split("\r\n")), body) for head, body in server.requests]
+    assert others == [expected, expected]
+
+
+async def test_credentials_of_a_netrc_file_are_not_sent(serve, connect_plain, client_tls, monkeypatch, tmp_path):
+    """A session with trust_env has credentials for a host from there."""
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password W0RD")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    server = await serve(OK)
+    async with aiohttp.ClientSession(trust_env=True) as http:
+        async with http.post(server.url, data=b"{}", ssl=client_tls):
+            pass
         await (await connect_plain(server.url, http=http)).send(REQUEST)
-    assert "Content-Type: application/json" in server.requests[0][0]
+    assert ["Authorization:" in head for head, _ in server.requests] == [True, False]
+
+
+async def test_header_of_a_trace_is_sent(serve, connect_plain):
+    """Tracing tools add one, such as traceparent, to each request."""
+    server = await serve(OK)
+    trace = aiohttp.TraceConfig()
+
+    async def inject(_session, _context, params):
+        params.headers["traceparent"] = "00-1-2-01"
+
+    trace.on_request_start.append(inject)
+    async with aiohttp.ClientSession(trace_configs=[trace], headers={"X-Mine": "1"}) as http:
+        await (await connect_plain(server.url, http=http)).send(REQUEST)
+    assert "traceparent: 00-1-2-01" in server.requests[0][0]
+
+
+async def test_user_agent_is_wxtcb_and_its_version(serve, connect):
+    """The platform sees which library sends the request."""
+    server = await serve(OK)
+    await (await connect(server.url)).send(REQUEST)
+    assert f"\r\nUser-Agent: wxtcb/{importlib.metadata.version('wxtcb')}\r\n" in server.requests[0][0]
+
+
+def test_user_agent_without_an_installed_package_has_no_version(monkeypatch):
+    """A source tree on PYTHONPATH has no metadata."""
+
+    def raise_not_found(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", raise_not_found)
+    assert user_agent.__wrapped__() == "wxtcb"
 
 
 async def test_closed_session_of_the_caller_is_not_sent(connect_plain):

@@ -20,7 +20,6 @@ from yarl import URL
 
 from wxtcb._http.client_session_transport import ClientSessionTransport
 from wxtcb._http.transport import (
-    HEADERS,
     PerTokenCache,
     Request,
     Response,
@@ -30,6 +29,7 @@ from wxtcb._http.transport import (
     Timeout,
     Transport,
     Vetoed,
+    build_headers,
     build_url,
     is_stale,
     map_cancellation,
@@ -204,7 +204,7 @@ class ConnectorTransport:
         ssl: tls.SSLContext | None = None,
     ) -> ConnectorTransport:
         """Create a transport with its own connections, or on those of *connector*, which the caller must close."""
-        origin = aiohttp.ClientRequest("POST", URL(base_url), headers=HEADERS, ssl=ssl or True)
+        origin = aiohttp.ClientRequest("POST", URL(base_url), headers=build_headers(), ssl=ssl or True)
         timer = _DeadlineTimer(timeout.total, asyncio.get_running_loop())
         pool = connector or aiohttp.TCPConnector(limit=0)
         return cls(base_url, timeout, connector is None, pool, origin, timeout.to_aiohttp(), timer)

@@ -10,6 +10,7 @@ There are two transports. `wxtcb._http.client_session_transport` uses `aiohttp.C
 from __future__ import annotations
 
 import asyncio
+import functools
 import select
 import traceback
 from collections.abc import Callable
@@ -34,7 +35,20 @@ MAX_REPLY_BYTES: Final = 32 * 1024 * 1024
 # What a failing connection raises. Anything else is a programming error, for instance of a tracing callback, a
 # connector or a mock of the caller.
 CONNECTION_ERRORS: Final = (OSError, aiohttp.ClientError, HttpProcessingError)
-HEADERS: Final = {"Content-Type": "application/json; charset=utf-8"}
+CONTENT_TYPE: Final = "application/json; charset=utf-8"
+
+
+@functools.cache
+def user_agent() -> str:
+    """Return the User-Agent of all requests: wxtcb and its version."""
+    # It takes several milliseconds, which a program that opens no session need not spend.
+    import importlib.metadata  # noqa: PLC0415
+
+    try:
+        return f"wxtcb/{importlib.metadata.version('wxtcb')}"
+    # A source tree on PYTHONPATH has no metadata.
+    except importlib.metadata.PackageNotFoundError:
+        return "wxtcb"
 
 
 @attrs.frozen(kw_only=True)
@@ -167,6 +181,11 @@ def build_url(base_url: str, request: Request) -> URL:
     if request.token:
         query["access_token"] = request.token.reveal()
     return URL(base_url + request.path).with_query(query)
+
+
+def build_headers() -> dict[str, str]:
+    """Return the headers of every request to the platform, without those that aiohttp adds."""
+    return {"Content-Type": CONTENT_TYPE, "User-Agent": user_agent()}
 
 
 async def is_stale(connection: asyncio.BaseTransport | None) -> bool:

@@ -12,7 +12,7 @@ import aiohttp
 import attrs
 
 from wxtcb._concurrency.limiter import RequestLimiter
-from wxtcb._http.transport import SendCancelled, SendFailure, Timeout, map_cancellation, map_exception
+from wxtcb._http.transport import SendCancelled, SendFailure, Timeout, map_cancellation, map_exception, user_agent
 from wxtcb._object_storage.body import UploadBody
 from wxtcb._object_storage.response import MAX_BODY_BYTES, StorageResponse
 from wxtcb._object_storage.urls import raw_url
@@ -139,7 +139,7 @@ class StorageClient:
             connector_owner=connector is None,
             cookie_jar=aiohttp.DummyCookieJar(),
             # Files are stored as they are received, so they must not be compressed for the transfer.
-            headers={"Accept-Encoding": "identity"},
+            headers={"Accept-Encoding": "identity", "User-Agent": user_agent()},
             auto_decompress=False,
             read_bufsize=_READ_BUFFER_SIZE,
             timeout=aiohttp.ClientTimeout(total=None, connect=self.timeout.connect, sock_read=self.timeout.reply),
