@@ -81,6 +81,7 @@ def everything_of(error):
     [
         ({"component_appid": ""}, "component_appid"),
         ({"component_appid": None}, "component_appid"),
+        ({"component_appid": TICKET}, "component_appid"),
         ({"component_appsecret": ""}, "component_appsecret"),
         ({"component_appsecret": None}, "component_appsecret"),
         ({"component_appsecret": Secret("")}, "component_appsecret"),
@@ -133,6 +134,7 @@ def test_invalid_option_is_rejected(new_session, options, name):
     with pytest.raises(InvalidArgument, match=name) as caught:
         new_session(**options)
     assert SECRET not in str(caught.value)
+    assert TICKET not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -301,7 +303,7 @@ async def test_unclosed_session_is_a_resource_warning():
     async def enter_and_drop():
         session = build()
         await session.__aenter__()
-        session._lifecycle.resources.transport.owns_session = False
+        session._lifecycle.resources.executor.transport.owns_session = False
 
     def build():
         http = unittest.mock.create_autospec(aiohttp.ClientSession, instance=True)
@@ -384,7 +386,7 @@ async def test_partial_failure_is_raised_or_returned(new_session, wechat):
         "msg_info_list": [],
     }
     async with new_session() as session:
-        shares = [environment.Share(env="e1", appids=["wx1"])]
+        shares = [environment.Share(env="e1", appids=["wx0000000000000001"])]
         with pytest.raises(PartialFailure) as caught:
             await environment.batch_share_env(session, shares)
         returned = await environment.batch_share_env(session.with_options(partial="return"), shares)
@@ -643,7 +645,7 @@ async def test_failure_of_a_mock_of_aiohttp_ends_the_call_at_once(monkeypatch):
 async def test_session_opens_a_real_transport():
     """The default transport uses aiohttp with the timeout of the session, and is closed with the session."""
     async with Session(component_appid="wx0", component_appsecret="s", timeout=Timeout(connect=1, reply=2)) as session:
-        transport = session._lifecycle.resources.transport
+        transport = session._lifecycle.resources.executor.transport
         assert transport.timeout == Timeout(connect=1, reply=2)
         assert isinstance(transport, ConnectorTransport)
     assert transport._connector.closed

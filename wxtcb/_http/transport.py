@@ -113,7 +113,7 @@ class SendFailure:
     - `sent`: true if the request may have been sent, at least in part.
     - `timeout`: true if a limit of `Timeout` ended the attempt.
     - `closed`: true if the connections were closed, so that further attempts are pointless.
-    - `permanent`: true after a programming error, so that further attempts would fail in the same way.
+    - `permanent`: true if further attempts would fail in the same way, for instance after a programming error.
     """
 
     reason: str

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache, partial
 from sys import intern
-from types import NoneType
+from types import NoneType, UnionType
 from typing import Any, Final, cast, get_args, get_origin
 
 import attrs
@@ -42,11 +42,14 @@ class WrongType(TypeError):
     """A value that is not in its wire format; the message is the name of the format."""
 
 
-def describe_error(error: BaseException, expected_type: type | None) -> str:
+def describe_error(error: BaseException, expected_type: type | UnionType | None) -> str:
     """Return why a value cannot be converted, without quoting it; for `cattrs.transform_error`."""
     if isinstance(error, WrongType):
         return f"invalid value, expected {error}"
-    return format_exception(error, expected_type)
+    if isinstance(error, TypeError) and isinstance(expected_type, UnionType):
+        # cattrs takes the `__name__` of a type, which is "Union" for every union since Python 3.14.
+        return f"invalid value for type, expected {expected_type}"
+    return format_exception(error, cast("type | None", expected_type))
 
 
 def make_converter(*, forbid_extra_keys: bool = False, detailed_validation: bool = True) -> cattrs.Converter:
@@ -67,6 +70,10 @@ def make_converter(*, forbid_extra_keys: bool = False, detailed_validation: bool
     converter.register_structure_hook_factory(attrs.has, structure_attrs)
     converter.register_structure_hook_factory(_is_sequence, _sequence_hook)
     converter.register_structure_hook_func(lambda type_: type_ is Secret, _structure_secret)
+    # An empty string in place of a signed URL means that there is none.
+    converter.register_structure_hook(
+        Secret | None, lambda value, _: None if value in (None, "") else _structure_secret(value, _)
+    )
     converter.register_structure_hook(str | Secret, _exact_type_hook(str))
     return converter
 

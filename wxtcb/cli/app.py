@@ -88,6 +88,8 @@ def _plan(
     sandbox: options.UseSandbox = False,
     journal: options.JournalPath = None,
     adopt: options.Adopt = None,
+    adopt_all: options.AdoptAll = False,
+    adopt_from: options.AdoptFrom = None,
     forget: options.Forget = None,
     removed: options.Removed = False,
     resend_links: options.ResendLinks = False,
@@ -97,7 +99,8 @@ def _plan(
     from wxtcb.cli.plan import PlanRequest, plan
 
     def run() -> int:
-        request = PlanRequest.from_options(file, adopt, forget, removed=removed, resend_links=resend_links)
+        flags = {"adopt_all": adopt_all, "removed": removed, "resend_links": resend_links}
+        request = PlanRequest.from_options(file, adopt, adopt_from, forget, **flags)
         return plan(request, sandbox=sandbox, journal=journal, own_token=own_token, as_json=as_json)
 
     run_and_exit(run)
@@ -118,6 +121,8 @@ def _provision(
     sandbox: options.UseSandbox = False,
     journal: options.JournalPath = None,
     adopt: options.Adopt = None,
+    adopt_all: options.AdoptAll = False,
+    adopt_from: options.AdoptFrom = None,
     forget: options.Forget = None,
     removed: options.Removed = False,
     resend_links: options.ResendLinks = False,
@@ -130,16 +135,17 @@ def _provision(
     as_json: options.AsJson = False,
     report: options.ReportPaths = None,
 ) -> None:
-    from wxtcb.cli.journal_file import default_journal_path
     from wxtcb.cli.plan import PlanRequest
     from wxtcb.cli.provision import ProvisionOptions, provision
     from wxtcb.cli.report_files import ReportFiles
+    from wxtcb.provision.sqlite.journal import default_journal_path
 
     def run() -> int:
         journal_path = journal or (None if sandbox else default_journal_path(file))
+        flags = {"adopt_all": adopt_all, "removed": removed, "resend_links": resend_links}
         return provision(
             ProvisionOptions(
-                request=PlanRequest.from_options(file, adopt, forget, removed=removed, resend_links=resend_links),
+                request=PlanRequest.from_options(file, adopt, adopt_from, forget, **flags),
                 sandbox=sandbox,
                 journal=journal_path,
                 concurrency=concurrency,
@@ -299,7 +305,9 @@ def _ticket_group() -> None:
     "Environment variables: WXTCB_COMPONENT_APPID, WXTCB_MESSAGE_TOKEN and WXTCB_ENCODING_AES_KEY as in WeChat's "
     "console, WXTCB_PREVIOUS_ENCODING_AES_KEY while the key is being changed, WXTCB_TOKEN_STORE (sqlite:///..., "
     "redis://...), and WXTCB_TOKEN_STORE_KEY if the store is encrypted. Other notifications are acknowledged and "
-    "discarded.",
+    "discarded.\n\n"
+    "WeChat's cloud hosting (微信云托管) pushes plain JSON to its services. With WXTCB_PLAIN_PUSH_KEY, a secret of 32 "
+    "characters or more, such pushes are accepted at PATH/KEY.",
     epilog="Exit codes: 2 rejected before anything was received; 130 or 143 ended by Ctrl-C or SIGTERM.",
 )
 def _ticket_serve(
