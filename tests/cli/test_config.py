@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
 
-from wxtcb.cli.config import Settings, read_settings
+from wxtcb.cli.config import Settings, TicketFile, read_settings
 from wxtcb.errors import InvalidArgument, TicketError, TicketMissing, TokenStoreError
 from wxtcb.secret import Secret
 from wxtcb.tokens.state_repository import StateRepository
@@ -68,7 +69,7 @@ async def test_ticket_file_is_read_for_each_token(tmp_path: Path) -> None:
     path.write_text("two\n")
     assert (await settings.newest_ticket()).reveal() == "two"
     async with settings.session() as session:
-        assert (await session.ticket()) == "two"
+        assert (await session.ticket()) == Secret("two")
 
 
 @pytest.mark.parametrize(("data", "reason"), [(b" \n", "is empty"), (b"\xff", "is not UTF-8"), (None, "No such file")])
@@ -105,6 +106,22 @@ async def test_ticket_may_be_missing_if_it_is_not_needed() -> None:
     assert not settings.ticket
     async with settings.session() as session:
         assert (session.component_appid, session.ticket) == ("wx1", None)
+
+
+async def test_no_thread_returns_the_ticket_in_the_clear(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In debug mode, asyncio logs what a thread returned."""
+    loop, futures = asyncio.get_running_loop(), list[asyncio.Future[object]]()
+    run_in_executor = loop.run_in_executor
+
+    def record(*args: Any) -> asyncio.Future[object]:
+        futures.append(run_in_executor(*args))
+        return futures[-1]
+
+    monkeypatch.setattr(loop, "run_in_executor", record)
+    path = tmp_path / "ticket"
+    path.write_text("T1CKET\n")
+    assert await TicketFile(path)() == Secret("T1CKET")
+    assert [repr(future.result()) for future in futures] == ["***"]
 
 
 async def test_store_replaces_the_ticket(tmp_path: Path) -> None:

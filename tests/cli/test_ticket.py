@@ -64,6 +64,8 @@ def configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     for name, value in ENV.items():
         monkeypatch.setenv(name, value)
+    # An absolute path, which is no warning.
+    monkeypatch.setenv("WXTCB_TOKEN_STORE", f"sqlite:///{tmp_path}/tokens.db")
 
 
 @pytest.fixture

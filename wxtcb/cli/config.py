@@ -10,9 +10,9 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final
 
-import anyio
 import attrs
 
+from wxtcb._concurrency.tasks import run_in_thread
 from wxtcb._protocol.endpoint import Credential, Endpoint, Reply
 from wxtcb.errors import InvalidArgument, TicketError, TicketExpired, TicketMissing, TokenStoreError
 from wxtcb.secret import Secret
@@ -20,6 +20,7 @@ from wxtcb.session import Session
 from wxtcb.tokens import SqliteStore, TokenStore
 from wxtcb.tokens.providers import StoredTicketSource, TicketSource
 from wxtcb.tokens.state_repository import StateRepository
+from wxtcb.tokens.stores import store_name
 from wxtcb.validation import check_base_url, is_loopback, is_valid_unicode
 
 APPID_VAR: Final = "WXTCB_COMPONENT_APPID"
@@ -70,6 +71,14 @@ class StoreConfig:
     url: Secret
     key: Secret | None = None
 
+    @property
+    def masked_url(self) -> str:
+        """The URL without user and password, with the absolute path of a file."""
+        from wxtcb.tokens.store_urls import open_store
+
+        with naming_variable(STORE_URL_VAR):
+            return store_name(open_store(self.url))
+
     @asynccontextmanager
     async def open(self) -> AsyncIterator[TokenStore]:
         """Open the store; raise `InvalidArgument`, which names the environment variable, if URL or key is invalid."""
@@ -104,13 +113,14 @@ class TicketFile:
 
     path: Path
 
-    async def __call__(self) -> str:
+    async def __call__(self) -> Secret:
         """Return the ticket; raise `TicketError` if the file is unreadable, empty or not UTF-8."""
         try:
-            ticket = (await anyio.Path(self.path).read_text("utf-8")).strip()
+            # A Secret in the thread already: in debug mode asyncio logs the repr of the thread's result.
+            ticket = await run_in_thread(lambda: Secret(self.path.read_text("utf-8").strip()))
         except UnicodeDecodeError:
             # Not raised from the decoding error: it contains the bytes of the file, which may be a ticket.
-            ticket, reason = "", "the file is not UTF-8"
+            ticket, reason = Secret(""), "the file is not UTF-8"
         except OSError as error:
             raise self._error(error.strerror or type(error).__name__) from error
         else:
@@ -127,7 +137,7 @@ class TicketFile:
 
 async def read_ticket(source: Secret | TicketFile) -> Secret:
     """Return the current ticket of *source*; raise `TicketError` if its file cannot be read."""
-    return Secret(await source()) if isinstance(source, TicketFile) else source
+    return await source() if isinstance(source, TicketFile) else source
 
 
 @attrs.frozen(eq=False)
@@ -165,7 +175,9 @@ class Settings:
         return is_loopback(self.base_url)
 
     @asynccontextmanager
-    async def session(self, token_store: TokenStore | None = None) -> AsyncIterator[Session]:
+    async def session(
+        self, token_store: TokenStore | None = None, *, store_required: bool = True
+    ) -> AsyncIterator[Session]:
         """Open a session on the shared token store, or on *token_store* if none is shared."""
         async with AsyncExitStack() as stack:
             store = token_store if self.store is None else await stack.enter_async_context(self.store.open())
@@ -180,6 +192,7 @@ class Settings:
                 ticket=ticket,
                 base_url=self.base_url,
                 token_store=store,
+                store_required=store_required,
             )
             yield await stack.enter_async_context(session)
 

@@ -95,6 +95,8 @@ class ReceiverSettings:
                 previous_encoding_aes_key=self.previous_encoding_aes_key,
                 plain_push_key=self.plain_push_key,
                 token_store=store,
+                # `_describe_stored_ticket` reports a store that cannot be read.
+                store_required=False,
                 on_notification=log_notification,
                 hooks=[log_event],
             )
@@ -119,7 +121,7 @@ def read_receiver_settings(env: Mapping[str, str]) -> ReceiverSettings:
     message = f"not set in the environment: {', '.join(missing + [config.STORE_URL_VAR] * (store is None))}"
     if store is None:
         message += f"; {config.STORE_URL_VAR} is the token store in which other programs find the ticket, such as "
-        message += "sqlite:///wxtcb-tokens.db"
+        message += "sqlite:////var/lib/shop/tokens.db"
     raise InvalidArgument(message)
 
 

@@ -10,6 +10,7 @@ from wxtcb.cli import config, console
 from wxtcb.cli.runner import Interrupted, run_until_signal
 from wxtcb.errors import InvalidArgument, WxtcbError
 from wxtcb.secret import Secret
+from wxtcb.telemetry.dispatch import describe_refresh_reason
 from wxtcb.tokens import Health
 from wxtcb.tokens.token_state import TICKET_TTL
 
@@ -39,6 +40,8 @@ def token(*, fetch: bool, reveal: bool, own_token: bool) -> int:
 
 def _print_state(settings: config.Settings) -> int:
     permission = "" if settings.on_loopback or settings.store else "; fetching a token from it requires --own-token"
+    store = "none" if settings.store is None else settings.store.masked_url
+    console.echo_out(console.escape_unprintable(f"Platform: {settings.component_appid}. Token store: {store}."))
     console.echo_out(f"Ready for {settings.base_url}{permission}.")
     if settings.store is None:
         console.echo_out(
@@ -47,7 +50,7 @@ def _print_state(settings: config.Settings) -> int:
         return 0
 
     async def read_health() -> Health:
-        async with settings.session() as session:
+        async with settings.session(store_required=False) as session:
             return await session.health()
 
     health = run_until_signal(read_health())
@@ -67,7 +70,8 @@ def describe_health(health: Health) -> Iterator[str]:
         else:
             remaining, age = _format_duration(health.token_expires_in), _format_duration(health.token_age)
             validity = f"expires in {remaining}" if health.token_expires_in > 0 else "has expired"
-            fetched = f"{health.token_fetched_by} fetched it {age} ago ({health.token_fetch_reason})"
+            reason = describe_refresh_reason(health.token_fetch_reason or "")
+            fetched = f"{health.token_fetched_by} fetched it {age} ago, because {reason}"
             yield f"The token in the store {validity}; {fetched}."
         if health.ticket_age is not None:
             yield f"The ticket in the store was received {_format_duration(health.ticket_age)} ago."
