@@ -14,6 +14,7 @@ import attrs
 import orjson
 import pytest
 
+from wxtcb._http import tls
 from wxtcb._http.connector_transport import ConnectorTransport
 from wxtcb._http.retry import RetryPolicy
 from wxtcb._http.transport import Response, ResponseTooLarge, SendFailure, Timeout
@@ -108,6 +109,8 @@ def everything_of(error):
         ({"max_fetches_per_hour": "30"}, "max_fetches_per_hour"),
         ({"ssl": False}, "ssl"),
         ({"ssl": True}, "ssl"),
+        ({"ssl": unverified_context()}, "allow_unverified"),
+        ({"ssl": tls.default_context(), "allow_unverified": "no"}, "allow_unverified"),
         ({"partial": "ignore"}, "partial"),
         ({"proxy": "no-url"}, "proxy"),
         ({"base_url": "api.weixin.qq.com"}, "base_url"),
@@ -149,6 +152,7 @@ def test_invalid_option_is_rejected(new_session, options, name):
         {"ticket": Secret("t")},
         {"component_appsecret": Secret("s")},
         {"ssl": ssl.create_default_context()},
+        {"ssl": unverified_context(), "allow_unverified": True},
         {"proxy": "http://user:word@proxy.internal:3128"},
         {"ssl": type("Truststore", (ssl.SSLContext,), {})(ssl.PROTOCOL_TLS_CLIENT)},
         {"max_fetches_per_hour": None},
@@ -163,6 +167,7 @@ def test_invalid_option_is_rejected(new_session, options, name):
         "secret ticket",
         "secret appsecret",
         "ssl",
+        "unverified ssl",
         "proxy",
         "another kind of ssl",
         "no limit",
@@ -171,6 +176,18 @@ def test_invalid_option_is_rejected(new_session, options, name):
 def test_valid_option_is_accepted_without_a_loop(new_session, options):
     """A session may be built before an event loop runs."""
     new_session(**options)
+
+
+@pytest.mark.parametrize("setting", [False, unverified_context()], ids=["False", "CERT_NONE"])
+async def test_connector_that_does_not_verify_the_server_must_be_allowed(new_session, setting):
+    """This is checked for a connector and for that of an aiohttp session."""
+    async with aiohttp.TCPConnector(ssl=setting) as connector, aiohttp.ClientSession(connector=connector) as http:
+        for option in (connector, http):
+            with pytest.raises(InvalidArgument, match="allow_unverified"):
+                new_session(http=option)
+            new_session(http=option, allow_unverified=True)
+            # The TLS settings of the session replace those of the connector.
+            new_session(http=option, ssl=ssl.create_default_context())
 
 
 async def test_call_returns_the_typed_reply(new_session, wechat):
