@@ -39,7 +39,7 @@ async def test_incomplete_list_is_not_trusted(harness: Harness) -> None:
     harness.sandbox.faults.script(LIST, [None, *[Fault(FaultKind.INCOMPLETE_LIST)] * 3])
     report = await harness.provision(plain_tenants(8), concurrency=1, interval=50, steps=STEPS[:1])
     assert report.all_done
-    incomplete = [number for number, seen in enumerate(harness.sandbox.seen) if seen.outcome == "hiccup"]
+    incomplete = [number for number, seen in enumerate(harness.sandbox.seen) if seen.outcome == "incomplete-list"]
     paths = [seen.path for seen in harness.sandbox.seen]
     assert paths[incomplete[0] : incomplete[0] + 5] == [LIST] * 4 + [CREATE]
 

@@ -268,12 +268,13 @@ def _token(
 @command(
     "sandbox",
     short_help="Simulate the platform on loopback.",
-    help="Simulate the platform on loopback until Ctrl-C. All data is lost at the end.\n\n"
+    help="Simulate the platform on loopback until Ctrl-C. All data is lost at the end, except what --state keeps.\n\n"
     "The sandbox prints credentials to paste into a shell. They are new for each run, so that no token store contains "
     "data of an earlier run. With --seed they are the same for each run; delete the token stores of earlier runs "
-    "before.\n\n"
-    "With --push it pushes tickets like WeChat: after 5 failures in a row it stops, until `wxtcb call "
-    "api_start_push_ticket` restarts it.",
+    "before. With --state the credentials, the environments with their shares and services, and the port are kept in a "
+    "file, for the next run.\n\n"
+    "With --push it pushes tickets like WeChat. The first one is repeated every second until it is accepted. After 5 "
+    "later failures in a row pushing stops, until `wxtcb call api_start_push_ticket` restarts it.",
     epilog="Exit codes: 2 rejected, the sandbox was not started; 130 or 143 ended by Ctrl-C or SIGTERM.",
 )
 def _sandbox(
@@ -286,16 +287,25 @@ def _sandbox(
     busy: Annotated[
         float, typer.Option(min=0, max=1, metavar="FRACTION", help="Fraction of calls that are answered with -1.")
     ] = 0,
+    fault: options.Faults = None,
     seed: options.Seed = None,
     push: options.PushUrl = None,
     push_every: options.PushInterval = 600,
+    state: options.StatePath = None,
 ) -> None:
     from wxtcb.cli.sandbox import PushTarget, serve
 
     target = PushTarget(push, push_every) if push is not None else None
     run_and_exit(
         lambda: serve(
-            port=port, ready_after=ready_after, token_ttl=token_life, busy=busy, seed=seed, push_target=target
+            port=port,
+            ready_after=ready_after,
+            token_ttl=token_life,
+            busy=busy,
+            faults=fault or (),
+            seed=seed,
+            push_target=target,
+            state_path=state,
         )
     )
 
