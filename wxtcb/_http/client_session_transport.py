@@ -126,7 +126,7 @@ class ClientSessionTransport:
                 allow_redirects=False,
                 auto_decompress=True,
                 # In place of the caller's middlewares, which could send the request twice.
-                middlewares=() if self.owns_session else (self._remove_foreign_headers,),
+                middlewares=() if self.owns_session else (_remove_foreign_headers,),
                 raise_for_status=False,
                 timeout=self._client_timeout,
                 proxy=self.proxy.reveal() if self.proxy else None,
@@ -149,20 +149,22 @@ class ClientSessionTransport:
         if self.owns_session:
             await self.http.close()
 
-    async def _remove_foreign_headers(
-        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-    ) -> aiohttp.ClientResponse:
-        """Send *request* without headers, cookies and credentials of the caller's session: they are for other servers.
 
-        This is a middleware of aiohttp, because a session cannot omit its defaults in a single request. Headers that a
-        tracing callback has added stay.
-        """
-        for name in (*request.session.headers, hdrs.AUTHORIZATION, hdrs.COOKIE):
-            request.headers.popall(name, None)
-        # Any of these may have been a default of the session.
-        host, size = request.url.host_port_subcomponent or "", cast("Payload", request.body).size
-        request.headers.update({**self._headers, hdrs.HOST: host, hdrs.CONTENT_LENGTH: str(size)})
-        return await handler(request)
+# A function, not a method: mocks such as aioresponses copy the arguments of a request deeply.
+async def _remove_foreign_headers(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Send *request* without headers, cookies and credentials of the caller's session: they are for other servers.
+
+    This is a middleware of aiohttp, because a session cannot omit its defaults in a single request. Headers that a
+    tracing callback has added stay.
+    """
+    for name in (*request.session.headers, hdrs.AUTHORIZATION, hdrs.COOKIE):
+        request.headers.popall(name, None)
+    # Any of these may have been a default of the session.
+    host, size = request.url.host_port_subcomponent or "", cast("Payload", request.body).size
+    request.headers.update({**transport.build_headers(), hdrs.HOST: host, hdrs.CONTENT_LENGTH: str(size)})
+    return await handler(request)
 
 
 def _has_unsolicited_data(writer: AbstractStreamWriter) -> bool:
