@@ -19,12 +19,14 @@ import orjson
 from wxtcb._protocol.codec import raw
 from wxtcb._protocol.endpoint import Endpoint, Repeat, Reply
 from wxtcb.api import endpoints
-from wxtcb.cli.config import needs_ticket, read_settings, with_credentials
+from wxtcb.cli.config import needs_ticket, require_fetch_permission, with_credentials
 from wxtcb.cli.console import confirm, echo_err, echo_err_newline, print_json
 from wxtcb.cli.runner import Interrupted, run_until_signal
+from wxtcb.env_vars import read_platform
 from wxtcb.errors import InvalidArgument, PartialFailure
 from wxtcb.events import Abandoned, Event
 from wxtcb.secret import Secret
+from wxtcb.session import Session
 from wxtcb.tokens.providers import API_COMPONENT_TOKEN
 from wxtcb.validation import is_valid_unicode
 
@@ -50,9 +52,9 @@ def call(
     """
     endpoint = find_endpoint(name)
     query, body = read_query(query_arguments), read_body(body_argument)
-    settings = read_settings(os.environ, needs_ticket=needs_ticket(endpoint))
+    settings = read_platform(needs_ticket=needs_ticket(endpoint))
     if needs_ticket(endpoint):
-        settings.require_fetch_permission(f"call {name}", own_token=own_token)
+        require_fetch_permission(settings, f"call {name}", own_token=own_token)
     if endpoint.repeat not in (Repeat.READ, Repeat.SET) and not yes:
         effect = "takes effect each time it is sent, and may cost money"
         if endpoint is API_COMPONENT_TOKEN:
@@ -62,7 +64,7 @@ def call(
 
     async def send() -> Reply:
         full_body = await with_credentials(endpoint, settings, body)
-        async with settings.session() as session:
+        async with Session.from_settings(settings) as session:
             return await session.with_options(hooks=[hook]).call(endpoint, full_body, query=query)
 
     try:

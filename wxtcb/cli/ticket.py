@@ -4,37 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import os
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, cast
 
 import attrs
 from aiohttp import web
 
-from wxtcb.cli import config
 from wxtcb.cli.console import echo_err, echo_err_newline, escape_unprintable, resilient_stream
 from wxtcb.cli.runner import GracefulStop, run_until_signal
 from wxtcb.errors import InvalidArgument, TokenStoreError
 from wxtcb.events import Event, PushMalformed, PushRefused, TicketReceived, TicketWriteFailed
-from wxtcb.secret import Secret
 
 if TYPE_CHECKING:
-    # These need the extra `[ticket]`; see `_create_receiver`.
-    from wxtcb.tokens import TokenStore
+    # These need the extra `[ticket]`; see `create_receiver`.
     from wxtcb.tokens.ticket import Notification, TicketReceiver
 
 _PATH_PATTERN: Final = re.compile(r"(/[\w.~-]*)+", re.ASCII)
 # Seconds for pushes in progress. Service managers wait about ten seconds before they kill a process.
 _SHUTDOWN_TIMEOUT: Final = 2.0
-_VARIABLE_BY_ARGUMENT: Final = {
-    "TicketReceiver: component_appid": config.APPID_VAR,
-    "TicketReceiver: message_token": config.MSGTOKEN_VAR,
-    "encoding_aes_key": config.AES_KEY_VAR,
-    "previous_encoding_aes_key": config.PREVIOUS_AES_KEY_VAR,
-}
 
 
 @attrs.frozen
@@ -51,59 +41,14 @@ class ListenAddress:
         return f"http://{host}:{port}{self.path}"
 
 
-@attrs.frozen
-class ReceiverSettings:
-    """Credentials of pushes, and the token store for tickets; the repr shows no secret."""
-
-    component_appid: str
-    message_token: Secret
-    encoding_aes_key: Secret
-    previous_encoding_aes_key: Secret | None
-    store: config.StoreConfig
-
-    @asynccontextmanager
-    async def open_receiver(self) -> AsyncIterator[TicketReceiver]:
-        """Open a receiver and its store; raise `InvalidArgument`, which names the variable, if a value is invalid."""
-        async with self.store.open() as store, self._create_receiver(store) as receiver:
-            yield receiver
-
-    def _create_receiver(self, store: TokenStore) -> TicketReceiver:
-        try:
-            # cryptography and defusedxml come with the extra. Without it, the command must say what to install.
-            receiver_class = cast("type[TicketReceiver]", importlib.import_module("wxtcb.tokens.ticket").TicketReceiver)
-            return receiver_class(
-                component_appid=self.component_appid,
-                message_token=self.message_token,
-                encoding_aes_key=self.encoding_aes_key,
-                previous_encoding_aes_key=self.previous_encoding_aes_key,
-                token_store=store,
-                on_notification=log_notification,
-                hooks=[log_event],
-            )
-        except InvalidArgument as error:
-            # The receiver names its own argument; the operator has set an environment variable.
-            argument, must, rest = str(error).partition(" must be ")
-            raise InvalidArgument(f"{_VARIABLE_BY_ARGUMENT.get(argument, argument)}{must}{rest}") from error
-        except ModuleNotFoundError as error:
-            raise InvalidArgument(str(error)) from error
-
-
-def read_receiver_settings(env: Mapping[str, str]) -> ReceiverSettings:
-    """Read the settings from the environment variables *env*; raise one `InvalidArgument` for all missing ones."""
-    names = (config.APPID_VAR, config.MSGTOKEN_VAR, config.AES_KEY_VAR)
-    appid, message_token, key = values = [env.get(name, "").strip() for name in names]
-    store = config.read_store_config(env)
-    missing = [name for name, value in zip(names, values, strict=True) if not value]
-    if store is not None and not missing:
-        previous = env.get(config.PREVIOUS_AES_KEY_VAR, "").strip()
-        return ReceiverSettings(
-            appid, Secret(message_token), Secret(key), Secret(previous) if previous else None, store
-        )
-    message = f"not set in the environment: {', '.join(missing + [config.STORE_URL_VAR] * (store is None))}"
-    if store is None:
-        message += f"; {config.STORE_URL_VAR} is the token store in which other programs find the ticket, such as "
-        message += "sqlite:///wxtcb-tokens.db"
-    raise InvalidArgument(message)
+def create_receiver() -> TicketReceiver:
+    """Return a receiver with the settings of the environment variables; raise `InvalidArgument` if one is invalid."""
+    try:
+        # cryptography and defusedxml come with the extra. Without it, the command must say what to install.
+        receiver_class = cast("type[TicketReceiver]", importlib.import_module("wxtcb.tokens.ticket").TicketReceiver)
+    except ModuleNotFoundError as error:
+        raise InvalidArgument(str(error)) from error
+    return receiver_class.from_env(on_notification=log_notification, hooks=[log_event])
 
 
 def serve(address: ListenAddress) -> int:
@@ -120,13 +65,13 @@ def serve(address: ListenAddress) -> int:
         must = "it must start with / and contain only letters, digits, / and -._~"
         raise InvalidArgument(f"--path {address.path}: {must}")
     stop = GracefulStop()
-    run_until_signal(_run_receiver(read_receiver_settings(os.environ), address, stop), stop)
+    run_until_signal(_run_receiver(create_receiver(), address, stop), stop)
     return stop.exit_code
 
 
-async def _run_receiver(settings: ReceiverSettings, address: ListenAddress, stop: GracefulStop) -> None:
+async def _run_receiver(receiver: TicketReceiver, address: ListenAddress, stop: GracefulStop) -> None:
     try:
-        async with settings.open_receiver() as receiver:
+        async with receiver:
             state = await _describe_stored_ticket(receiver)
             async with listen(receiver, address) as url:
                 _log_line(f"listening at {url}")
@@ -144,7 +89,7 @@ async def _describe_stored_ticket(receiver: TicketReceiver) -> str:
         ticket = await receiver.newest_ticket()
     except TokenStoreError as error:
         if error.permanent:
-            raise InvalidArgument(f"{config.STORE_URL_VAR}: {error}") from error
+            raise InvalidArgument(str(error)) from error
         # WeChat stops pushing after too many failures, so tickets are accepted while the store is unavailable.
         return f"The store is unavailable ({error.reason}); tickets are kept in memory until it is available."
     return "The store contains no ticket yet." if ticket is None else "The store contains a ticket."

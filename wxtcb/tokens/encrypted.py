@@ -44,7 +44,7 @@ class EncryptedStore:
     Encryption does not protect against a writer: a program that can write to the other store can delete a
     document or restore an older one.
 
-    Needs the extra ``ticket``. The caller closes the other store.
+    Needs the extra ``ticket``. `aclose` closes the other store, if that can be closed.
     """
 
     store: TokenStore
@@ -62,6 +62,10 @@ class EncryptedStore:
             message = "contains a document that is not encrypted with any of the given keys"
             raise TokenStoreError(message, permanent=True) from error
         return attrs.evolve(stored, document=document.decode(errors="surrogatepass"))
+
+    async def aclose(self) -> None:
+        if (close := getattr(self.store, "aclose", None)) is not None:
+            await close()
 
     async def compare_and_set(self, component_appid: str, document: str, *, version: str) -> bool:
         # "surrogatepass", because a store has to return any str unchanged, also one that is not valid Unicode.

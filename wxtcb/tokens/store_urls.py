@@ -2,11 +2,52 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import attrs
+
+from wxtcb.env_vars import StoreSettings, naming_variable
 from wxtcb.errors import InvalidArgument
 from wxtcb.secret import Secret
 from wxtcb.tokens.stores import ClosableTokenStore, SqliteStore
+
+
+@attrs.frozen
+class StoreURL:
+    """URL of a token store, and the key of an encrypted one; the repr shows neither.
+
+    The store is opened when it is needed: a session may be built before a fork, and two processes must not share a
+    connection.
+    """
+
+    # A secret, because it may contain the password of a Redis server.
+    url: Secret
+    key: Secret | None = None
+
+    @classmethod
+    def from_settings(cls, settings: StoreSettings) -> StoreURL:
+        """Return the URL of *settings*; raise `InvalidArgument`, which names the variable, if it cannot be used."""
+        self = cls(settings.url, settings.key)
+        # Validates URL and key. Nothing is connected, so the stores need not be closed.
+        with naming_variable(f"{settings.prefix}TOKEN_STORE"):
+            store = open_store(self.url)
+            # SQLite itself would say "unable to open database file", without the reason.
+            if isinstance(store, SqliteStore) and not store.path.parent.is_dir():
+                raise InvalidArgument(f"directory {store.path.parent} does not exist: create it")
+        with naming_variable(f"{settings.prefix}TOKEN_STORE_KEY"):
+            self.open()
+        return self
+
+    def open(self) -> ClosableTokenStore:
+        """Return the store; the caller closes it."""
+        store = open_store(self.url)
+        if self.key is None:
+            return store
+        # Needs the extra `ticket`.
+        from wxtcb.tokens.encrypted import EncryptedStore
+
+        return EncryptedStore(store, self.key)
 
 
 def open_store(url: str | Secret) -> ClosableTokenStore:
@@ -24,6 +65,18 @@ def open_store(url: str | Secret) -> ClosableTokenStore:
         del url
         raise store
     return store
+
+
+def describe_store_url(url: Secret) -> str:
+    """Return the address of a store without user, password and options; for a file, its absolute path."""
+    try:
+        parts = urlsplit(url.reveal())
+        if parts.scheme == "sqlite":
+            return f"sqlite file {Path(_parse_sqlite_path(url.reveal())).absolute()}"
+        host = f"{parts.hostname or ''}:{parts.port}" if parts.port else parts.hostname or ""
+    except (InvalidArgument, ValueError):
+        return "set, but not a valid URL"
+    return f"{parts.scheme}://{host}{parts.path}"
 
 
 def _store_from_url(url: str | Secret) -> ClosableTokenStore | InvalidArgument:
