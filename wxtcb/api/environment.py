@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import attrs
 
 from wxtcb import validation
 from wxtcb._protocol.endpoint import Done, Endpoint, Repeat, Reply
 from wxtcb._protocol.fields import aliases, interned, wire_name
+from wxtcb.api._times import parse_time
 from wxtcb.api._waiters import env_normal, wait_until
 from wxtcb.errors import InvalidRequest
 
@@ -31,6 +33,7 @@ __all__ = [
     "CloudAccess",
     "EnvInfo",
     "EnvList",
+    "EnvStatus",
     "NewEnv",
     "Relation",
     "RelationFailure",
@@ -52,6 +55,9 @@ __all__ = [
 ]
 
 
+EnvStatus: TypeAlias = Literal["NORMAL", "UNAVAILABLE", "HALTED"]
+
+
 @attrs.frozen
 class NewEnv(Reply):
     """A new environment: `env` is its id, `tranid` the number of its pay-as-you-go order."""
@@ -65,8 +71,9 @@ class NewEnv(Reply):
 class EnvInfo:
     """One environment of the list.
 
-    `status` is NORMAL (usable), UNAVAILABLE (not yet usable), HALTED (stopped), or another text. The times are
-    ``YYYY-MM-DD HH:MM:SS`` without a time zone, presumably China Standard Time.
+    `status` is NORMAL (usable), UNAVAILABLE (not yet usable) or HALTED (stopped); at run time it may be another text.
+    The times are ``YYYY-MM-DD HH:MM:SS`` without a time zone; `created_at` and `updated_at` take them for China
+    Standard Time.
     """
 
     env: str
@@ -74,11 +81,21 @@ class EnvInfo:
     create_time: str = attrs.field(metadata=interned())
     # "update_ime" is a misspelling in the platform's documented replies.
     update_time: str = attrs.field(metadata=aliases("update_ime") | interned())
-    status: str = attrs.field(metadata=interned())
+    status: EnvStatus = attrs.field(metadata=interned())
     package_id: str | None = attrs.field(default=None, metadata=interned())
     package_name: str | None = attrs.field(default=None, metadata=interned())
     dbinstance_id: str | None = None
     bucket_id: str | None = None
+
+    @property
+    def created_at(self) -> datetime | None:
+        """`create_time` with its time zone, or None if it is not a time."""
+        return parse_time(self.create_time)
+
+    @property
+    def updated_at(self) -> datetime | None:
+        """`update_time` with its time zone, or None if it is not a time."""
+        return parse_time(self.update_time)
 
 
 @attrs.frozen
