@@ -132,3 +132,10 @@ def test_new_figures_replace_only_those_of_the_same_benchmark(run_all, figures, 
     assert "1.100 KB" in waiters
     assert "old" not in clients + waiters
     assert "<svg" in (tmp_path / "figures.svg").read_text()
+
+
+def test_altered_pushes_get_one_answer_in_a_smoke_run():
+    """Their times are compared in a full run only."""
+    command = [sys.executable, DIRECTORY / "push_oracle.py", "--smoke"]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=600).stdout
+    assert "altered pushes, answers: ['200 success']" in printed

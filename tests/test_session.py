@@ -73,6 +73,7 @@ def everything_of(error):
     [
         ({"component_appid": ""}, "component_appid"),
         ({"component_appid": None}, "component_appid"),
+        ({"component_appid": SECRET}, "component_appid"),
         ({"component_appsecret": ""}, "component_appsecret"),
         ({"component_appsecret": None}, "component_appsecret"),
         ({"component_appsecret": Secret("")}, "component_appsecret"),

@@ -30,6 +30,11 @@ def accepts(check, value):
     [
         (validation.check_string, ["a", " a ", "环境"], ["", " ", "\n", None, 1, b"a", ["a"], Secret("a")]),
         (
+            validation.check_appid,
+            ["wx0", "wxb11529c136998cb6", "appid_value", "wx-1"],
+            ["", "wx0\n", " wx0", "wxé", "ticket@@@1", "x" * 65, None, 1, b"wx0", Secret("wx0")],
+        ),
+        (
             validation.check_alias,
             ["a", "mytestenv", "aB-9", "a-"],
             ["", "A", "1a", "-a", "a_b", "a b", "a\n", "é", "aé", "a.b", None, 1, b"a"],

@@ -34,7 +34,7 @@ SESSION_NAMES: Final = (
     "TOKEN_STORE",
     "TOKEN_STORE_KEY",
 )
-RECEIVER_NAMES: Final = ("MESSAGE_TOKEN", "ENCODING_AES_KEY", "PREVIOUS_ENCODING_AES_KEY")
+RECEIVER_NAMES: Final = ("MESSAGE_TOKEN", "ENCODING_AES_KEY", "PREVIOUS_ENCODING_AES_KEY", "PLAIN_PUSH_KEY")
 _MEANINGS: Final = {
     "COMPONENT_APPID": "AppID of the third-party platform",
     "COMPONENT_APPSECRET": "its AppSecret",
@@ -87,6 +87,7 @@ class ReceiverSettings:
     message_token: Secret
     encoding_aes_key: Secret
     previous_encoding_aes_key: Secret | None
+    plain_push_key: Secret | None
     store: StoreSettings
     prefix: str = PREFIX
 
@@ -142,6 +143,7 @@ def read_receiver(
         values["MESSAGE_TOKEN"],
         values["ENCODING_AES_KEY"],
         values.get("PREVIOUS_ENCODING_AES_KEY"),
+        values.get("PLAIN_PUSH_KEY"),
         StoreSettings(values["TOKEN_STORE"], values.get("TOKEN_STORE_KEY"), variables.prefix),
         variables.prefix,
     )

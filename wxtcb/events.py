@@ -6,7 +6,7 @@ An exception of a hook is reported to the loop's exception handler and never cha
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 import attrs
 
@@ -206,22 +206,51 @@ class TicketWriteFailed:
 
 @attrs.frozen
 class PushRefused:
-    """A push that was rejected with the HTTP status `status` and changed nothing; `reason` quotes nothing of it."""
+    """A push that was rejected with the HTTP status `status` and changed nothing; `reason` quotes nothing of it.
+
+    `peer` is the IP address that sent it, as the server reports it: that of a proxy, unless the server is configured to
+    trust the proxy. It is "" if unknown.
+    """
 
     reason: str
     status: int
+    peer: str = ""
+
+
+UNDECRYPTABLE_HINT: Final = (
+    "Check EncodingAESKey and appid. If they are correct, somebody else knows the message token: change it in WeChat's "
+    "console and here"
+)
+
+
+@attrs.frozen
+class PushUndecryptable:
+    """A push that is signed with the message token, but could not be decrypted for this platform; it changed nothing.
+
+    Either EncodingAESKey or appid is wrong here, or somebody else knows the message token: change it in WeChat's
+    console. It was answered like any signed push, so that the sender learns nothing. `peer` is as in `PushRefused`.
+    """
+
+    peer: str = ""
 
 
 @attrs.frozen
 class PushMalformed:
-    """A genuine push of WeChat that could not be parsed and changed nothing; `reason` quotes nothing of it."""
+    """A signed push that could not be parsed and changed nothing; `reason` quotes nothing of it.
+
+    `peer` is as in `PushRefused`.
+    """
 
     reason: str
+    peer: str = ""
 
 
 @attrs.frozen
 class NotificationDropped:
-    """A push other than a ticket that was not passed on, because `in_progress` earlier ones are still running."""
+    """A push other than a ticket that was not passed on, because `in_progress` earlier ones are still running.
+
+    It was answered with 503, so that WeChat repeats it.
+    """
 
     info_type: str
     in_progress: int
@@ -243,6 +272,7 @@ Event = (
     | TicketReceived
     | TicketWriteFailed
     | PushRefused
+    | PushUndecryptable
     | PushMalformed
     | NotificationDropped
 )

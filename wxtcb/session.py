@@ -250,7 +250,7 @@ class Session:
     Raises `InvalidArgument` for an invalid option or combination. No secret is in a repr or in a traceback.
     """
 
-    component_appid: str = attrs.field(validator=validation.validator(validation.check_string))
+    component_appid: str = attrs.field(validator=validation.validator(validation.check_appid))
     component_appsecret: Secret | None = attrs.field(
         default=None,
         converter=validation.to_secret,

@@ -30,8 +30,13 @@ T = TypeVar("T")
 
 Variables = Mapping[str, str | Secret]
 
+# A shorter message token can be guessed from one captured push, without asking anybody. 16 letters and digits have 95
+# bits.
+RECOMMENDED_TOKEN_LENGTH: Final = 16
 # Official rule of createTcbEnv: the alias starts with a-z and contains only a-z, A-Z, 0-9 and '-'.
 _ALIAS_PATTERN: Final = re.compile(r"[a-z][a-zA-Z0-9-]*")
+# Wider than real appids ("wx" and 16 hexadecimal digits): the platform's own samples say "appid_value".
+_APPID_PATTERN: Final = re.compile(r"[0-9A-Za-z_-]{1,64}")
 _WHITESPACE: Final = re.compile(r"[\s\x00-\x1f]")
 # Only literal names and addresses. `localhost.example.com` is another machine, and DNS is not asked.
 _LOOPBACK_HOST: Final = re.compile(r"localhost|127(\.\d{1,3}){3}|::1")
@@ -41,6 +46,17 @@ def check_string(name: str, value: object) -> None:
     """Raise unless *value* is a string with at least one character that is not whitespace."""
     if not isinstance(value, str) or not value.strip():
         raise InvalidArgument(f"{name} must be a non-empty string, not {value!r}")
+
+
+def check_appid(name: str, value: object) -> None:
+    """Raise unless *value* has the form of an appid; the message does not quote it.
+
+    If two variables are swapped in a deployment, the value is a secret.
+    """
+    if not isinstance(value, str) or not _APPID_PATTERN.fullmatch(value):
+        raise InvalidArgument(
+            f"{name} must be the platform's appid, such as 'wx0123456789abcdef': only letters, digits, '_' and '-'"
+        )
 
 
 def check_alias(name: str, value: object) -> None:

@@ -9,13 +9,17 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import AsyncExitStack
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
+import aiohttp
 import pytest
 from aiohttp.test_utils import make_mocked_request
+from aiohttp.web_protocol import RequestHandler
 from yarl import URL
 
 from wxtcb.cli.ticket import (
@@ -26,7 +30,15 @@ from wxtcb.cli.ticket import (
     log_event,
     log_notification,
 )
-from wxtcb.events import PushMalformed, PushRefused, TicketReceived, TicketWriteFailed, TokenStoreWriteFailed
+from wxtcb.events import (
+    UNDECRYPTABLE_HINT,
+    PushMalformed,
+    PushRefused,
+    PushUndecryptable,
+    TicketReceived,
+    TicketWriteFailed,
+    TokenStoreWriteFailed,
+)
 from wxtcb.tokens.encrypted import EncryptedStore
 from wxtcb.tokens.state_repository import StateRepository
 from wxtcb.tokens.stores import SqliteStore
@@ -39,7 +51,7 @@ from .test_sandbox import read_exports
 STORE_KEY = "c2VhbGVkIHdpdGggdGhpcyBrZXkgb2YgMzIgYnl0ZXM="
 ENV = {
     "WXTCB_COMPONENT_APPID": "wx0123456789abcdef",
-    "WXTCB_MESSAGE_TOKEN": "S1GN",
+    "WXTCB_MESSAGE_TOKEN": "S1GNS1GNS1GNS1GN",
     "WXTCB_ENCODING_AES_KEY": "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG",
     "WXTCB_TOKEN_STORE": "sqlite:///tokens.db",
 }
@@ -163,6 +175,9 @@ def test_missing_variables_are_named(cli: Cli) -> None:
         ("WXTCB_PREVIOUS_ENCODING_AES_KEY", "short", "wxtcb: WXTCB_PREVIOUS_ENCODING_AES_KEY must be"),
         ("WXTCB_COMPONENT_APPID", "ww1", "wxtcb: WXTCB_COMPONENT_APPID must be"),
         ("WXTCB_MESSAGE_TOKEN", "\udcff", "wxtcb: WXTCB_MESSAGE_TOKEN: the value is not UTF-8"),
+        ("WXTCB_MESSAGE_TOKEN", "hush-hush", "wxtcb: WXTCB_MESSAGE_TOKEN must be"),
+        ("WXTCB_COMPONENT_APPID", "hush", "wxtcb: WXTCB_COMPONENT_APPID must be"),
+        ("WXTCB_PLAIN_PUSH_KEY", "hush", "wxtcb: WXTCB_PLAIN_PUSH_KEY must be"),
         ("WXTCB_TOKEN_STORE_KEY", "short", "wxtcb: WXTCB_TOKEN_STORE_KEY: key "),
         ("WXTCB_TOKEN_STORE", "mysql://user:hush@db", "wxtcb: WXTCB_TOKEN_STORE: "),
         ("WXTCB_TOKEN_STORE", "sqlite:////no/such/tokens.db", "wxtcb: WXTCB_TOKEN_STORE: directory /no/such does not"),
@@ -263,6 +278,125 @@ async def test_shutdown_waits_for_a_limited_time(
     assert "404 for GET /wrong: pushes are received at /push\n" in capsys.readouterr().out
 
 
+@pytest.fixture
+def listening(configured: None) -> Callable[..., AbstractAsyncContextManager[URL]]:
+    """Return a context manager that serves a receiver, and gives the URL of pushes."""
+
+    @asynccontextmanager
+    async def serve(path: str = "/push") -> AsyncIterator[URL]:
+        async with (
+            create_receiver() as receiver,
+            listen(receiver, ListenAddress("127.0.0.1", 0, path)) as url,
+        ):
+            yield URL(url)
+
+    return serve
+
+
+Listening = Callable[..., AbstractAsyncContextManager[URL]]
+
+
+@pytest.mark.parametrize(
+    "head", [b"", b"POST /push HT", b"POST /push HTTP/1.1\r\nHost: x\r\n", b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET"]
+)
+async def test_connection_without_a_whole_request_is_closed(
+    monkeypatch: pytest.MonkeyPatch, listening: Listening, head: bytes
+) -> None:
+    """A sender that stops in the head of its first or next request does not keep its connection."""
+    monkeypatch.setattr("wxtcb.cli.ticket._HEAD_TIMEOUT", 0.05)
+    # Older versions of aiohttp limit the time only after a first request.
+    connection_made = RequestHandler.connection_made
+
+    def without_timer(handler: RequestHandler, transport: asyncio.BaseTransport) -> None:
+        connection_made(handler, transport)
+        if handler._keepalive_handle is not None:
+            handler._keepalive_handle.cancel()
+            handler._keepalive_handle = None
+
+    monkeypatch.setattr(RequestHandler, "connection_made", without_timer)
+    async with asyncio.timeout(60), listening() as url:
+        reader, writer = await asyncio.open_connection(url.host, url.port)
+        writer.write(head)
+        answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.1 404") if b"GET" in head else answer == b""
+        writer.close()
+
+
+async def test_connections_are_limited(monkeypatch: pytest.MonkeyPatch, listening: Listening) -> None:
+    """One more is closed at once; there is room again when another one ends."""
+    monkeypatch.setattr("wxtcb.cli.ticket._MAX_CONNECTIONS", 2)
+
+    async def get(url: URL) -> tuple[asyncio.StreamWriter, bytes]:
+        """Open a connection, and return it with the first line of an answer."""
+        reader, writer = await asyncio.open_connection(url.host, url.port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        with suppress(ConnectionError):
+            return writer, await reader.readline()
+        return writer, b""
+
+    async with asyncio.timeout(60), listening() as url:
+        # At once, so that asyncio accepts them in one go.
+        tried = await asyncio.gather(*(get(url) for _ in range(9)))
+        admitted = [writer for writer, line in tried if line == b"HTTP/1.1 404 Not Found\r\n"]
+        assert len(admitted) == 2
+        assert sum(line == b"" for _, line in tried) == 7
+        admitted[0].close()
+        await admitted[0].wait_closed()
+        while not (last := await get(url))[1]:
+            last[0].close()
+        for writer in (last[0], *(writer for writer, _ in tried)):
+            writer.close()
+
+
+async def test_plain_push_is_accepted_below_the_path(
+    monkeypatch: pytest.MonkeyPatch, listening: Listening, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The key of cloud hosting is the last segment; it is not logged, even if the variable is missing."""
+    key = "plain-Push_key0123456789abcdefghij"
+    push = {
+        "AppId": ENV["WXTCB_COMPONENT_APPID"],
+        "CreateTime": int(time.time()),
+        "InfoType": "component_verify_ticket",
+        "ComponentVerifyTicket": "ticket@@@1",
+    }
+    async with aiohttp.ClientSession() as http:
+        async with listening() as url, http.post(url / key, json=push) as response:
+            assert response.status == 404
+        monkeypatch.setenv("WXTCB_PLAIN_PUSH_KEY", key)
+        async with listening() as url, http.post(url / key, json=push) as response:
+            assert (response.status, await response.read()) == (200, b"success")
+        async with listening() as url, http.post(url / "other", json=push) as response:
+            assert response.status == 400
+    output = capsys.readouterr()
+    assert "404 for POST /push/***: pushes are received at /push\n" in output.out
+    assert "ticket stored" in output.out
+    assert key not in output.out + output.err
+
+
+@pytest.mark.usefixtures("configured", "measured")
+@pytest.mark.parametrize(
+    ("host", "token", "warnings"),
+    [
+        ("127.0.0.1", "S1GN" * 4, []),
+        ("localhost", "S1GN" * 4, []),
+        ("0.0.0.0", "S1GN" * 4, ["Warning: other machines can connect to 0.0.0.0 without TLS."]),
+        ("127.0.0.1", "S1GN", ["Warning: WXTCB_MESSAGE_TOKEN has fewer than 16 characters"]),
+    ],
+)
+def test_weak_settings_are_warned_of(
+    monkeypatch: pytest.MonkeyPatch, host: str, token: str, warnings: list[str]
+) -> None:
+    """Plain HTTP beyond this machine, and a message token that can be guessed; the token is not printed."""
+    monkeypatch.setenv("WXTCB_MESSAGE_TOKEN", token)
+    process = start("ticket", "serve", "--host", host, "--port", 0)
+    lines = read_until(process.stderr, "Ctrl-C ends it")
+    process.send_signal(signal.SIGINT)
+    output = "".join((*lines, *process.communicate(timeout=60)))
+    found = [line for line in lines if line.startswith("Warning: ")]
+    assert [line.startswith(warning) for line, warning in zip(found, warnings, strict=True)] == [True] * len(warnings)
+    assert "S1GN" not in output
+
+
 @pytest.mark.usefixtures("configured", "measured")
 def test_second_signal_cancels_pushes_in_progress() -> None:
     """The exit code is that of the first signal."""
@@ -303,7 +437,8 @@ def test_events_are_logged(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
         TicketReceived(400, is_newest=False),
         TicketReceived(999, is_newest=True, in_memory_only=True),
         PushMalformed("there must be one CreateTime"),
-        PushRefused("no", 403),
+        PushUndecryptable("192.0.2.1"),
+        PushRefused("no", 403, "192.0.2.1"),
         TicketWriteFailed(999, "it is full", 2.0),
         TicketWriteFailed(999, "it is full", None),
         TokenStoreWriteFailed(1, "not here"),
@@ -315,7 +450,8 @@ def test_events_are_logged(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
         "now ticket already known, created 600 s ago",
         "now ticket kept in memory, created 1 s ago",
         "now push acknowledged, but malformed: there must be one CreateTime",
-        "now push rejected with 403: no",
+        f"now push from 192.0.2.1 acknowledged, but it cannot be decrypted. {UNDECRYPTABLE_HINT}",
+        "now push from 192.0.2.1 rejected with 403: no",
         "now ticket not stored, retrying in 2 s: it is full",
         "now ticket not stored, it is lost: it is full",
         "now a\\x1b: acknowledged and discarded",

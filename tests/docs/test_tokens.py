@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from wxtcb.tokens.providers import API_COMPONENT_TOKEN
 
 ROOT = Path(__file__).parents[2]
 DOCS = (ROOT / "docs" / "tokens.md").read_text(encoding="utf-8")
-STORE, ENCRYPTED, OWNERS = re.findall(r"^```python\n(.*?)^```$", DOCS, re.MULTILINE | re.DOTALL)
+STORE, ENCRYPTED, PLAIN_PUSHES, OWNERS = re.findall(r"^```python\n(.*?)^```$", DOCS, re.MULTILINE | re.DOTALL)
 
 
 async def output_of(program: str, tmp_path: Path) -> str:
@@ -60,6 +61,24 @@ def test_sessions_with_other_token_owners_can_be_created(monkeypatch: pytest.Mon
     module.write_text(OWNERS)
     variables = runpy.run_path(str(module))
     assert {type(variables[name]) for name in ("external", "read_only")} == {wxtcb.Session}
+
+
+def test_receiver_of_plain_pushes_can_be_created(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The generated secrets of the page are accepted."""
+    command = re.search(r'^python -c "(import secrets, string.*)"$', DOCS, re.MULTILINE)
+    key = re.search(r'python -c "(import secrets; .*)"$', PLAIN_PUSHES, re.MULTILINE)
+    assert command
+    assert key
+    printed = [subprocess.check_output([sys.executable, "-c", each[1]], text=True) for each in (command, key)]
+    token, aes_key, plain_key = " ".join(printed).split()
+    monkeypatch.setenv("WXTCB_COMPONENT_APPID", "wx0123456789abcdef")
+    monkeypatch.setenv("WXTCB_MESSAGE_TOKEN", token)
+    monkeypatch.setenv("WXTCB_ENCODING_AES_KEY", aes_key)
+    monkeypatch.setenv("WXTCB_PLAIN_PUSH_KEY", plain_key)
+    monkeypatch.setenv("WXTCB_TOKEN_STORE", f"sqlite:///{tmp_path}/tokens.db")
+    module = tmp_path / "plain.py"
+    module.write_text(PLAIN_PUSHES)
+    assert runpy.run_path(str(module))["receiver"].plain_push_key == wxtcb.Secret(plain_key)
 
 
 def test_output_of_the_command_line_matches() -> None:

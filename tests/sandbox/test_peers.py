@@ -47,6 +47,7 @@ class Peer:
             token_store=store or MemoryStore(),
             on_notification=on_notification,
             hooks=[events.append],
+            clock=world.unix_time,
         )
         return cls(receiver, events, notifications)
 

@@ -86,6 +86,19 @@ def test_previous_push_can_come_late(pushes: PushSchedule) -> None:
     assert second.create_time > late.create_time
 
 
+@pytest.mark.parametrize("responded", [False, True])
+def test_old_push_is_signed_anew(world: World, clock: Clock, *, responded: bool) -> None:
+    """A late push, or the first one to a receiver that starts late, is the same message with a new signature."""
+    pushes = PushSchedule(world, PushSettings(every=600, late=1))
+    [first] = pushes.due_pushes()
+    pushes.receiver_responded = responded
+    clock.advance(601)
+    again = pushes.due_pushes()[-1]
+    settings = world.message_settings
+    assert read_push(again.query, again.body, settings) == read_push(first.query, first.body, settings)
+    assert int(again.query["timestamp"]) - int(first.query["timestamp"]) == 601
+
+
 def test_repetitions_follow_from_the_seed(clock: Clock) -> None:
     """Equal seeds repeat the same pushes, with messages equal to the byte."""
 

@@ -210,6 +210,7 @@ EVENTS = [
     (events.TicketReceived(1413192605, is_newest=True, in_memory_only=True), "tickets", ("in_memory",)),
     (events.TicketWriteFailed(1413192605, "OSError", 1.0), "ticket.writes.failed", ()),
     (events.PushRefused("the signature does not match", 403), "pushes.refused", ("403",)),
+    (events.PushUndecryptable("192.0.2.1"), "pushes.undecryptable", ()),
     (events.PushMalformed("there must be one CreateTime"), "pushes.malformed", ()),
     (events.NotificationDropped("authorized", 100), "notifications.dropped", ()),
 ]

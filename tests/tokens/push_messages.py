@@ -7,11 +7,11 @@ from urllib.parse import urlencode
 from wxtcb.sandbox.push.crypto import RANDOM_PREFIX_LENGTH, encrypt, encrypt_and_sign, pad_message
 
 APPID = "wxb11529c136998cb6"
-TOKEN = "pamtest"
+TOKEN = "pamtestpamtestpamtestpamtest1234"
 KEY = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG"
 
 
-def pushed(message, *, appid=APPID, key=KEY, at=1):
+def pushed(message, *, appid=APPID, key=KEY, at=1, random=b"a" * RANDOM_PREFIX_LENGTH):
     """Return query and body of a push."""
     envelope = encrypt_and_sign(
         message.encode(),
@@ -20,7 +20,7 @@ def pushed(message, *, appid=APPID, key=KEY, at=1):
         encoding_aes_key=key,
         timestamp=at,
         nonce="nonce1",
-        random_prefix=b"a" * RANDOM_PREFIX_LENGTH,
+        random_prefix=random,
     )
     return urlencode(envelope.query).encode(), envelope.body
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import random
+import reprlib
 import subprocess
 import sys
 from collections import Counter
@@ -734,10 +735,13 @@ def test_invalid_url_is_rejected_and_not_quoted(url):
     assert "S3CRET" not in f"{error!r}"
     assert error.__cause__ is None
     assert error.__context__ is None
+    # redis-py before 7.4 raises in the repr of a pool with an invalid option. Tools that show locals skip such a value.
+    show = reprlib.Repr()
+    show.maxother = 100_000
     frames = []
     trace = error.__traceback__.tb_next
     while trace:
-        frames.append(f"{trace.tb_frame.f_locals}")
+        frames += [show.repr_instance(value, 1) for value in trace.tb_frame.f_locals.values()]
         trace = trace.tb_next
     assert "S3CRET" not in " ".join(frames)
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import contextvars
 import functools
+import json
+import logging
+import random
 import subprocess
 import sys
 import traceback
@@ -19,18 +23,30 @@ from aiohttp.test_utils import make_mocked_request
 from hypothesis import given, settings, strategies as st
 
 from wxtcb.errors import InvalidArgument, SessionClosed
-from wxtcb.events import NotificationDropped, PushMalformed, PushRefused, TicketReceived, TicketWriteFailed
+from wxtcb.events import (
+    NotificationDropped,
+    PushMalformed,
+    PushRefused,
+    PushUndecryptable,
+    TicketReceived,
+    TicketWriteFailed,
+)
 from wxtcb.secret import Secret
+from wxtcb.tokens import ticket as ticket_package
 from wxtcb.tokens.state_repository import StateRepository
 from wxtcb.tokens.stores import MemoryStore, SqliteStore
 from wxtcb.tokens.ticket import MAX_CONCURRENT_NOTIFICATIONS, TicketReceiver
 from wxtcb.tokens.ticket.asgi import BODY_TIMEOUT, MAX_BODY
+from wxtcb.tokens.ticket.crypto import MessageCrypto
 from wxtcb.tokens.ticket.message import Notification
+from wxtcb.tokens.ticket.peers import LIMIT_WINDOW, MAX_PEERS, MAX_UNREADABLE_PUSHES, PeerLimiter, to_address
 
-from .push_messages import APPID, KEY, TOKEN, pushed
+from .push_messages import APPID, KEY, TOKEN, encrypted_message, pushed
 
 pytestmark = pytest.mark.virtual_time
 OLD_KEY = "Z" * 43
+# Near the times of the pushes of these tests.
+NOW = 300.0
 TICKET = "component_verify_ticket"
 
 
@@ -54,6 +70,16 @@ def notification(info_type="authorized"):
 async def run_until_cancelled(notification):
     """Run until cancelled."""
     await asyncio.Event().wait()
+
+
+class Clock:
+    """A clock that a test moves."""
+
+    def __init__(self, now):
+        self.now = now
+
+    def __call__(self):
+        return self.now
 
 
 class BrokenStore:
@@ -90,7 +116,7 @@ def new_receiver(store, events):
 
     def build(**options):
         usual = {"component_appid": APPID, "message_token": TOKEN, "encoding_aes_key": KEY, "token_store": store}
-        return TicketReceiver(**{**usual, "hooks": (events.append,), **options})
+        return TicketReceiver(**{**usual, "hooks": (events.append,), "clock": lambda: NOW, **options})
 
     return build
 
@@ -102,7 +128,7 @@ async def receiver(new_receiver):
         yield receiver
 
 
-async def asgi(receiver, query, *pieces, method="POST", http_version="1.1", every=0.0):
+async def asgi(receiver, query, *pieces, method="POST", http_version="1.1", every=0.0, peer=None, path="/push"):
     """Serve one request as an ASGI server would; a chunk of None is a disconnect."""
     messages = [{"type": "http.request", "body": piece, "more_body": True} for piece in pieces if piece is not None]
     if None in pieces:
@@ -118,7 +144,9 @@ async def asgi(receiver, query, *pieces, method="POST", http_version="1.1", ever
     async def send(message):
         sent.append(message)
 
-    scope = {"type": "http", "method": method, "query_string": query, "http_version": http_version}
+    scope = {"type": "http", "method": method, "query_string": query, "http_version": http_version, "path": path}
+    if peer is not None:
+        scope["client"] = (peer, 1)
     await receiver(scope, receive, send)
     return sent
 
@@ -142,9 +170,9 @@ class Content:
         return piece
 
 
-async def handle_with_aiohttp(receiver, query, *pieces, method="POST"):
+async def handle_with_aiohttp(receiver, query, *pieces, method="POST", path="/wechat/push"):
     """Serve one request as aiohttp.web would."""
-    path = "/wechat/push?" + query.decode("utf-8", "surrogateescape")
+    path = f"{path}?" + query.decode("utf-8", "surrogateescape")
     response = await receiver.handle(make_mocked_request(method, path, payload=Content(*pieces)))
     return response.status, response.body
 
@@ -205,8 +233,8 @@ async def test_previous_key_decrypts(new_receiver, store):
     ("push", "status"),
     [
         ((ticket()[0] + b"0", ticket()[1]), 403),
-        (ticket(appid="wx1"), 403),
-        (ticket(key=OLD_KEY), 400),
+        (ticket(at=-1), 403),
+        (ticket(at=int(NOW) + 601), 403),
         ((ticket()[0], b"<xml/>"), 400),
         ((b"", ticket()[1]), 400),
         ((ticket()[0], b"x" * (MAX_BODY + 1)), 413),
@@ -228,6 +256,7 @@ async def test_invalid_push_is_rejected(receiver, store, events, push, status):
     [
         pushed(""),
         pushed("hello"),
+        pushed(message(ComponentVerifyTicket="t").replace(APPID, "wx1")),
         pushed(f"<xml>{'<a/>' * 201}</xml>"),
         ticket(value=""),
         ticket(created=""),
@@ -244,9 +273,9 @@ async def test_unreadable_push_of_the_platform_is_answered_with_success(receiver
 async def test_ticket_from_the_future_blocks_no_later_one(new_receiver, store, events):
     """By the given clock, a ticket from the future is ignored, and the next one is the newest."""
     async with new_receiver(clock=lambda: 1000.0) as receiver:
-        assert await post(receiver, ticket("ticket@@@9", 1000 + 86_401)) == (200, b"success")
+        assert await post(receiver, ticket("ticket@@@9", 1000 + 301, at=1000)) == (200, b"success")
         assert await stored_in(store) is None
-        assert await post(receiver, ticket("ticket@@@1", 1000)) == (200, b"success")
+        assert await post(receiver, ticket("ticket@@@1", 1000, at=1000)) == (200, b"success")
     assert await stored_in(store) == ("ticket@@@1", 1000)
     assert [type(event) for event in events] == [PushMalformed, TicketReceived]
 
@@ -453,22 +482,129 @@ async def test_exception_of_the_callback_goes_to_the_event_loop(new_receiver, se
 
 
 async def test_at_most_a_hundred_callbacks_run_at_once(new_receiver, events, settle):
-    """One more is dropped with an event and answered with success; there is room again when one ends."""
+    """One more is answered with 503; when WeChat repeats it after another one has ended, it is passed on."""
     going = asyncio.Event()
     got = []
 
     async def stuck(notification):
         await going.wait()
-        got.append(notification)
+        got.append(notification.create_time)
 
+    pushes = [pushed(message("authorized", created)) for created in range(MAX_CONCURRENT_NOTIFICATIONS + 1)]
     async with new_receiver(on_notification=stuck) as receiver:
-        answers = [await post(receiver, notification()) for _ in range(MAX_CONCURRENT_NOTIFICATIONS + 1)]
-        assert set(answers) == {(200, b"success")}
-        assert events == [NotificationDropped("authorized", MAX_CONCURRENT_NOTIFICATIONS)]
+        answers = [await post(receiver, push) for push in pushes]
+        assert answers == [(200, b"success")] * MAX_CONCURRENT_NOTIFICATIONS + [
+            (503, b"too many notifications are being processed")
+        ]
+        assert events == [
+            NotificationDropped("authorized", MAX_CONCURRENT_NOTIFICATIONS),
+            PushRefused("too many notifications are being processed", 503),
+        ]
         going.set()
         await settle()
-        await post(receiver, notification())
-    assert len(got) == MAX_CONCURRENT_NOTIFICATIONS + 1
+        assert await post(receiver, pushes[-1]) == (200, b"success")
+    assert got == [*range(MAX_CONCURRENT_NOTIFICATIONS + 1)]
+
+
+@pytest.mark.parametrize("again", [{}, {"at": 2}, {"random": b"b" * 16}])
+async def test_repeated_notification_is_passed_on_once(new_receiver, settle, again):
+    """So is one that is signed or encrypted anew; another one with the same type is passed on."""
+    got = []
+
+    async def collect(notification):
+        got.append(notification.create_time)
+
+    async with new_receiver(on_notification=collect) as receiver:
+        for push in (
+            notification(),
+            pushed(message("authorized", AuthorizationCode="c0de"), **again),
+            pushed(message("authorized", created=101, AuthorizationCode="c0de")),
+        ):
+            assert await post(receiver, push) == (200, b"success")
+    assert got == [100, 101]
+
+
+async def test_only_the_newest_notifications_are_remembered(new_receiver, monkeypatch):
+    """So their memory is bounded."""
+    monkeypatch.setattr(ticket_package, "MAX_REMEMBERED_NOTIFICATIONS", 2)
+    got = []
+
+    async def collect(notification):
+        got.append(notification.create_time)
+
+    async with new_receiver(on_notification=collect) as receiver:
+        for created in (1, 2, 2, 3, 1, 3):
+            await post(receiver, pushed(message("authorized", created)))
+    assert got == [1, 2, 3, 1]
+
+
+def altered_pushes(count, random):
+    """Return pushes of somebody who knows the message token, but not the key: a captured one, altered and signed.
+
+    Half of them are those of the padding oracle attack, which puts an altered block in front of one to decrypt.
+    """
+    crypto = MessageCrypto(APPID, Secret(TOKEN), ())
+    captured = base64.b64decode(encrypted_message(message(ComponentVerifyTicket="ticket@@@1").encode()))
+    blocks = [captured[at : at + 16] for at in range(0, len(captured), 16)]
+    for number in range(count):
+        if number % 2:
+            altered = bytearray(captured)
+            altered[random.randrange(len(altered))] ^= random.randrange(1, 256)
+        else:
+            altered = random.randbytes(15) + bytes([number // 2 % 256]) + random.choice(blocks)
+        encrypted, nonce = base64.b64encode(altered), str(number).encode()
+        signature = crypto.sign(b"1", nonce, encrypted)
+        query = urlencode({"timestamp": b"1", "nonce": nonce, "msg_signature": signature}).encode()
+        yield query, b"<xml><Encrypt>%b</Encrypt></xml>" % encrypted
+
+
+async def test_answer_to_altered_pushes_says_nothing(new_receiver, events, store):
+    """Whoever can sign pushes gets one answer to all of them, of status and body, and therefore learns nothing."""
+    receiver = new_receiver()
+    answers = {await post(receiver, push) for push in altered_pushes(600, random.Random(1))}
+    assert answers == {(200, b"success")}
+    assert await stored_in(store) is None
+    assert {type(event) for event in events} == {PushUndecryptable, PushMalformed}
+
+
+@pytest.mark.parametrize("push", [ticket(key=OLD_KEY), ticket(appid="wx1")])
+async def test_push_that_cannot_be_decrypted_is_reported_with_the_address(receiver, events, push):
+    """The answer is that of every signed push; the event names the sender."""
+    assert await post(receiver, push, peer="192.0.2.7") == (200, b"success")
+    assert events == [PushUndecryptable("192.0.2.7")]
+
+
+PUBLIC = "1.2.3.4"
+
+
+@pytest.fixture
+def clock():
+    """Return a clock that a test moves."""
+    return Clock(NOW)
+
+
+@pytest.mark.parametrize("unreadable", [ticket(key=OLD_KEY), pushed("hello")])
+async def test_unreadable_pushes_limit_their_address_to_tickets(new_receiver, clock, events, unreadable):
+    """After ten pushes of one address everything but tickets is refused alike, until ten minutes after the first."""
+    got = []
+
+    async def collect(notification):
+        got.append(notification)
+
+    refused = (503, b"too many pushes from this address could not be read")
+    async with new_receiver(clock=clock, replay_window=3600, on_notification=collect) as receiver:
+        for _ in range(MAX_UNREADABLE_PUSHES):
+            assert await post(receiver, unreadable, peer=PUBLIC) == (200, b"success")
+        clock.now += LIMIT_WINDOW - 1
+        assert await post(receiver, unreadable, peer=PUBLIC) == refused
+        assert await post(receiver, notification(), peer=PUBLIC) == refused
+        assert events[-1] == PushRefused(refused[1].decode(), 503, PUBLIC)
+        assert await post(receiver, ticket(), peer=PUBLIC) == (200, b"success")
+        assert isinstance(events[-1], TicketReceived)
+        assert await post(receiver, notification(), peer="1.2.3.5") == (200, b"success")
+        clock.now += 1
+        assert await post(receiver, notification("unauthorized"), peer=PUBLIC) == (200, b"success")
+    assert [notification.info_type for notification in got] == ["authorized", "unauthorized"]
 
 
 async def test_closing_waits_five_seconds_for_callbacks_then_cancels(new_receiver, settle):
@@ -612,13 +748,26 @@ def test_every_async_callable_is_accepted(new_receiver, on_notification):
         ({"component_appid": ""}, "component_appid must be the platform's appid"),
         ({"component_appid": "gh_1"}, "component_appid must be the platform's appid"),
         ({"component_appid": None}, "component_appid must be the platform's appid"),
+        ({"component_appid": TOKEN}, "component_appid must be the platform's appid"),
+        ({"component_appid": KEY}, "component_appid must be the platform's appid"),
         ({"message_token": ""}, "message_token must be"),
         ({"message_token": 5}, "message_token must be"),
+        ({"message_token": "1"}, "message_token must be .* 3 to 32 letters and digits"),
+        ({"message_token": "a" * 33}, "message_token must be"),
+        ({"message_token": "S3CRET-of-the-shop"}, "message_token must be"),
+        ({"message_token": "令牌令牌"}, "message_token must be"),
+        ({"plain_push_key": ""}, "plain_push_key must be 32 to 128 letters"),
+        ({"plain_push_key": 5}, "plain_push_key must be"),
+        ({"plain_push_key": "S3CRET" * 5}, "plain_push_key must be"),
+        ({"plain_push_key": "S3CRET/" * 6}, "plain_push_key must be"),
+        ({"replay_window": 0}, "replay_window must be a positive number"),
+        ({"replay_window": None}, "replay_window must be a positive number"),
         ({"encoding_aes_key": ""}, "encoding_aes_key must be the EncodingAESKey"),
         ({"encoding_aes_key": None}, "encoding_aes_key must be the EncodingAESKey"),
         ({"encoding_aes_key": KEY + "="}, "encoding_aes_key must be the EncodingAESKey"),
         ({"previous_encoding_aes_key": ""}, "previous_encoding_aes_key must be the EncodingAESKey"),
         ({"token_store": None}, "token_store must be"),
+        ({"token_store": b"S3CRET"}, "token_store must be"),
         ({"token_store": "nonsense://S3CRET"}, "URL of a token store"),
         ({"on_notification": 5}, "on_notification must be an async callable"),
         ({"on_notification": lambda notification: None}, "on_notification must be an async callable"),
@@ -633,7 +782,7 @@ def test_invalid_option_is_rejected(new_receiver, options, words):
     """The error names the option, and no frame of it shows a secret."""
     with pytest.raises(InvalidArgument, match=words) as caught:
         new_receiver(**options)
-    assert "S3CRET" not in str(caught.value)
+    assert not any(text in str(caught.value) for text in (KEY, TOKEN, "S3CRET"))
     frames = [
         frame for frame, _ in traceback.walk_tb(caught.value.__traceback__) if frame.f_code.co_filename != __file__
     ]
@@ -643,9 +792,106 @@ def test_invalid_option_is_rejected(new_receiver, options, words):
 
 def test_repr_shows_no_secret(new_receiver):
     """The repr of a receiver shows neither token, key nor the URL of a store."""
-    receiver = new_receiver(previous_encoding_aes_key=KEY, token_store="sqlite:///S3CRET.db")
-    assert not any(word in repr(receiver) for word in (TOKEN, KEY, "S3CRET"))
+    options = {"previous_encoding_aes_key": KEY, "token_store": "sqlite:///S3CRET.db", "plain_push_key": PLAIN_KEY}
+    receiver = new_receiver(**options)
+    assert not any(word in repr(receiver) for word in (TOKEN, KEY, "S3CRET", PLAIN_KEY))
     assert APPID in repr(receiver)
+
+
+@pytest.mark.parametrize(("token", "warned"), [("a1b", True), ("x" * 15, True), ("x" * 16, False)])
+def test_short_message_token_is_logged_as_a_warning(new_receiver, caplog, token, warned):
+    """The console accepts 3 characters, but fewer than 16 can be guessed from one captured push."""
+    caplog.set_level(logging.WARNING)
+    new_receiver(message_token=token)
+    lines = [record.getMessage() for record in caplog.records]
+    assert [line.startswith(f"message_token has only {len(token)} characters") for line in lines] == [True] * warned
+    assert token not in caplog.text
+
+
+PLAIN_KEY = "plain-Push_key0123456789abcdefghij"
+
+
+def plain_ticket(**changes):
+    """Return the fields of a ticket as WeChat's cloud hosting pushes them."""
+    fields = {"AppId": APPID, "CreateTime": 100, "InfoType": TICKET, "ComponentVerifyTicket": "ticket@@@1"}
+    return json.dumps({**fields, **changes}).encode()
+
+
+async def test_plain_push_is_accepted_at_the_path_with_the_key(new_receiver, store, events):
+    """Both adapters accept JSON without signature, and report malformed JSON."""
+    receiver = new_receiver(plain_push_key=PLAIN_KEY)
+    path = f"/wechat/push/{PLAIN_KEY}"
+    assert await post(receiver, (b"", plain_ticket()), path=path) == (200, b"success")
+    assert await stored_in(store) == ("ticket@@@1", 100)
+    body = plain_ticket(ComponentVerifyTicket="ticket@@@2", CreateTime=200)
+    assert await handle_with_aiohttp(receiver, b"", body, path=path) == (200, b"success")
+    assert await stored_in(store) == ("ticket@@@2", 200)
+    assert await post(receiver, (b"", b"{"), path=path) == (200, b"success")
+    assert events[-1] == PushMalformed("the body is not a JSON object")
+
+
+@pytest.mark.parametrize(
+    ("key", "path"),
+    [
+        (None, f"/wechat/push/{PLAIN_KEY}"),
+        (None, "/wechat/push/None"),
+        (PLAIN_KEY, "/wechat/push"),
+        (PLAIN_KEY, ""),
+        (PLAIN_KEY, f"/wechat/push/{PLAIN_KEY}/"),
+        (PLAIN_KEY, f"/wechat/push/{PLAIN_KEY[:-1]}"),
+        (PLAIN_KEY, f"/wechat/push/{PLAIN_KEY.upper()}"),
+        (PLAIN_KEY, "/wechat/push/\udcff"),
+    ],
+)
+async def test_plain_push_without_the_key_is_rejected(new_receiver, store, key, path):
+    """Without a key in the options or in the path, only signed pushes are accepted."""
+    receiver = new_receiver(plain_push_key=key)
+    assert (await post(receiver, (b"", plain_ticket()), path=path))[0] == 400
+    assert await stored_in(store) is None
+    assert await post(receiver, ticket(), path=path) == (200, b"success")
+
+
+def test_peers_are_addresses():
+    """Anything else becomes "": a server may take it from a header."""
+    assert [to_address(peer) for peer in ("192.0.2.1", "::FFFF:192.0.2.1", "2001:DB8::1", "fe80::1%\x1b[31m")] == [
+        "192.0.2.1",
+        "192.0.2.1",
+        "2001:db8::1",
+        "fe80::1",
+    ]
+    assert [to_address(peer) for peer in (None, "", "unix", "1.2.3", "1.2.3.4\x1b", "localhost")] == [""] * 6
+
+
+@pytest.mark.parametrize(
+    ("peer", "limited"),
+    [("", False), ("127.0.0.1", False), ("10.0.0.1", False), ("::1", False), (PUBLIC, True), ("2a00:1:2:3::1", True)],
+)
+def test_only_public_addresses_are_limited(peer, limited):
+    """The address of a proxy is private, and WeChat's pushes come through it as well."""
+    limiter = PeerLimiter(lambda: NOW)
+    for _ in range(100):
+        limiter.record_unreadable(peer)
+    assert limiter.is_limited(peer) is limited
+
+
+def test_addresses_of_one_host_are_limited_together():
+    """A host usually has the 2 ** 64 addresses of an IPv6 network."""
+    limiter = PeerLimiter(lambda: NOW)
+    for number in range(MAX_UNREADABLE_PUSHES):
+        limiter.record_unreadable(f"2a00:1:2:3::{number}")
+    assert limiter.is_limited("2a00:1:2:3::ffff")
+    assert not limiter.is_limited("2a00:1:2:4::1")
+
+
+def test_memory_of_addresses_is_bounded():
+    """The oldest one is forgotten."""
+    limiter = PeerLimiter(lambda: NOW)
+    for _ in range(MAX_UNREADABLE_PUSHES):
+        limiter.record_unreadable(PUBLIC)
+    for number in range(MAX_PEERS):
+        assert limiter.is_limited(PUBLIC)
+        limiter.record_unreadable(f"2.2.{number // 256}.{number % 256}")
+    assert not limiter.is_limited(PUBLIC)
 
 
 @pytest.mark.usefixtures("measured")
@@ -677,7 +923,12 @@ def test_both_adapters_answer_any_request_alike(virtual_run, push, method):
     """Neither raises, and every answer is success or a documented rejection."""
     query, body = push
     receiver = TicketReceiver(
-        component_appid=APPID, message_token=TOKEN, encoding_aes_key=KEY, token_store=MemoryStore()
+        component_appid=APPID,
+        message_token=TOKEN,
+        encoding_aes_key=KEY,
+        token_store=MemoryStore(),
+        clock=lambda: NOW,
+        plain_push_key=PLAIN_KEY,
     )
 
     async def both():

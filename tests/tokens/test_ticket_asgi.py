@@ -119,6 +119,7 @@ def receiver(events):
         encoding_aes_key=KEY,
         token_store=MemoryStore(),
         hooks=(events.append,),
+        clock=lambda: 300.0,
     )
 
 
@@ -218,7 +219,7 @@ async def test_disconnected_sender_does_not_affect_the_next(port, events):
     await writer.drain()
     writer.close()
     await events.bell.wait()
-    assert events == [PushRefused("the body is incomplete", 400)]
+    assert events == [PushRefused("the body is incomplete", 400, "127.0.0.1")]
     assert await ask(port, format_request(query, body)) == [200]
 
 

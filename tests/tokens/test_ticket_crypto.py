@@ -10,7 +10,7 @@ from hypothesis import given, strategies as st
 from wxtcb.errors import InvalidArgument
 from wxtcb.sandbox.push.crypto import encrypt
 from wxtcb.secret import Secret
-from wxtcb.tokens.ticket.crypto import AesKey, InvalidPush, MessageCrypto
+from wxtcb.tokens.ticket.crypto import AesKey, MessageCrypto
 
 from .push_messages import encrypted_message
 
@@ -138,10 +138,8 @@ def test_every_key_decrypts(keys):
 
 
 def test_other_keys_do_not_decrypt():
-    """A message with another key is rejected."""
-    with pytest.raises(InvalidPush, match="cannot be decrypted") as caught:
-        crypto_for("wxb11529c136998cb6", "pamtest", OTHER_KEY).decrypt(encrypted_message(b"hello"))
-    assert caught.value.status == 400
+    """A message with another key is not decrypted."""
+    assert crypto_for("wxb11529c136998cb6", "pamtest", OTHER_KEY).decrypt(encrypted_message(b"hello")) is None
 
 
 @pytest.mark.parametrize(
@@ -149,23 +147,19 @@ def test_other_keys_do_not_decrypt():
 )
 def test_message_for_another_platform_is_rejected(appid):
     """The appid behind the message must match exactly."""
-    with pytest.raises(InvalidPush, match="another platform") as caught:
-        JAVA.decrypt(encrypt_with_java_key(content_of(b"hello", appid)))
-    assert caught.value.status == 403
+    assert JAVA.decrypt(encrypt_with_java_key(content_of(b"hello", appid))) is None
 
 
 @pytest.mark.parametrize("length", [24, 2**31, 2**32 - 1])
 def test_length_beyond_the_end_is_rejected(length):
     """The message must not be longer than the content."""
-    with pytest.raises(InvalidPush, match="cannot be decrypted"):
-        JAVA.decrypt(encrypt_with_java_key(content_of(b"hello", length=length)))
+    assert JAVA.decrypt(encrypt_with_java_key(content_of(b"hello", length=length))) is None
 
 
 @pytest.mark.parametrize("size", [0, 15, 16, 19])
 def test_content_shorter_than_its_header_is_rejected(size):
     """The content must have 16 random bytes and 4 bytes of length."""
-    with pytest.raises(InvalidPush, match="cannot be decrypted"):
-        JAVA.decrypt(encrypt_with_java_key(b"\0" * size))
+    assert JAVA.decrypt(encrypt_with_java_key(b"\0" * size)) is None
 
 
 def padding_of(last, size=None):
@@ -186,8 +180,7 @@ def test_invalid_padding_is_rejected(padding):
     """Each of the last N bytes must be N, with N from 1 to 32."""
     content = content_of(b"hello")
     assert (len(content) + len(padding)) % 32 == 0
-    with pytest.raises(InvalidPush, match="cannot be decrypted"):
-        JAVA.decrypt(encrypt_with_java_key(content, padding=padding))
+    assert JAVA.decrypt(encrypt_with_java_key(content, padding=padding)) is None
 
 
 @pytest.mark.parametrize("missing", range(1, 33))
@@ -203,8 +196,7 @@ def test_padding_of_every_length_is_removed(missing):
 )
 def test_invalid_base64_or_partial_blocks_are_rejected(encrypted):
     """Invalid characters are not skipped, and missing padding is not added."""
-    with pytest.raises(InvalidPush, match="base64"):
-        JAVA.decrypt(encrypted)
+    assert JAVA.decrypt(encrypted) is None
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ async def use_receiver() -> None:
     async with TicketReceiver(
         component_appid="wx0", message_token="t", encoding_aes_key="k", token_store=store, on_notification=handle
     ) as receiver:
+        assert_type(receiver.plain_push_key, Secret | None)
         app: AsgiApp = receiver
         web.Application().router.add_post("/wechat/push", receiver.handle)
         Session(component_appid="wx0", component_appsecret="s", ticket=receiver.newest_ticket, token_store=store)

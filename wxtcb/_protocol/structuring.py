@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache, partial
 from sys import intern
-from types import NoneType
+from types import NoneType, UnionType
 from typing import Any, Final, Literal, cast, get_args, get_origin
 
 import attrs
@@ -42,11 +42,14 @@ class WrongType(TypeError):
     """A value that is not in its wire format; the message is the name of the format."""
 
 
-def describe_error(error: BaseException, expected_type: type | None) -> str:
+def describe_error(error: BaseException, expected_type: type | UnionType | None) -> str:
     """Return why a value cannot be converted, without quoting it; for `cattrs.transform_error`."""
     if isinstance(error, WrongType):
         return f"invalid value, expected {error}"
-    return format_exception(error, expected_type)
+    if isinstance(error, TypeError) and isinstance(expected_type, UnionType):
+        # cattrs takes the `__name__` of a type, which is "Union" for every union since Python 3.14.
+        return f"invalid value for type, expected {expected_type}"
+    return format_exception(error, cast("type | None", expected_type))
 
 
 def make_converter(*, forbid_extra_keys: bool = False, detailed_validation: bool = True) -> cattrs.Converter:

@@ -305,7 +305,9 @@ def _ticket_group() -> None:
     "Environment variables: WXTCB_COMPONENT_APPID, WXTCB_MESSAGE_TOKEN and WXTCB_ENCODING_AES_KEY as in WeChat's "
     "console, WXTCB_PREVIOUS_ENCODING_AES_KEY while the key is being changed, WXTCB_TOKEN_STORE (sqlite:///..., "
     "redis://...), and WXTCB_TOKEN_STORE_KEY if the store is encrypted. Other notifications are acknowledged and "
-    "discarded.",
+    "discarded.\n\n"
+    "WeChat's cloud hosting (微信云托管) pushes plain JSON to its services. With WXTCB_PLAIN_PUSH_KEY, a secret of 32 "
+    "characters or more, such pushes are accepted at PATH/KEY.",
     epilog="Exit codes: 2 rejected before anything was received; 130 or 143 ended by Ctrl-C or SIGTERM.",
 )
 def _ticket_serve(

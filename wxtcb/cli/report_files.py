@@ -103,6 +103,9 @@ def _temporary_file(target: str) -> Iterator[IO[bytes]]:
     # A prefix of 40 characters keeps the name below the limit of 255 bytes, also in Chinese.
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.stem[:40]}-", delete=False) as file:
         try:
+            # The name of the temporary file is short, and `Path.exists` hides errors since Python 3.14.
+            with contextlib.suppress(FileNotFoundError):
+                path.lstat()
             yield file
         finally:
             Path(file.name).unlink(missing_ok=True)

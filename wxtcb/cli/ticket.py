@@ -6,7 +6,7 @@ import asyncio
 import importlib
 import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, cast
 
@@ -16,15 +16,30 @@ from aiohttp import web
 from wxtcb.cli.console import echo_err, echo_err_newline, escape_unprintable, resilient_stream
 from wxtcb.cli.runner import GracefulStop, run_until_signal
 from wxtcb.errors import InvalidArgument, TokenStoreError
-from wxtcb.events import Event, PushMalformed, PushRefused, TicketReceived, TicketWriteFailed
+from wxtcb.events import (
+    UNDECRYPTABLE_HINT,
+    Event,
+    PushMalformed,
+    PushRefused,
+    PushUndecryptable,
+    TicketReceived,
+    TicketWriteFailed,
+)
+from wxtcb.validation import RECOMMENDED_TOKEN_LENGTH, is_loopback
 
 if TYPE_CHECKING:
     # These need the extra `[ticket]`; see `create_receiver`.
     from wxtcb.tokens.ticket import Notification, TicketReceiver
 
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
 _PATH_PATTERN: Final = re.compile(r"(/[\w.~-]*)+", re.ASCII)
 # Seconds for pushes in progress. Service managers wait about ten seconds before they kill a process.
 _SHUTDOWN_TIMEOUT: Final = 2.0
+# Seconds for the head of a request, at the beginning of a connection and after each answer. With the five seconds that
+# the receiver gives to a body, a whole request has ten.
+_HEAD_TIMEOUT: Final = 5.0
+_MAX_CONNECTIONS: Final = 1000
 
 
 @attrs.frozen
@@ -72,9 +87,19 @@ def serve(address: ListenAddress) -> int:
 async def _run_receiver(receiver: TicketReceiver, address: ListenAddress, stop: GracefulStop) -> None:
     try:
         async with receiver:
+            if len(receiver.message_token.reveal()) < RECOMMENDED_TOKEN_LENGTH:
+                echo_err(
+                    f"Warning: the message token has fewer than {RECOMMENDED_TOKEN_LENGTH} characters and can be "
+                    "guessed from one captured push. Generate one of 32 letters and digits."
+                )
             state = await _describe_stored_ticket(receiver)
             async with listen(receiver, address) as url:
                 _log_line(f"listening at {url}")
+                if not is_loopback(url):
+                    echo_err(
+                        f"Warning: other machines can connect to {address.host} without TLS. Allow only your TLS proxy "
+                        "to connect, or listen on 127.0.0.1."
+                    )
                 echo_err(f"{state} Ctrl-C ends it.")
                 await stop.wait()
                 echo_err_newline("Stopping: waiting for pushes in progress. Repeat to cancel them.")
@@ -98,20 +123,43 @@ async def _describe_stored_ticket(receiver: TicketReceiver) -> str:
 @asynccontextmanager
 async def listen(receiver: TicketReceiver, address: ListenAddress) -> AsyncIterator[str]:
     """Serve *receiver* for the duration of the context, which gives the URL of pushes."""
-    app = web.Application()
+    head_timers: dict[asyncio.BaseProtocol, asyncio.TimerHandle] = {}
+
+    @web.middleware
+    async def cancel_head_timer(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if (timer := head_timers.pop(request.protocol, None)) is not None:
+            timer.cancel()
+        return await handler(request)
+
+    app = web.Application(middlewares=[cancel_head_timer])
     app.router.add_route("*", address.path, receiver.handle)
+    if receiver.plain_push_key is not None:
+        app.router.add_route("*", f"{address.path.rstrip('/')}/{{key}}", receiver.handle)
     app.router.add_route("*", "/{path:.*}", NotFoundHandler(address.path).handle)
-    # No access log: the query of a push contains its signature.
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_TIMEOUT)
+    # No access log: the query of a push contains its signature, and the path may contain the key of plain pushes.
+    # aiohttp limits the time of a head as that of an idle connection, the first one since aiohttp 3.14.5 only.
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        shutdown_timeout=_SHUTDOWN_TIMEOUT,
+        keepalive_timeout=_HEAD_TIMEOUT,
+        lingering_time=_HEAD_TIMEOUT,
+    )
     await runner.setup()
     server = cast("web.Server", runner.server)
+    listener: asyncio.Server | None = None
     try:
         try:
-            await web.TCPSite(runner, address.host, address.port).start()
+            # Not a `TCPSite`, which has no limit of connections.
+            listener = await asyncio.get_running_loop().create_server(
+                lambda: AdmissionProtocol(server, head_timers), address.host, address.port
+            )
         except OSError as error:
             raise InvalidArgument(f"--host {address.host} --port {address.port}: {error.strerror}") from error
-        yield address.url(runner.addresses[0][1])
+        yield address.url(listener.sockets[0].getsockname()[1])
     finally:
+        if listener is not None:
+            listener.close()
         try:
             await runner.cleanup()
         except asyncio.CancelledError:
@@ -119,6 +167,38 @@ async def listen(receiver: TicketReceiver, address: ListenAddress) -> AsyncItera
             # aiohttp takes for "no limit".
             await server.shutdown(0.01)
             raise
+
+
+@attrs.define(eq=False)
+class AdmissionProtocol(asyncio.Protocol):
+    """Protocol that passes a new connection to *server*, or closes it if there are `_MAX_CONNECTIONS` already.
+
+    The connection is closed as well when its timer ends, which is in *head_timers* until its first request arrives.
+    """
+
+    server: web.Server
+    head_timers: dict[asyncio.BaseProtocol, asyncio.TimerHandle]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        abort = cast("asyncio.Transport", transport).abort
+        # Decided here and not when the protocol is created: asyncio accepts up to 100 connections before it calls this.
+        if len(self.server.connections) >= _MAX_CONNECTIONS:
+            abort()
+            return
+        handler = self.server()
+
+        def end_head() -> None:
+            del self.head_timers[handler]
+            abort()
+
+        self.head_timers[handler] = asyncio.get_running_loop().call_later(_HEAD_TIMEOUT, end_head)
+        transport.set_protocol(handler)
+        handler.connection_made(transport)
+
+
+def is_below(path: str, parent: str) -> bool:
+    """Return whether *path* is that of *parent* and one more segment."""
+    return path.rpartition("/")[0] == parent.rstrip("/")
 
 
 @attrs.define(eq=False)
@@ -133,7 +213,9 @@ class NotFoundHandler:
         # Limited because anyone on the internet can send such requests.
         if (now := self.clock()) >= self._next_log_at:
             self._next_log_at = now + 60
-            line = escape_unprintable(f"{request.method} {request.path}"[:60])
+            # The last segment may be the key of plain pushes, which is not set here.
+            path = f"{self.path.rstrip('/')}/***" if is_below(request.path, self.path) else request.path
+            line = escape_unprintable(f"{request.method} {path}"[:60])
             _log_line(f"404 for {line}: pushes are received at {self.path}")
         return web.Response(status=404, text="not found\n")
 
@@ -160,8 +242,15 @@ def log_event(event: Event) -> None:
             consequence = "it is lost" if event.retry_after is None else f"retrying in {event.retry_after:.0f} s"
             _log_line(f"ticket not stored, {consequence}: {event.reason}")
         case PushRefused():
-            _log_line(f"push rejected with {event.status}: {event.reason}")
+            _log_line(f"push{_describe_peer(event.peer)} rejected with {event.status}: {event.reason}")
+        case PushUndecryptable():
+            line = "acknowledged, but it cannot be decrypted"
+            _log_line(f"push{_describe_peer(event.peer)} {line}. {UNDECRYPTABLE_HINT}")
         case PushMalformed():
-            _log_line(f"push acknowledged, but malformed: {event.reason}")
+            _log_line(f"push{_describe_peer(event.peer)} acknowledged, but malformed: {event.reason}")
         case _:
             pass
+
+
+def _describe_peer(peer: str) -> str:
+    return f" from {peer}" if peer else ""

@@ -45,6 +45,10 @@ def _describe_retry(seconds: float | None) -> str:
     return "the ticket is lost" if seconds is None else f"retrying in {seconds:.0f} s"
 
 
+def _describe_peer(event: events.PushRefused | events.PushUndecryptable | events.PushMalformed) -> str:
+    return event.peer or "an unknown address"
+
+
 # A CancelledError, too: a hook awaits nothing, so one that it raises is no cancellation, but a failure of the hook.
 _HOOK_ERRORS: Final = (Exception, asyncio.CancelledError)
 # Level, format and arguments by type of event. The types of the arguments differ from event to event, hence `Any`.
@@ -112,15 +116,24 @@ _LOG_FORMATS: Final[dict[type[Any], tuple[int, str, Callable[[Any], tuple[object
         "ticket created at %d could not be written to the token store, %s: %s",
         lambda event: (event.create_time, _describe_retry(event.retry_after), event.reason),
     ),
-    events.PushRefused: (WARNING, "push rejected with HTTP %d: %s", _of("status", "reason")),
+    events.PushRefused: (
+        WARNING,
+        "push from %s rejected with HTTP %d: %s",
+        lambda event: (_describe_peer(event), event.status, event.reason),
+    ),
+    events.PushUndecryptable: (
+        WARNING,
+        "push from %s acknowledged but ignored: it is signed, but cannot be decrypted. " + events.UNDECRYPTABLE_HINT,
+        lambda event: (_describe_peer(event),),
+    ),
     events.PushMalformed: (
         WARNING,
-        "push acknowledged but ignored, because it is malformed: %s",
-        lambda event: (event.reason,),
+        "push from %s acknowledged but ignored, because it is malformed: %s",
+        lambda event: (_describe_peer(event), event.reason),
     ),
     events.NotificationDropped: (
         WARNING,
-        "notification %r dropped: %d earlier ones are still being processed",
+        "notification %r not accepted, WeChat has to repeat it: %d earlier ones are still being processed",
         _of("info_type", "in_progress"),
     ),
 }

@@ -71,9 +71,12 @@ TICKET_WRITE_FAILURES: Final = Counter(
     "ticket.writes.failed", "{write}", "Failed attempts to write a ticket to the token store"
 )
 PUSHES_REFUSED: Final = Counter("pushes.refused", "{push}", "Pushes that were rejected", ("status",))
+PUSHES_UNDECRYPTABLE: Final = Counter(
+    "pushes.undecryptable", "{push}", "Pushes that were signed, but could not be decrypted"
+)
 PUSHES_MALFORMED: Final = Counter("pushes.malformed", "{push}", "Pushes that were acknowledged, but malformed")
 NOTIFICATIONS_DROPPED: Final = Counter(
-    "notifications.dropped", "{push}", "Notifications that were acknowledged, but dropped"
+    "notifications.dropped", "{push}", "Notifications that were not accepted, because too many were in progress"
 )
 COUNTERS: Final = (
     RETRIES,
@@ -85,6 +88,7 @@ COUNTERS: Final = (
     TICKETS,
     TICKET_WRITE_FAILURES,
     PUSHES_REFUSED,
+    PUSHES_UNDECRYPTABLE,
     PUSHES_MALFORMED,
     NOTIFICATIONS_DROPPED,
 )
@@ -123,6 +127,7 @@ _INCREMENTS: Final[dict[type[Any], Callable[[Any], CounterIncrement]]] = {
     events.TicketReceived: lambda event: (TICKETS, (_ticket_outcome(event),)),
     events.TicketWriteFailed: lambda _: (TICKET_WRITE_FAILURES, ()),
     events.PushRefused: lambda event: (PUSHES_REFUSED, (str(event.status),)),
+    events.PushUndecryptable: lambda _: (PUSHES_UNDECRYPTABLE, ()),
     events.PushMalformed: lambda _: (PUSHES_MALFORMED, ()),
     events.NotificationDropped: lambda _: (NOTIFICATIONS_DROPPED, ()),
 }

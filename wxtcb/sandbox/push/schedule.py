@@ -17,6 +17,8 @@ from wxtcb.sandbox.world import World
 # The platform stops after failures too, but does not document after how many.
 MAX_CONSECUTIVE_FAILURES: Final = 5
 FIRST_CONTACT_INTERVAL: Final = 1.0
+# Seconds. wxtcb's receiver accepts a signature for ten minutes.
+MAX_SIGNATURE_AGE: Final = 300
 _TICKET_INFO_TYPE: Final = "component_verify_ticket"
 _SUCCESS_BODY: Final = b"success"
 
@@ -92,6 +94,7 @@ class PushSchedule:
     consecutive_failures: int = field(default=0, init=False)
     receiver_responded: bool = field(default=False, init=False)
     _random: Random = field(init=False, repr=False)
+    _last_ticket: str = field(default="", init=False, repr=False)
     _last_ticket_push: Push | None = field(default=None, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -122,7 +125,7 @@ class PushSchedule:
 
     def due_pushes(self) -> list[Push]:
         """Return the pushes of this round in order of delivery: a new ticket, then repeated and late pushes."""
-        previous = self._last_ticket_push
+        previous = self._renew_last_push()
         if previous is not None and not self.receiver_responded:
             return [previous]
         push = self.make_ticket_push()
@@ -137,7 +140,7 @@ class PushSchedule:
 
     def make_ticket_push(self) -> Push:
         """Issue a new ticket and return the push that contains it."""
-        ticket = self.world.issue_ticket()
+        ticket = self._last_ticket = self.world.issue_ticket()
         create_time = self._unix_now()
         if self._last_ticket_push is not None:
             # A receiver orders tickets by CreateTime, so two of the same second must differ.
@@ -146,6 +149,15 @@ class PushSchedule:
             self.world.message_settings, _TICKET_INFO_TYPE, create_time, {"ComponentVerifyTicket": ticket}
         )
         return self._last_ticket_push
+
+    def _renew_last_push(self) -> Push | None:
+        """Return the last ticket push, signed anew if its signature is old: receivers may refuse it as a replay."""
+        last = self._last_ticket_push
+        if last is not None and self._unix_now() - int(last.query["timestamp"]) > MAX_SIGNATURE_AGE:
+            fields = {"ComponentVerifyTicket": self._last_ticket}
+            last = self._make_push(self.world.message_settings, last.info_type, last.create_time, fields)
+            self._last_ticket_push = last
+        return last
 
     def make_notification(self, info_type: str, fields: Mapping[str, str | int]) -> Push:
         """Return a push of another type; *fields* follow AppId, CreateTime and InfoType."""

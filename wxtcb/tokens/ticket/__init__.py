@@ -10,10 +10,13 @@ import contextvars
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from hashlib import blake2b
+from hmac import compare_digest
 from pathlib import Path
 from typing import Final, Self, TypedDict, Unpack
 
 import attrs
+import orjson
 from aiohttp import web
 
 from wxtcb._concurrency.tasks import cancel_tasks, end_tasks
@@ -21,17 +24,25 @@ from wxtcb.env_vars import naming_arguments, read_receiver
 from wxtcb.errors import InvalidArgument, SessionClosed
 from wxtcb.events import Hook, NotificationDropped, PushRefused
 from wxtcb.secret import Secret
-from wxtcb.telemetry.dispatch import HookDispatcher, is_async_callable, to_hooks
+from wxtcb.telemetry.dispatch import HookDispatcher, is_async_callable, logger, to_hooks
 from wxtcb.tokens.state_repository import StateRepository
 from wxtcb.tokens.store_urls import StoreURL
 from wxtcb.tokens.stores import ClosableTokenStore, TokenStore, is_token_store
 from wxtcb.tokens.ticket.asgi import BODY_TIMEOUT, ReadChunk, Receive, Scope, Send, read_body, serve_aiohttp, serve_asgi
+from wxtcb.tokens.ticket.peers import PeerLimiter, to_address
 from wxtcb.tokens.ticket.writer import MAX_WRITE_WAIT, TicketWriter
-from wxtcb.validation import check_secret, hide_arguments_in_traceback, to_secret, validator
+from wxtcb.validation import (
+    RECOMMENDED_TOKEN_LENGTH,
+    check_appid,
+    check_seconds,
+    hide_arguments_in_traceback,
+    to_secret,
+    validator,
+)
 
 try:
     from wxtcb.tokens.ticket.crypto import AesKey, MessageCrypto
-    from wxtcb.tokens.ticket.message import Notification, PushedTicket, parse_push
+    from wxtcb.tokens.ticket.message import Notification, PushedTicket, parse_plain_push, parse_push
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         "wxtcb.tokens.ticket needs cryptography and defusedxml: pip install 'wxtcb[ticket]'", name=error.name
@@ -41,6 +52,9 @@ __all__ = ["Notification", "TicketReceiver"]
 
 MAX_CONCURRENT_NOTIFICATIONS: Final = 100
 NOTIFICATION_CLOSE_TIMEOUT: Final = 5.0
+# About 1 MB. WeChat repeats a push within minutes.
+MAX_REMEMBERED_NOTIFICATIONS: Final = 10_000
+DEFAULT_REPLAY_WINDOW: Final = 600.0
 
 
 def _to_token_store(store: TokenStore | StoreURL | str | Secret) -> TokenStore | StoreURL:
@@ -48,14 +62,22 @@ def _to_token_store(store: TokenStore | StoreURL | str | Secret) -> TokenStore |
     return StoreURL(Secret.of(store)) if isinstance(store, str | Secret) else store
 
 
-def _check_appid(name: str, value: object) -> None:
-    if not isinstance(value, str) or not re.fullmatch(r"wx[0-9A-Za-z]+", value):
-        raise InvalidArgument(f"{name} must be the platform's appid, 'wx' and letters or digits, not {value!r}")
+def _check_message_token(name: str, value: object) -> None:
+    # The rule of WeChat's console. A longer or other text cannot be the token there, so no push would be accepted.
+    if not isinstance(value, Secret) or not re.fullmatch(r"[A-Za-z0-9]{3,32}", value.reveal()):
+        raise InvalidArgument(f"{name} must be the message token of WeChat's console, 3 to 32 letters and digits")
+
+
+def _check_plain_push_key(name: str, value: object) -> None:
+    # Characters that are the same in a path and in a percent-encoded path.
+    if not isinstance(value, Secret) or not re.fullmatch(r"[A-Za-z0-9_-]{32,128}", value.reveal()):
+        example = "such as the result of secrets.token_urlsafe(32)"
+        raise InvalidArgument(f"{name} must be 32 to 128 letters, digits, '-' and '_', {example}")
 
 
 def _check_store(name: str, value: object) -> None:
     if not isinstance(value, StoreURL) and not is_token_store(value):
-        raise InvalidArgument(f"{name} must be the token store of the sessions or its URL, not {value!r}")
+        raise InvalidArgument(f"{name} must be the token store of the sessions or its URL, not {type(value).__name__}")
 
 
 def _check_callback(name: str, value: object) -> None:
@@ -74,6 +96,7 @@ class ReceiverOptions(TypedDict, total=False):
     on_notification: Callable[[Notification], Awaitable[object]] | None
     hooks: Iterable[Hook]
     clock: Callable[[], float]
+    replay_window: float
 
 
 @hide_arguments_in_traceback
@@ -88,14 +111,22 @@ class TicketReceiver:
       changed, `previous_encoding_aes_key` decrypts messages that are still encrypted with the old one.
     - `token_store` is the store of the sessions, or its URL. The receiver opens and closes a store given by URL.
     - `on_notification` is awaited, in a task of its own, with every push that is not a ticket. At most 100 run at once;
-      further ones are dropped with the event `NotificationDropped`. Its exceptions go to the event loop's exception
-      handler.
+      further ones are answered with 503, so that WeChat repeats them, and emit `NotificationDropped`. A repeated one is
+      passed on once by each process, so the function must be idempotent. Its exceptions go to the event loop's
+      exception handler.
     - `hooks` are called with the events. `clock` returns Unix seconds.
+    - `replay_window`: a push is refused if its signature is more than so many seconds older or newer than `clock`.
+    - `plain_push_key` (32 to 128 letters, digits, "-" and "_") accepts pushes in plain JSON, which WeChat's cloud
+      hosting (微信云托管) sends, at paths whose last segment is this key. None: only encrypted pushes are accepted.
 
     Every push that is signed for this platform is answered with ``success`` within about a second, even if the store is
-    slow or down: the ticket stays in memory until the store accepts it. A push that cannot be read, or a ticket with a
-    time over a day ahead of `clock`, is answered the same, changes nothing and emits `PushMalformed`. Any other request
-    is answered with a 4xx status and changes nothing. So is a body over 64 KiB, or one that takes over five seconds.
+    slow or down: the ticket stays in memory until the store accepts it. The answer is the same if the push cannot be
+    decrypted or read, or if its CreateTime is over 12 hours old, or for a ticket over five minutes ahead of `clock`;
+    such a push changes nothing and emits `PushUndecryptable` or `PushMalformed`. After ten of them within ten minutes
+    from one public address, everything but tickets is refused from there, for the rest of the ten minutes.
+
+    Any other request is answered with a 4xx status and changes nothing. So is a body over 64 KiB, or one that takes
+    over five seconds.
 
     Use it with ``async with``, or let the lifespan of an ASGI server open and close it. Otherwise it opens at the first
     request; call `aclose` at the end. It belongs to one event loop, and may be opened again after it was closed.
@@ -103,8 +134,8 @@ class TicketReceiver:
     Raises `InvalidArgument` for invalid arguments. No repr shows a secret.
     """
 
-    component_appid: str = attrs.field(validator=validator(_check_appid))
-    message_token: Secret = attrs.field(converter=to_secret, validator=validator(check_secret))
+    component_appid: str = attrs.field(validator=validator(check_appid))
+    message_token: Secret = attrs.field(converter=to_secret, validator=validator(_check_message_token))
     encoding_aes_key: Secret = attrs.field(converter=to_secret)
     previous_encoding_aes_key: Secret | None = attrs.field(default=None, converter=to_secret)
     token_store: TokenStore | StoreURL = attrs.field(
@@ -115,9 +146,16 @@ class TicketReceiver:
     )
     hooks: tuple[Hook, ...] = attrs.field(default=(), converter=to_hooks)
     clock: Callable[[], float] = attrs.field(default=time.time, validator=validator(_check_clock), repr=False)
+    replay_window: float = attrs.field(default=DEFAULT_REPLAY_WINDOW, validator=validator(check_seconds))
+    plain_push_key: Secret | None = attrs.field(
+        default=None,
+        converter=to_secret,
+        validator=validator(_check_plain_push_key, optional=True),
+    )
     _crypto: MessageCrypto = attrs.field(init=False, repr=False)
     _dispatcher: HookDispatcher = attrs.field(init=False, repr=False)
     _notification_tasks: NotificationTasks = attrs.field(init=False, repr=False)
+    _peer_limiter: PeerLimiter = attrs.field(init=False, repr=False)
     _writer: TicketWriter | None = attrs.field(init=False, repr=False, default=None)
     _owned_store: ClosableTokenStore | None = attrs.field(init=False, repr=False, default=None)
     # One future for each push under way, so that `aclose` can wait for them without cancelling the server's tasks.
@@ -131,6 +169,13 @@ class TicketReceiver:
         self._crypto = MessageCrypto(self.component_appid, self.message_token, tuple(keys))
         self._dispatcher = HookDispatcher(self.hooks)
         self._notification_tasks = NotificationTasks(self.on_notification, self._dispatcher)
+        self._peer_limiter = PeerLimiter(self.clock)
+        if (length := len(self.message_token.reveal())) < RECOMMENDED_TOKEN_LENGTH:
+            logger.warning(
+                "message_token has only %d characters and can be guessed from one captured push; generate one of 32 "
+                "letters and digits, and set it here and in WeChat's console",
+                length,
+            )
         # Opens a store given by URL, without connecting: an invalid URL is an error now, not at the first push.
         self._get_store()
 
@@ -145,9 +190,9 @@ class TicketReceiver:
         """Return a receiver with the settings of the environment variables, and with *options* of the constructor.
 
         The variables are ``WXTCB_COMPONENT_APPID``, ``WXTCB_MESSAGE_TOKEN``, ``WXTCB_ENCODING_AES_KEY``,
-        ``WXTCB_TOKEN_STORE``, and optionally ``WXTCB_PREVIOUS_ENCODING_AES_KEY`` and ``WXTCB_TOKEN_STORE_KEY``. They
-        are read as `wxtcb.Session.from_env` reads its own. Raises one `InvalidArgument` for all variables that are
-        missing, and one for a variable that is invalid.
+        ``WXTCB_TOKEN_STORE``, and optionally ``WXTCB_PREVIOUS_ENCODING_AES_KEY``, ``WXTCB_PLAIN_PUSH_KEY`` and
+        ``WXTCB_TOKEN_STORE_KEY``. They are read as `wxtcb.Session.from_env` reads its own. Raises one `InvalidArgument`
+        for all variables that are missing, and one for a variable that is invalid.
         """
         settings = read_receiver(env_file=env_file, profile=profile)
         with naming_arguments(settings.prefix):
@@ -156,6 +201,7 @@ class TicketReceiver:
                 message_token=settings.message_token,
                 encoding_aes_key=settings.encoding_aes_key,
                 previous_encoding_aes_key=settings.previous_encoding_aes_key,
+                plain_push_key=settings.plain_push_key,
                 token_store=StoreURL.from_settings(settings.store),
                 **options,
             )
@@ -213,24 +259,31 @@ class TicketReceiver:
             if store is not None:
                 await store.aclose()
 
-    async def handle_push(self, method: str, query: bytes, read_chunk: ReadChunk) -> PushRefused | None:
+    async def handle_push(
+        self, method: str, query: bytes, read_chunk: ReadChunk, *, path: str = "", peer: str | None = None
+    ) -> PushRefused | None:
         """Process one push; return None if the answer is ``success``. For servers other than ASGI and aiohttp.web.
 
         *query* is the raw query string without the question mark. *read_chunk* returns the next chunk of the body, None
-        at its end.
+        at its end. *path* is needed only for `plain_push_key`. *peer* is the sender's IP address, for the events.
         """
         done = asyncio.get_running_loop().create_future()
         self._active_pushes.add(done)
+        peer = to_address(peer)
         try:
-            refusal = await self._process_push(method, query, read_chunk)
+            refusal = await self._process_push(method, query, read_chunk, path, peer)
         finally:
             self._active_pushes.discard(done)
             done.set_result(None)
-        if refusal is not None:
-            self._dispatcher.emit(refusal)
+        if refusal is None:
+            return None
+        refusal = attrs.evolve(refusal, peer=peer)
+        self._dispatcher.emit(refusal)
         return refusal
 
-    async def _process_push(self, method: str, query: bytes, read_chunk: ReadChunk) -> PushRefused | None:
+    async def _process_push(
+        self, method: str, query: bytes, read_chunk: ReadChunk, path: str, peer: str
+    ) -> PushRefused | None:
         if method != "POST":
             return PushRefused("pushes are POST requests", 405)
         if self._closed:
@@ -238,16 +291,30 @@ class TicketReceiver:
         # Taken before the body is read: `aclose` may run meanwhile, and it waits for this push.
         writer = self._get_writer()
         body = await read_body(read_chunk)
-        push = body if isinstance(body, PushRefused) else parse_push(self._crypto, query, body, self.clock())
+        if isinstance(body, PushRefused):
+            return body
+        push = (
+            parse_plain_push(self.component_appid, body, self.clock())
+            if self._has_plain_push_key(path)
+            else parse_push(self._crypto, query, body, self.clock(), self.replay_window)
+        )
         if isinstance(push, PushRefused):
             return push
-        if isinstance(push, Notification):
-            self._notification_tasks.dispatch(push)
-        elif isinstance(push, PushedTicket):
+        if isinstance(push, PushedTicket):
             self._dispatcher.emit(await writer.submit(push.value, push.create_time))
-        else:
-            self._dispatcher.emit(push)
+            return None
+        # The same answer for notifications and for pushes that cannot be read, or it would show which of them it was.
+        if self._peer_limiter.is_limited(peer):
+            return PushRefused("too many pushes from this address could not be read", 503)
+        if isinstance(push, Notification):
+            return self._notification_tasks.dispatch(push)
+        self._peer_limiter.record_unreadable(peer)
+        self._dispatcher.emit(attrs.evolve(push, peer=peer))
         return None
+
+    def _has_plain_push_key(self, path: str) -> bool:
+        key, last_segment = self.plain_push_key, path.rpartition("/")[2]
+        return key is not None and compare_digest(last_segment.encode(errors="replace"), key.reveal().encode())
 
     def _get_writer(self) -> TicketWriter:
         if self._closed:
@@ -271,20 +338,32 @@ class NotificationTasks:
     on_notification: Callable[[Notification], Awaitable[object]] | None
     dispatcher: HookDispatcher
     _tasks: set[asyncio.Task[None]] = attrs.field(init=False, factory=set["asyncio.Task[None]"])
+    # Digests of the newest notifications, the oldest first. Of their contents and not of their signatures, because
+    # somebody who knows the message token can sign a captured push again, and WeChat may do so when it repeats one.
+    _remembered: dict[bytes, None] = attrs.field(init=False, factory=dict[bytes, None])
 
-    def dispatch(self, notification: Notification) -> None:
-        """Start a task for *notification*."""
+    def dispatch(self, notification: Notification) -> PushRefused | None:
+        """Start a task for *notification*, unless it is a repeated one; return a refusal if too many are running."""
         if self.on_notification is None:
-            return
+            return None
+        content = orjson.dumps(dict(notification.fields), option=orjson.OPT_SORT_KEYS)
+        digest = blake2b(content, digest_size=16).digest()
+        if digest in self._remembered:
+            return None
         if len(self._tasks) >= MAX_CONCURRENT_NOTIFICATIONS:
+            # Not remembered, so that it is passed on when WeChat repeats it.
             self.dispatcher.emit(NotificationDropped(notification.info_type, len(self._tasks)))
-            return
+            return PushRefused("too many notifications are being processed", 503)
+        self._remembered[digest] = None
+        if len(self._remembered) > MAX_REMEMBERED_NOTIFICATIONS:
+            del self._remembered[next(iter(self._remembered))]
         # An empty context, so that the callback does not see the context variables of the server's request.
         task = asyncio.get_running_loop().create_task(
             _run_callback(self.on_notification, notification), context=contextvars.Context()
         )
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return None
 
     async def aclose(self) -> None:
         """Wait five seconds for the running tasks, then cancel the rest and give them one more second."""

@@ -74,7 +74,8 @@ async def serve_aiohttp(receiver: TicketReceiver, request: web.Request) -> web.R
         except (web.RequestPayloadError, HttpProcessingError, ConnectionError) as error:
             raise BodyIncomplete from error
 
-    status, headers, body = _response_parts(await receiver.handle_push(request.method, query, read_chunk))
+    refusal = await receiver.handle_push(request.method, query, read_chunk, path=request.path, peer=request.remote)
+    status, headers, body = _response_parts(refusal)
     response = web.Response(status=status, headers=headers, body=body)
     if status in _BODY_UNREAD_STATUSES:
         response.force_close()
@@ -96,7 +97,14 @@ async def _serve_request(receiver: TicketReceiver, scope: Scope, receive: Receiv
         chunk: bytes = message.get("body", b"")
         return chunk
 
-    refusal = await receiver.handle_push(scope["method"], scope.get("query_string", b""), read_chunk)
+    client = scope.get("client")
+    refusal = await receiver.handle_push(
+        scope["method"],
+        scope.get("query_string", b""),
+        read_chunk,
+        path=scope.get("path", ""),
+        peer=client[0] if client else None,
+    )
     # After a disconnect, ASGI servers ignore messages or raise.
     if is_disconnected:
         return

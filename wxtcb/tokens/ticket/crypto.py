@@ -29,7 +29,7 @@ _AES_BLOCK_SIZE: Final = 16
 
 
 class InvalidPush(Exception):
-    """A push that is not accepted; `reason` quotes nothing of it, `status` is the HTTP status of the answer."""
+    """A push that is not accepted; `reason` quotes nothing of it, `status` is the HTTP status if it is not signed."""
 
     def __init__(self, reason: str, status: int = 400) -> None:
         super().__init__(reason)
@@ -75,32 +75,42 @@ class MessageCrypto:
         """Return whether *signature* equals the result of `sign`, in constant time."""
         return compare_digest(signature, self.sign(timestamp, nonce, encrypted))
 
-    def decrypt(self, encrypted: bytes) -> bytes:
-        """Return the decrypted message; raise `InvalidPush` if it cannot be decrypted or is for another platform."""
+    def decrypt(self, encrypted: bytes) -> bytes | None:
+        """Return the decrypted message; return None if it cannot be decrypted, or is for another platform.
+
+        The work depends only on the length of the message and on the number of keys. If it depended on which check
+        fails, the time of the answer would be a padding oracle: whoever can sign messages could decrypt and encrypt
+        them without the key.
+        """
         try:
             blocks = base64.b64decode(encrypted, validate=True)
         except binascii.Error:
             blocks = b""
         if not blocks or len(blocks) % _AES_BLOCK_SIZE:
-            raise InvalidPush("Encrypt is not base64 of whole AES blocks")
+            # Decrypts to nonsense, and takes as long as a message of about this length.
+            blocks = bytes(len(encrypted) // _AES_BLOCK_SIZE * _AES_BLOCK_SIZE + 2 * _AES_BLOCK_SIZE)
+        message = None
+        # All keys, also after one that decrypts.
         for key in self.keys:
-            content = _remove_padding(key.decrypt(blocks))
-            if content is None:
-                continue
-            end = _HEADER_SIZE + int.from_bytes(content[_RANDOM_SIZE:_HEADER_SIZE], "big")
-            # A wrong key yields valid padding about once in 256 messages, but then a length beyond the end.
-            if len(content) < end:
-                continue
-            # The platform of the recipient is part of the ciphertext, so it cannot be forged without the key.
-            if not compare_digest(content[end:], self.component_appid.encode()):
-                raise InvalidPush("the message is for another platform", 403)
-            return content[_HEADER_SIZE:end]
-        raise InvalidPush("the message cannot be decrypted with the EncodingAESKey")
+            opened = _open_padded(key.decrypt(blocks), self.component_appid.encode())
+            message = message if opened is None else opened
+        return message
 
 
-def _remove_padding(padded: bytes) -> bytes | None:
-    """Return *padded* without its PKCS#7 padding of 1 to 32 bytes; return None if the padding is invalid."""
+def _open_padded(padded: bytes, appid: bytes) -> bytes | None:
+    """Return the message in a decrypted *padded* content; return None if padding, length or appid is wrong."""
     size = padded[-1]
-    if not 1 <= size <= PADDING_BLOCK_SIZE or not padded.endswith(bytes([size]) * size):
-        return None
-    return padded[:-size]
+    # Zero if the padding has 1 to 32 bytes, each of which is their number. Every position is compared, without `and`
+    # and `or`, which would stop at the first difference.
+    wrong = (size - 1) // PADDING_BLOCK_SIZE
+    for position, byte in enumerate(padded[: -PADDING_BLOCK_SIZE - 1 : -1], 1):
+        wrong |= (byte ^ size) * (position <= size)
+    start = len(padded) - size - len(appid)
+    # The platform of the recipient is part of the ciphertext, so it cannot be forged without the key. A wrong key
+    # yields valid padding about once in 256 messages, but then another length and appid. Both are compared at once, and
+    # as bytes, because large numbers take longer. The zeros in front give the slice its size for any padding.
+    framed = bytes(256 + len(appid)) + padded
+    end = len(framed) - size
+    expected = ((start - _HEADER_SIZE) % 2**32).to_bytes(4, "big") + appid
+    wrong |= not compare_digest(padded[_RANDOM_SIZE:_HEADER_SIZE] + framed[end - len(appid) : end], expected)
+    return None if wrong else padded[_HEADER_SIZE:start]
