@@ -138,8 +138,8 @@ def test_unknown_attribute_raises_attribute_error():
 
 
 def test_all_is_sorted_and_without_duplicates():
-    """`__all__` can be read like an index."""
-    assert sorted(set(wxtcb.__all__)) == wxtcb.__all__
+    """`__all__` can be read like an index, with the constants first."""
+    assert sorted(set(wxtcb.__all__), key=lambda name: (not name.isupper(), name)) == wxtcb.__all__
 
 
 @pytest.mark.parametrize("name", wxtcb.__all__)

@@ -73,7 +73,7 @@ def everything_of(error):
     [
         ({"component_appid": ""}, "component_appid"),
         ({"component_appid": None}, "component_appid"),
-        ({"component_appid": SECRET}, "component_appid"),
+        ({"component_appid": TICKET}, "component_appid"),
         ({"component_appsecret": ""}, "component_appsecret"),
         ({"component_appsecret": None}, "component_appsecret"),
         ({"component_appsecret": Secret("")}, "component_appsecret"),
@@ -126,6 +126,7 @@ def test_invalid_option_is_rejected(new_session, options, name):
     with pytest.raises(InvalidArgument, match=name) as caught:
         new_session(**options)
     assert SECRET not in str(caught.value)
+    assert TICKET not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -377,7 +378,7 @@ async def test_partial_failure_is_raised_or_returned(new_session, wechat):
         "msg_info_list": [],
     }
     async with new_session() as session:
-        shares = [environment.Share(env="e1", appids=["wx1"])]
+        shares = [environment.Share(env="e1", appids=["wx0000000000000001"])]
         with pytest.raises(PartialFailure) as caught:
             await environment.batch_share_env(session, shares)
         returned = await environment.batch_share_env(session.with_options(partial="return"), shares)

@@ -35,6 +35,16 @@ def accepts(check, value):
             ["", "wx0\n", " wx0", "wxé", "ticket@@@1", "x" * 65, None, 1, b"wx0", Secret("wx0")],
         ),
         (
+            validation.check_mini_program_appid,
+            ["wxb11529c136998cb6", "wx0000000000000001", "wxmjmspz667oquuzeg"],
+            ["", "wx1", "wxb11529c136998cb6 ", "wxb11529c136998cB6", "gh_0123456789ab", "wxb11529c136998cb66", None, 1],
+        ),
+        (
+            validation.check_service_name,
+            ["a", "ss1", "Web_2-b", "a" * 60],
+            ["", "1a", "-a", "a-", "a_", "a b", "a;b", "接口", "a\n", "a" * 61, None, 1, b"a"],
+        ),
+        (
             validation.check_alias,
             ["a", "mytestenv", "aB-9", "a-"],
             ["", "A", "1a", "-a", "a_b", "a b", "a\n", "é", "aé", "a.b", None, 1, b"a"],

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from wxtcb import api, errors, events
 from wxtcb._http.retry import RetryPolicy
 from wxtcb._http.transport import Timeout
+from wxtcb._object_storage.link_policy import TRANSFER_HOSTS
 from wxtcb._protocol.codec import raw
 from wxtcb._protocol.endpoint import Credential, Done, Endpoint, Repeat, Reply
 from wxtcb.api import endpoints
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from wxtcb import provision, sandbox, telemetry
 
 __all__ = [
+    "TRANSFER_HOSTS",
     "AccountBlocked",
     "ApiError",
     "BadReply",

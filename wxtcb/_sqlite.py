@@ -16,6 +16,8 @@ from typing import Final
 
 import attrs
 
+from wxtcb._file_access import find_replaceable_directory, is_own
+
 # Windows reports the same mode for every file; access is controlled by lists that the mode does not show.
 _OTHER_USERS_MODE: Final = 0o077 if os.name == "posix" else 0
 _LOCKED_CODES: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
@@ -83,6 +85,20 @@ def enable_wal(db: sqlite3.Connection, path: Path) -> None:
     """Switch the database to a write-ahead log (WAL)."""
     if pragma(db, "journal_mode = WAL") != "wal":
         raise UnusableFile(f"{path} must be on a local disk: SQLite cannot use a write-ahead log there")
+    # Again: SQLite uses an existing log, which another user could have created in a shared directory since the check.
+    _check_private(path)
+
+
+def overwrite_old_data(db: sqlite3.Connection) -> None:
+    """Overwrite data that is replaced or deleted, in the database and in its log, with the next commits.
+
+    Otherwise the log keeps every old value until it is full, and the database keeps some in unused space.
+    """
+    db.execute("PRAGMA secure_delete = ON")
+    # Each commit is copied into the database, and the next one starts the log again and cuts off the rest of it. That
+    # costs a second write to the disk for each commit.
+    db.execute("PRAGMA wal_autocheckpoint = 1")
+    db.execute("PRAGMA journal_size_limit = 0")
 
 
 def pragma(db: sqlite3.Connection, statement: str) -> str | int:
@@ -132,20 +148,42 @@ def create_private_file(path: Path, file_format: FileFormat | None = None) -> tu
 
 
 def check_access(path: Path) -> None:
-    """Raise `UnusableFile` unless *path* is a file that this user, and no other one, can read and write."""
-    if not path.is_file():
+    """Raise `UnusableFile` unless only this user can read, write and replace the file *path*, which is no link."""
+    if path.is_symlink() or not path.is_file():
         raise UnusableFile(f"{path} is not a file")
     if not os.access(path, os.R_OK | os.W_OK):
         raise UnusableFile(f"{path} must be readable and writable by this process")
+    _check_private(path)
+    _check_directories(path)
+
+
+def _check_private(path: Path) -> None:
     for each in (path, *(sidecar_path(path, suffix) for suffix in ("wal", "shm", "journal"))):
         with contextlib.suppress(FileNotFoundError):
-            mode = stat.S_IMODE(each.stat().st_mode)
+            status = each.lstat()
+            # In a shared directory, another user could have created the file first, and would read what is stored.
+            if not is_own(status):
+                raise UnusableFile(
+                    f"{each} belongs to another user (id {status.st_uid}; this process runs as {os.geteuid()}); run as "
+                    "that user, choose another path, or, if you trust its contents, make the file your own with chown"
+                )
+            mode = stat.S_IMODE(status.st_mode)
             # The mode is not corrected silently: the owner must know that the secrets may have been read already.
             if mode & _OTHER_USERS_MODE:
                 raise UnusableFile(
                     f"{each} has mode {mode:03o}, so other users may have read its contents; "
                     f"set it to 600 (chmod 600 {shlex.quote(str(each))})"
                 )
+
+
+def _check_directories(path: Path) -> None:
+    if directory := find_replaceable_directory(path):
+        quoted = shlex.quote(str(directory))
+        raise UnusableFile(
+            f"every user may replace {path}, because {directory} is writable for everyone and has no sticky bit; "
+            f"remove the permission (chmod o-w {quoted}) or set the bit (chmod +t {quoted}); in a container, do it in "
+            "an init container (an emptyDir of Kubernetes has this mode), or use a directory of the image"
+        )
 
 
 def error_code(error: BaseException) -> int:

@@ -292,7 +292,8 @@ class PartialFailure(WxtcbError):
         first = "; ".join(map(str, failed[:3]))
         more = f"; and {len(failed) - 3} more in .failed" if len(failed) > 3 else ""
         ended = f"; a later call failed: {cause.reason}" if cause else ""
-        earlier = f"; {maybe_acted} earlier attempts may have taken effect too: check" if maybe_acted else ""
+        attempts = "1 earlier attempt" if maybe_acted == 1 else f"{maybe_acted} earlier attempts"
+        earlier = f"; {attempts} may have taken effect too: check" if maybe_acted else ""
         super().__init__(
             f"{endpoint}: errcode 0, but {len(failed)} failed, and all others took effect: "
             f"{first}{more}{ended}{earlier}",

@@ -26,6 +26,7 @@ from wxtcb._http.connector_transport import open_transport
 from wxtcb._http.executor import ActiveToken, RequestExecutor, StaticToken
 from wxtcb._http.retry import RetryPolicy
 from wxtcb._http.transport import Timeout, Transport
+from wxtcb._object_storage.link_policy import TRANSFER_HOSTS, LinkPolicy
 from wxtcb._protocol.codec import encode_body, encode_request
 from wxtcb._protocol.endpoint import Endpoint, Repeat, Reply
 from wxtcb.env_vars import PlatformSettings, read_platform
@@ -130,6 +131,11 @@ class SessionOptions(TypedDict, total=False):
 
 def _check_base_url(session: Session, _: attrs.Attribute[str], value: str) -> None:
     validation.check_base_url(value, allow_http=session.allow_http)
+
+
+def _check_transfer_hosts(session: Session, _: attrs.Attribute[tuple[str, ...]], value: tuple[str, ...]) -> None:
+    validation.check_strings("transfer_hosts", value)
+    LinkPolicy.create(value, base_url=session.base_url, allow_http=session.allow_http)
 
 
 def _check_credentials(
@@ -240,6 +246,10 @@ class Session:
             `TokenFetchLimit`. None: no limit.
         base_url: URL of the platform; https, or plain http to this machine.
         allow_http: accept plain http to another machine, which exposes the token to the network.
+        transfer_hosts: hosts to which files are sent, and from which they are fetched: names, patterns such as
+            ``*.example.com``, and networks such as ``10.0.0.0/8``. Other hosts are rejected, and so are names that
+            lead to a private or link-local address outside of these networks. The default is `TRANSFER_HOSTS`.
+            If `base_url` is on this machine, so may be the files.
         proxy: URL of an HTTP proxy.
         ssl: TLS settings. None: those of aiohttp.
         http: your own `aiohttp.ClientSession` or connector, which you close. Its connector and TLS settings are used,
@@ -276,6 +286,9 @@ class Session:
     )
     allow_http: bool = attrs.field(default=False, validator=validation.type_validator(bool, optional=False))
     base_url: str = attrs.field(default="https://api.weixin.qq.com", validator=_check_base_url)
+    transfer_hosts: tuple[str, ...] = attrs.field(
+        default=TRANSFER_HOSTS, converter=validation.to_str_tuple, validator=_check_transfer_hosts
+    )
     proxy: Secret | None = attrs.field(default=None, converter=_to_proxy)
     # `ssl=False`, which aiohttp accepts, is rejected: it would turn off the verification of certificates.
     ssl: tls.SSLContext | None = attrs.field(
@@ -550,9 +563,8 @@ class Session:
             executor = RequestExecutor(transport, limiter, loop.time)
             # Files have a limiter of their own, because a transfer may take minutes.
             transfer_limiter = RequestLimiter(self.connections, loop.time)
-            storage_client = StorageClient(
-                self.timeout, transfer_limiter, self.allow_http, self.http, self.proxy, self.ssl
-            )
+            link_policy = LinkPolicy.create(self.transfer_hosts, base_url=self.base_url, allow_http=self.allow_http)
+            storage_client = StorageClient(self.timeout, transfer_limiter, link_policy, self.http, self.proxy, self.ssl)
             stack.push_async_callback(storage_client.aclose)
             store = self.token_store
             if isinstance(store, StoreURL):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 from urllib.parse import SplitResult, urlsplit
 
+from wxtcb._file_access import resolve_links
 from wxtcb.errors import InvalidArgument
 from wxtcb.secret import Secret
 
@@ -40,6 +41,10 @@ _APPID_PATTERN: Final = re.compile(r"[0-9A-Za-z_-]{1,64}")
 _WHITESPACE: Final = re.compile(r"[\s\x00-\x1f]")
 # Only literal names and addresses. `localhost.example.com` is another machine, and DNS is not asked.
 _LOOPBACK_HOST: Final = re.compile(r"localhost|127(\.\d{1,3}){3}|::1")
+_MINI_PROGRAM_APPID_PATTERN: Final = re.compile(r"wx[0-9a-z]{16}")
+# The pages of the batch interfaces give no rule for the name of a service. This is the one of CloudBase's HTTP API
+# (`/v1/cloudrun/{name}`), but a single letter is accepted as well.
+_SERVICE_NAME_PATTERN: Final = re.compile(r"[a-zA-Z](?:[a-zA-Z0-9_-]{0,58}[a-zA-Z0-9])?")
 
 
 def check_string(name: str, value: object) -> None:
@@ -54,15 +59,35 @@ def check_appid(name: str, value: object) -> None:
     If two variables are swapped in a deployment, the value is a secret.
     """
     if not isinstance(value, str) or not _APPID_PATTERN.fullmatch(value):
-        raise InvalidArgument(
-            f"{name} must be the platform's appid, such as 'wx0123456789abcdef': only letters, digits, '_' and '-'"
-        )
+        raise InvalidArgument(f"{name} must be the platform's appid: letters, digits, '_' and '-'")
 
 
 def check_alias(name: str, value: object) -> None:
     """Raise unless *value* follows the platform's rule for the alias of an environment."""
     if not isinstance(value, str) or not _ALIAS_PATTERN.fullmatch(value):
         raise InvalidArgument(f"{name} must start with a-z and contain only a-z, A-Z, 0-9 and '-', not {value!r}")
+
+
+def check_mini_program_appid(name: str, value: object) -> None:
+    """Raise unless *value* has the form of the appid of a mini program."""
+    if not isinstance(value, str) or not _MINI_PROGRAM_APPID_PATTERN.fullmatch(value):
+        # Both ids stand on the same page of the console.
+        hint = "; gh_... is the original id (原始ID)" if str(value).startswith("gh_") else ""
+        raise InvalidArgument(f"{name} must be 'wx' and 16 lower-case letters or digits, not {value!r}{hint}")
+
+
+def check_service_name(name: str, value: object) -> None:
+    """Raise unless *value* can be the name of a cloud-hosting service."""
+    if not isinstance(value, str) or not _SERVICE_NAME_PATTERN.fullmatch(value):
+        raise InvalidArgument(
+            f"{name} must have at most 60 of a-z, A-Z, 0-9, '-' and '_', start with a letter, and end with a letter or "
+            f"digit, not {value!r}"
+        )
+
+
+def check_mini_program_appids(name: str, value: object) -> None:
+    """Raise unless *value* is a tuple of appids of mini programs."""
+    check_list(name, value, check_mini_program_appid)
 
 
 def check_seconds(name: str, value: object) -> None:
@@ -116,14 +141,17 @@ def to_secret(value: str | Secret | None) -> Secret | None:
 
 
 def to_file_path(path: object, *, memory_hint: str) -> Path:
-    """Return *path* as an absolute path; *memory_hint* says what to use instead of SQLite's ``:memory:``."""
+    """Return *path* as an absolute path without links; *memory_hint* says what to use instead of ``:memory:``.
+
+    A link of another user is rejected: see `resolve_links`.
+    """
     if not isinstance(path, str | os.PathLike) or not isinstance(text := os.fspath(path), str):
         raise InvalidArgument(f"path must be a string or a Path, not {type(path).__name__}")
     if not text or "\0" in text:
         raise InvalidArgument(f"path must be a file path, not {text!r}")
     if text == ":memory:":
         raise InvalidArgument(f"path must be a file path; {memory_hint}")
-    return Path(text).resolve()
+    return resolve_links(Path(text))
 
 
 def check_mapping(name: str, value: object) -> None:

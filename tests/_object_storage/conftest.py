@@ -13,6 +13,8 @@ import wxtcb
 from wxtcb.api import hosting, storage
 from wxtcb.sandbox import Sandbox, World
 
+# Address of a simulated platform on this machine: only then may links lead to servers on this machine.
+ON_LOOPBACK = "http://127.0.0.1:1"
 QUICK = wxtcb.RetryPolicy(base=0.001, cap=0.001)
 
 

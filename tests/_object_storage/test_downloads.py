@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 
 import pytest
 
@@ -12,7 +13,7 @@ from wxtcb import InvalidArgument, TransferError
 from wxtcb.api import storage
 from wxtcb.sandbox import Fault, FaultKind
 
-from .conftest import QUICK
+from .conftest import ON_LOOPBACK, QUICK
 
 GET = "/_cos/get"
 BIG = bytes(range(256)) * 2048
@@ -40,7 +41,8 @@ async def stored(session, env):
 @pytest.fixture
 async def plain(new_session):
     """Open a session for downloads from a raw server."""
-    async with new_session(retry=QUICK, timeout=wxtcb.Timeout(connect=60, reply=60)) as session:
+    options = {"timeout": wxtcb.Timeout(connect=60, reply=60), "base_url": ON_LOOPBACK}
+    async with new_session(retry=QUICK, **options) as session:
         yield session
 
 
@@ -50,15 +52,62 @@ def ranges(server):
 
 
 async def test_file_is_downloaded(session, env, stored, target):
-    """It has the usual permissions, and no temporary file is left."""
+    """No temporary file is left."""
     reported = []
     got = await storage.download_file(session, env, stored, target, progress=lambda *step: reported.append(step))
     assert (got.path, got.size, os.fspath(got)) == (target, len(BIG), str(target))
     assert target.read_bytes() == BIG
     assert reported[-1] == (len(BIG), len(BIG))
-    (target.parent / "other").touch()
-    assert target.stat().st_mode == (target.parent / "other").stat().st_mode
-    assert {each.name for each in target.parent.iterdir()} == {"f", "other"}
+    assert {each.name for each in target.parent.iterdir()} == {"f"}
+
+
+@pytest.fixture(params=[0, 0o22, 0o377])
+def umask(request):
+    """Set a umask that removes no permission from new files, the usual ones, or too many."""
+    before = os.umask(request.param)
+    yield
+    os.umask(before)
+
+
+async def download_and_collect_modes(session, url, target):
+    """Download a file; return the modes that its temporary file and the file itself have had."""
+    modes = set()
+
+    def collect(*_):
+        modes.update(stat.S_IMODE(each.stat().st_mode) for each in target.parent.glob(".*.part"))
+
+    await storage.download_url(session, url, target, progress=collect)
+    return modes, stat.S_IMODE(target.stat().st_mode)
+
+
+@pytest.mark.usefixtures("umask")
+async def test_download_is_private(session, env, sandbox, target):
+    """Only the user may read the file, also while it is incomplete."""
+    url = sandbox.world.storage.write(env, "export.json", BIG)
+    modes, mode = await download_and_collect_modes(session, url, target)
+    assert not any(each & 0o077 for each in modes)
+    assert mode == 0o600
+
+
+@pytest.mark.usefixtures("umask")
+@pytest.mark.parametrize("before", [0o600, 0o640, 0o644, 0o400, 0o4755])
+async def test_download_keeps_the_mode_of_the_file_that_it_replaces(session, env, sandbox, target, before):
+    """The temporary file is private until it is complete."""
+    target.touch()
+    target.chmod(before)
+    url = sandbox.world.storage.write(env, "export.json", BIG)
+    modes, mode = await download_and_collect_modes(session, url, target)
+    assert not any(each & 0o077 for each in modes)
+    assert mode == before & 0o777
+
+
+async def test_download_does_not_keep_the_mode_of_a_file_of_another_user(session, env, sandbox, target, monkeypatch):
+    """In a shared directory, another user could have created a file that everyone may read."""
+    target.touch()
+    target.chmod(0o666)
+    monkeypatch.setattr(os, "geteuid", lambda: target.stat().st_uid + 1)
+    await storage.download_url(session, sandbox.world.storage.write(env, "export.json", b"{}"), target)
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
 
 
 async def test_url_of_the_platform_is_downloaded(session, env, sandbox, target):
@@ -153,11 +202,13 @@ async def test_only_a_regular_file_is_replaced(session, env, stored, *, tmp_path
 
 
 async def test_symbolic_link_is_replaced(session, env, stored, target):
-    """The file that it refers to is unchanged."""
+    """The file that it refers to is unchanged, and its mode is not used."""
     (target.parent / "other").write_bytes(b"other")
+    (target.parent / "other").chmod(0o666)
     target.symlink_to("other")
     await storage.download_file(session, env, stored, target)
     assert (target.read_bytes(), target.is_symlink()) == (BIG, False)
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
     assert (target.parent / "other").read_bytes() == b"other"
 
 
@@ -332,7 +383,7 @@ async def test_closing_the_session_ends_its_downloads(new_session, serve, target
     """A download that waits for data fails and leaves no file."""
     server = await serve(said("200", b"abc", length=6))
     server.stalls = lambda _: True
-    async with new_session() as session:
+    async with new_session(base_url=ON_LOOPBACK) as session:
         task = asyncio.create_task(storage.download_url(session, server.url, target, progress=server.progress))
         await server.progressed.wait()
     async with asyncio.timeout(60):
@@ -348,3 +399,53 @@ async def test_other_transfer_encoding_is_rejected(plain, serve, target, coding)
     with pytest.raises(TransferError, match="does not announce"):
         await storage.download_url(plain, server.url, target)
     assert list(target.parent.iterdir()) == []
+
+
+async def test_file_system_without_permissions_is_usable(session, env, sandbox, target, monkeypatch):
+    """There, the mode cannot be set."""
+
+    def fail(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "chmod", fail)
+    monkeypatch.setattr(os, "supports_fd", {fail})
+    await storage.download_url(session, sandbox.world.storage.write(env, "export.json", b"{}"), target)
+    assert target.read_bytes() == b"{}"
+
+
+async def test_endless_response_stops_at_max_bytes(plain, serve, target):
+    """The error names the limit, and no file is left."""
+    server = await serve(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"400\r\n%b\r\n" % bytes(1024) * 64)
+    server.stalls = lambda _: True
+    reported = []
+    with pytest.raises(TransferError, match=r"larger than max_bytes \(10,240 bytes\).*No file was created") as caught:
+        await storage.download_url(
+            plain, server.url, target, max_bytes=10240, progress=lambda size, _: reported.append(size)
+        )
+    assert (caught.value.stored, len(server.requests)) == (None, 1)
+    assert max(reported, default=0) <= 10240
+    assert list(target.parent.iterdir()) == []
+
+
+async def test_announced_length_above_max_bytes_is_rejected_at_once(plain, serve, target):
+    """No byte of the file is written."""
+    server, reported = await serve(said(200, b"abcdef")), []
+    with pytest.raises(TransferError, match=r"max_bytes \(5 bytes\)") as caught:
+        await storage.download_url(plain, server.url, target, max_bytes=5, progress=reported.append)
+    assert (caught.value.bytes_sent, reported, len(server.requests)) == (0, [], 1)
+
+
+@pytest.mark.parametrize("max_bytes", [6, None])
+async def test_file_of_max_bytes_is_downloaded(plain, serve, target, max_bytes):
+    """None means no limit."""
+    server = await serve(said(200, b"abcdef"))
+    await storage.download_url(plain, server.url, target, max_bytes=max_bytes)
+    assert target.read_bytes() == b"abcdef"
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, "9"])
+async def test_invalid_max_bytes_is_rejected(session, env, sandbox, target, value):
+    """No link is requested."""
+    with pytest.raises(InvalidArgument, match="max_bytes"):
+        await storage.download_file(session, env, "cloud://f", target, max_bytes=value)
+    assert sandbox.count("/componenttcb/batchdownloadfile") == 0

@@ -15,7 +15,7 @@ from wxtcb._http.transport import SendFailure
 from wxtcb._object_storage.client import StorageClient
 from wxtcb.api import hosting, storage
 
-from .conftest import QUICK
+from .conftest import ON_LOOPBACK, QUICK
 
 FINE = b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"
 SECRETS = ["TOKEN-OF-COS-1234", "AUTHORIZATION-OF-COS-1234", "META-OF-COS-1234"]
@@ -36,7 +36,8 @@ def xml(code="AccessDenied", message="No"):
 @pytest.fixture
 async def session(new_session):
     """Open a session on a platform with scripted replies."""
-    async with new_session(retry=QUICK, timeout=wxtcb.Timeout(connect=60, reply=60)) as session:
+    options = {"timeout": wxtcb.Timeout(connect=60, reply=60), "base_url": ON_LOOPBACK}
+    async with new_session(retry=QUICK, **options) as session:
         yield session
 
 
@@ -194,20 +195,21 @@ async def test_non_ascii_characters_of_a_link_are_quoted(session, link, serve):
         "http://h:0",
     ],
 )
-async def test_plain_http_link_is_rejected(session, link, url):
+async def test_plain_http_or_invalid_link_is_rejected(new_session, link, url):
     """File and signature are sent over plain http only to loopback."""
     link(url)
-    for upload in (storage.upload_file, hosting.upload_file):
-        with pytest.raises(BadReply, match="neither https nor"):
-            await upload(session, "e", "x", b"hello")
-    with pytest.raises(InvalidArgument, match="url must be https"):
-        await storage.download_url(session, url, "x")
+    async with new_session(transfer_hosts=["cos.example.com"], base_url=ON_LOOPBACK) as session:
+        for upload in (storage.upload_file, hosting.upload_file):
+            with pytest.raises(BadReply, match=r"neither https nor|not a valid URL"):
+                await upload(session, "e", "x", b"hello")
+        with pytest.raises(InvalidArgument, match=r"url cannot be used.*(neither https nor|not a valid URL)"):
+            await storage.download_url(session, url, "x")
 
 
 async def test_plain_http_link_is_accepted_with_allow_http(new_session, link):
     """The connection is attempted."""
     link("http://nowhere.invalid")
-    async with new_session(allow_http=True, retry=QUICK) as session:
+    async with new_session(allow_http=True, transfer_hosts=["nowhere.invalid"], retry=QUICK) as session:
         with pytest.raises(TransferError, match="could not be resolved"):
             await storage.upload_file(session, "e", "x", b"hello")
 
@@ -231,7 +233,7 @@ async def test_backoff_between_links(session, link, wechat, monkeypatch):
         rests.append(seconds)
 
     rests = []
-    link("https://cos.invalid")
+    link("https://cos.ap-shanghai.myqcloud.com")
     monkeypatch.setattr(StorageClient, "send", refuse)
     monkeypatch.setattr(RequestLimiter, "sleep", rest)
     with pytest.raises(TransferError, match="no connection"):

@@ -556,7 +556,7 @@ def test_raw_returns_the_json_of_a_reply():
 def test_raw_of_a_token_is_rejected():
     """A reply with a secret does not store its JSON."""
     reply = read({"component_access_token": "t", "expires_in": 1}, endpoint=API_COMPONENT_TOKEN)
-    with pytest.raises(InvalidArgument, match="this ComponentToken was not read from a reply"):
+    with pytest.raises(InvalidArgument, match="this ComponentToken has no JSON: it contains a secret"):
         wxtcb.raw(reply)
 
 

@@ -10,7 +10,7 @@ from wxtcb.api import environment
 from wxtcb.api.environment import CloudAccess, Share, ShareFailure
 
 DONE = {"errcode": 0, "errmsg": "ok"}
-FAILURE = {"env": "e-1", "appid": "wx2", "errmsg": "invalid appid"}
+FAILURE = {"env": "e-1", "appid": "wx0000000000000002", "errmsg": "invalid appid"}
 SETTING = {"is_open": True, "api_whitelist": ["/*"], "version": 1}
 CALLS = {
     "modify_env": {},
@@ -75,9 +75,11 @@ async def test_partial_failure_of_unshare_names_the_pairs(session, platform):
     """The failed pairs are on the `PartialFailure`."""
     platform.replies = [{**DONE, "err_list": [FAILURE]}]
     with pytest.raises(wxtcb.PartialFailure) as partial:
-        await environment.batch_unshare_env(session, [Share(env="e-1", appids=["wx1", "wx2"])])
+        await environment.batch_unshare_env(
+            session, [Share(env="e-1", appids=[f"wx{number:016}" for number in (1, 2)])]
+        )
     assert partial.value.failed == (ShareFailure(**FAILURE),)
-    assert platform.bodies == [{"data": [{"env": "e-1", "appids": ["wx1", "wx2"]}]}]
+    assert platform.bodies == [{"data": [{"env": "e-1", "appids": ["wx0000000000000001", "wx0000000000000002"]}]}]
 
 
 @pytest.mark.parametrize("data", [[], ()], ids=repr)

@@ -130,3 +130,10 @@ def test_password_is_not_in_the_traceback_of_a_rejected_server():
         cloudrun.Server(env_id="e", service_name="s", is_public=True, es_info={"password": "S3CRET"})
     frames = traceback.TracebackException.from_exception(caught.value, capture_locals=True).stack
     assert not [frame for frame in frames if frame.filename != __file__ and "S3CRET" in str(frame.locals)]
+
+
+async def test_service_needs_an_environment(session, platform):
+    """A server without `env_id` is for tenants, whose environment does not exist yet."""
+    with pytest.raises(wxtcb.InvalidArgument, match="server: env_id is missing; no request was sent"):
+        await cloudrun.establish_cloudbaserun_server(session, cloudrun.Server(service_name="s", is_public=True))
+    assert platform.sent == []

@@ -127,6 +127,36 @@ def test_reply_with_a_secret_has_no_raw_json(endpoint):
         assert not endpoint.reply.keeps_raw
 
 
+def fields_of(kind):
+    """Return the names and types of all fields of an attrs class, and of the attrs classes in it."""
+    if not (isinstance(kind, type) and attrs.has(kind)):
+        return {name: each for part in getattr(kind, "__args__", ()) for name, each in fields_of(part).items()}
+    attrs.resolve_types(kind)
+    fields = {f"{kind.__name__}.{field.name}": field.type for field in attrs.fields(kind)}
+    return fields | {name: each for part in fields.values() for name, each in fields_of(part).items()}
+
+
+SECRET_NAME = re.compile("url|link|auth|token|ticket|secret|password|signature|credential", re.IGNORECASE)
+# Fields whose value gives no access, although their name sounds like it.
+NOT_SECRET = {
+    "ShareLink.url": "page on which the administrator of the mini program has to log in and confirm",
+    "CsVersionDetail.image_url": "name of an image in a registry, which has its own login",
+}
+
+
+@each_call
+def test_field_named_like_a_secret_is_a_secret(endpoint):
+    """A signed URL gives access to everyone who has it, such as everyone who can read a log."""
+    named = {name: kind for name, kind in fields_of(endpoint.reply).items() if SECRET_NAME.search(name.split(".")[1])}
+    assert [name for name, kind in named.items() if not is_secret(kind) and name not in NOT_SECRET] == []
+
+
+def test_every_exception_for_a_secret_name_is_needed():
+    """An exception whose field was renamed would later hide another field."""
+    names = {name for endpoint in wxtcb.endpoints() for name in fields_of(endpoint.reply)}
+    assert NOT_SECRET.keys() <= names
+
+
 @each_call
 def test_endpoint_has_a_documented_sample(endpoint):
     """The sample has the endpoint's name and path."""

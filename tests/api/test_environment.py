@@ -6,12 +6,12 @@ import pytest
 
 import wxtcb
 from wxtcb.api import environment
-from wxtcb.api.environment import NewEnv, Relation, RelationFailure, Share, ShareFailure, ShareLink
+from wxtcb.api.environment import EnsuredEnv, NewEnv, Relation, RelationFailure, Share, ShareFailure, ShareLink
 
 HINT = "try env_type='run'"
 NEW = {"errcode": 0, "errmsg": "ok", "tranid": "20201030189770", "env": "e-1"}
-LINK = {"appid": "wx1", "url": "https://mp.weixin.qq.com/confirm"}
-FAILURE = {"env": "e-1", "appid": "wx2", "errmsg": "invalid appid"}
+LINK = {"appid": "wx0000000000000001", "url": "https://mp.weixin.qq.com/confirm"}
+FAILURE = {"env": "e-1", "appid": "wx0000000000000002", "errmsg": "invalid appid"}
 NOT_ALIASES = [
     "",
     " ",
@@ -45,6 +45,43 @@ async def test_environment_is_created_by_its_alias(session, platform):
     platform.replies = [NEW]
     assert await environment.create_env(session, alias="mytestenv") == NewEnv(tranid="20201030189770", env="e-1")
     assert platform.bodies == [{"alias": "mytestenv"}]
+
+
+async def test_ensured_environment_is_created_once(session, platform):
+    """The list comes first; the environment that it shows under the alias is returned, in any case of the alias."""
+    platform.replies = [listing(other="NORMAL"), NEW]
+    new = await environment.ensure_env(session, alias="mytestenv")
+    assert new == EnsuredEnv(env="e-1", created=True, tranid="20201030189770")
+    assert platform.bodies == [{}, {"alias": "mytestenv"}]
+    platform.replies = [listing(other="NORMAL", MyTestEnv="HALTED")]
+    assert await environment.ensure_env(session, alias="mytestenv") == EnsuredEnv(env="MyTestEnv", created=False)
+    assert len(platform.bodies) == 3
+
+
+async def test_several_environments_are_not_ensured(session, platform):
+    """None is chosen, and none is created."""
+    platform.replies = [listing(myenv="NORMAL", MYENV="NORMAL")]
+    with pytest.raises(wxtcb.InvalidArgument, match=r"several environments \(myenv, MYENV\).*nothing was created"):
+        await environment.ensure_env(session, alias="myEnv")
+    assert platform.bodies == [{}]
+
+
+async def test_ensure_sends_env_type_and_checks_the_alias(session, platform):
+    """An invalid alias is rejected before the list."""
+    platform.replies = [listing(), NEW]
+    await environment.ensure_env(session, alias="a", env_type="run")
+    with pytest.raises(wxtcb.InvalidArgument, match=r"^alias\b"):
+        await environment.ensure_env(session, alias="1")
+    assert platform.bodies == [{}, {"alias": "a", "EnvType": "run"}]
+
+
+async def test_unknown_outcome_of_ensure_is_raised(live, sandbox):
+    """A lost reply to the create is an `OutcomeUnknown`; the next call finds the environment."""
+    sandbox.faults.drop_after(path="/componenttcb/createenv")
+    with pytest.raises(wxtcb.OutcomeUnknown):
+        await environment.ensure_env(live, alias="mine")
+    found = await environment.ensure_env(live, alias="mine")
+    assert found == EnsuredEnv(env=next(iter(sandbox.world.environments)), created=False)
 
 
 async def test_env_type_has_the_platforms_spelling(session, platform):
@@ -114,30 +151,34 @@ async def test_list_has_an_index_by_id(session, platform):
 async def test_shares_may_be_any_iterable(session, platform, kind):
     """The data is a list on the wire."""
     platform.replies = [{"errcode": 0}]
-    await environment.batch_share_env(session, kind([Share(env="e-1", appids=kind(["wx1"]))]))
-    assert platform.bodies == [{"data": [{"env": "e-1", "appids": ["wx1"]}]}]
+    await environment.batch_share_env(session, kind([Share(env="e-1", appids=kind(["wx0000000000000001"]))]))
+    assert platform.bodies == [{"data": [{"env": "e-1", "appids": ["wx0000000000000001"]}]}]
 
 
 @pytest.mark.parametrize("source_type", [0, 1])
 async def test_source_type_is_sent_if_given(session, platform, source_type):
     """0 is sent too."""
     platform.replies = [{"errcode": 0}]
-    await environment.batch_share_env(session, [Share(env="e-1", appids=["wx1"])], source_type=source_type)
-    assert platform.bodies == [{"data": [{"env": "e-1", "appids": ["wx1"]}], "source_type": source_type}]
+    await environment.batch_share_env(
+        session, [Share(env="e-1", appids=["wx0000000000000001"])], source_type=source_type
+    )
+    assert platform.bodies == [{"data": [{"env": "e-1", "appids": ["wx0000000000000001"]}], "source_type": source_type}]
 
 
 async def test_links_are_typed(session, platform):
     """A share without failures returns the confirmation links."""
     platform.replies = [{"errcode": 0, "err_list": [], "msg_info_list": [LINK]}]
-    shared = await environment.batch_share_env(session, [Share(env="e-1", appids=["wx1"])])
+    shared = await environment.batch_share_env(session, [Share(env="e-1", appids=["wx0000000000000001"])])
     assert shared.msg_info_list == (ShareLink(**LINK),)
 
 
 async def test_partial_failure_of_a_share_has_the_links(session, platform):
     """`PartialFailure` has the failed pairs, and the links of the others in `.reply`."""
     platform.replies = [{"errcode": 0, "err_list": [FAILURE], "msg_info_list": [LINK]}]
-    with pytest.raises(wxtcb.PartialFailure, match="wx2") as partial:
-        await environment.batch_share_env(session, [Share(env="e-1", appids=["wx1", "wx2"])])
+    with pytest.raises(wxtcb.PartialFailure, match="wx0000000000000002") as partial:
+        await environment.batch_share_env(
+            session, [Share(env="e-1", appids=["wx0000000000000001", "wx0000000000000002"])]
+        )
     assert partial.value.failed == (ShareFailure(**FAILURE),)
     assert partial.value.reply.msg_info_list == (ShareLink(**LINK),)
     assert partial.value.endpoint == "/componenttcb/batchshareenv"
@@ -147,7 +188,7 @@ async def test_partial_failure_of_a_share_has_the_links(session, platform):
 async def test_partial_failure_of_a_share_is_returned_by_a_view(session, platform):
     """A view with ``partial="return"`` returns the reply; the session still raises."""
     platform.replies = [{"errcode": 0, "err_list": [FAILURE], "msg_info_list": [LINK]}]
-    shares = [Share(env="e-1", appids=["wx1", "wx2"])]
+    shares = [Share(env="e-1", appids=["wx0000000000000001", "wx0000000000000002"])]
     shared = await environment.batch_share_env(session.with_options(partial="return"), shares)
     assert (shared.failed, shared.msg_info_list) == ((ShareFailure(**FAILURE),), (ShareLink(**LINK),))
     with pytest.raises(wxtcb.PartialFailure):
@@ -158,7 +199,7 @@ async def test_partial_failure_of_a_share_is_returned_by_a_view(session, platfor
     ("fields", "name"),
     [
         ({"env": ""}, "env"),
-        ({"appids": "wx1"}, "appids"),
+        ({"appids": "wx0000000000000001"}, "appids"),
         ({"appids": []}, "appids"),
         ({"appids": [""]}, "appids"),
     ],
@@ -167,7 +208,7 @@ async def test_partial_failure_of_a_share_is_returned_by_a_view(session, platfor
 def test_invalid_share_is_rejected_by_field(fields, name):
     """A string in place of a list of appids, an empty list and empty ids are rejected."""
     with pytest.raises(wxtcb.InvalidArgument, match=rf"^Share: {name}\b"):
-        Share(**{"env": "e-1", "appids": ["wx1"], **fields})
+        Share(**{"env": "e-1", "appids": ["wx0000000000000001"], **fields})
 
 
 @pytest.mark.parametrize("data", [[], ()], ids=str)
@@ -182,21 +223,21 @@ async def test_empty_share_is_rejected_before_a_request(session, platform, data)
 async def test_appids_may_be_any_iterable(session, platform, kind):
     """They are a list on the wire."""
     platform.replies = [{"errcode": 0, "relation_data": []}]
-    await environment.batch_get_env_id(session, kind(["wx1"]), source_type=0)
-    assert platform.bodies == [{"appids": ["wx1"], "source_type": 0}]
+    await environment.batch_get_env_id(session, kind(["wx0000000000000001"]), source_type=0)
+    assert platform.bodies == [{"appids": ["wx0000000000000001"], "source_type": 0}]
 
 
 async def test_partial_failure_of_a_lookup_has_the_relations(session, platform):
     """The env of the old page's err_list is kept; a mini program without environments may have null."""
-    relation = {"appid": "wx1", "env_list": None}
+    relation = {"appid": "wx0000000000000001", "env_list": None}
     platform.replies = [{"errcode": 0, "relation_data": [relation], "err_list": [FAILURE]}]
-    with pytest.raises(wxtcb.PartialFailure, match="wx2") as partial:
-        await environment.batch_get_env_id(session, ["wx1", "wx2"])
+    with pytest.raises(wxtcb.PartialFailure, match="wx0000000000000002") as partial:
+        await environment.batch_get_env_id(session, ["wx0000000000000001", "wx0000000000000002"])
     assert partial.value.failed == (RelationFailure(**FAILURE),)
-    assert partial.value.reply.relation_data == (Relation(appid="wx1"),)
+    assert partial.value.reply.relation_data == (Relation(appid="wx0000000000000001"),)
 
 
-@pytest.mark.parametrize("appids", [[], "wx1", [""]], ids=str)
+@pytest.mark.parametrize("appids", [[], "wx0000000000000001", [""]], ids=str)
 async def test_invalid_appids_are_rejected_before_a_request(session, platform, appids):
     """A string in place of a list, an empty list and empty appids are rejected by name."""
     with pytest.raises(wxtcb.InvalidArgument, match=r"^appids\b"):

@@ -76,7 +76,7 @@ async def test_failure_counts_earlier_attempts_that_may_have_acted(sandbox, sess
     env = sandbox.world.add("a")
     sandbox.faults.busy_after(path="/componenttcb/batchuploadscf", times=1)
     view, code = session.with_options(retry=wxtcb.RetryPolicy(base=0.001)), await functions.pack(tmp_path)
-    with pytest.raises(wxtcb.PartialFailure, match="earlier attempts may have") as partial:
+    with pytest.raises(wxtcb.PartialFailure, match="1 earlier attempt may have") as partial:
         await functions.batch_upload_scf(view, [env], "f", code)
     assert (partial.value.maybe_acted, [each.env for each in partial.value.failed]) == (1, [env])
     assert (await functions.wait_until_active(session, env, "f", interval=0.01)).status == "Active"

@@ -6,8 +6,10 @@ import asyncio
 
 import pytest
 
+from wxtcb import raw
 from wxtcb.api import database
-from wxtcb.errors import InvalidRequest, OperationFailed, OperationTimeout
+from wxtcb.errors import InvalidArgument, InvalidRequest, OperationFailed, OperationTimeout
+from wxtcb.secret import Secret
 
 pytestmark = pytest.mark.virtual_time
 
@@ -31,8 +33,23 @@ async def test_wait_polls_until_the_job_has_finished(session, wechat):
     wechat.play(PATH, *[state(status) for status in ("waiting", "reading", "frobnicating", "migrating")])
     wechat.usual[PATH] = state("success", file_url="https://files/x")
     ended = await database.wait_until_migrated(session, "e-1", 5, interval=7)
-    assert (ended.status, ended.record_fail, ended.file_url) == ("success", 1, "https://files/x")
+    assert (ended.status, ended.record_fail, ended.file_url) == ("success", 1, Secret("https://files/x"))
     assert wechat.sent_at(PATH) == pytest.approx([1000, 1007, 1014, 1021, 1028])
+
+
+async def test_empty_url_is_none(session, wechat):
+    """A job without a file, or one that is still running, may have an empty URL."""
+    wechat.usual[PATH] = state("migrating", file_url="")
+    assert (await database.db_migration_state(session, "e-1", 5)).file_url is None
+
+
+async def test_url_of_an_export_is_not_shown(session, wechat):
+    """Everyone who has the URL can read the exported records."""
+    wechat.usual[PATH] = state("success", file_url="https://files/x?sign=S1GN")
+    ended = await database.db_migration_state(session, "e-1", 5)
+    assert "S1GN" not in repr(ended)
+    with pytest.raises(InvalidArgument, match="secret"):
+        raw(ended)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import io
 import os
 import threading
 import zipfile
+from pathlib import Path
 
 import pytest
 from hypothesis import given, strategies as st
@@ -73,8 +74,8 @@ async def test_default_excludes_are_skipped(folder):
     (folder / "lib" / ".git").mkdir()
     (folder / "lib" / ".git" / "config").write_text("x")
     (folder / ".DS_Store").write_text("x")
-    (folder / ".env").write_text("x")
-    assert opened(await functions.pack(folder)).namelist() == [".env", "a.json", "index.js", "lib/b.js"]
+    (folder / ".eslintrc").write_text("x")
+    assert opened(await functions.pack(folder)).namelist() == [".eslintrc", "a.json", "index.js", "lib/b.js"]
 
 
 async def test_exclude_replaces_the_default(folder):
@@ -134,11 +135,187 @@ async def test_folder_with_code_only_in_subfolders_is_rejected(folder):
         await functions.pack(folder.parent)
 
 
+@pytest.mark.parametrize("option", ["exclude", "include"])
 @pytest.mark.parametrize("names", [".git", [""]], ids=repr)
-async def test_exclude_must_be_a_list(folder, names):
+async def test_exclude_and_include_must_be_lists(folder, names, option):
     """A single string is rejected."""
-    with pytest.raises(wxtcb.InvalidArgument, match=r"^exclude"):
-        await functions.pack(folder, exclude=names)
+    with pytest.raises(wxtcb.InvalidArgument, match=rf"^{option}"):
+        await functions.pack(folder, **{option: names})
+
+
+CREDENTIALS = [
+    ".ENV",
+    ".aws_credentials",
+    ".env.production",
+    ".npmrc",
+    "ID_RSA",
+    "apiclient_key.pem",
+    "credentials.json",
+    "lib/.env",
+    "lib/.ssh",
+]
+
+
+@pytest.fixture
+def credentials(folder):
+    """Put credentials into the folder."""
+    (folder / "lib" / ".ssh").mkdir()
+    (folder / "lib" / ".ssh" / "config").write_text("SECRET")
+    for name in CREDENTIALS[:-1]:
+        (folder / name).write_text("SECRET")
+
+
+@pytest.mark.usefixtures("credentials")
+@pytest.mark.parametrize("exclude", [functions.DEFAULT_EXCLUDES, []], ids=["default", "none"])
+async def test_credentials_are_left_out(folder, exclude):
+    """Their paths are in `left_out` and in the repr, also with another `exclude`."""
+    packed = await functions.pack(folder, exclude=exclude)
+    assert opened(packed).namelist() == ["a.json", "index.js", "lib/b.js"]
+    assert sorted(packed.left_out) == CREDENTIALS
+    assert "without .ENV, .aws_credentials" in repr(packed)
+
+
+@pytest.mark.usefixtures("credentials")
+async def test_included_credentials_are_packed(folder):
+    """They are included by name or by pattern."""
+    packed = await functions.pack(folder, include=[".npmrc", "*.pem", ".ssh"])
+    assert opened(packed).namelist() == [
+        ".npmrc", "a.json", "apiclient_key.pem", "index.js", "lib/.ssh/config", "lib/b.js"
+    ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("credentials")
+async def test_link_to_a_credential_is_left_out(folder):
+    """Its own name sounds harmless."""
+    (folder / "settings").symlink_to(".npmrc")
+    (folder / "more").symlink_to("lib/.ssh/config")
+    packed = await functions.pack(folder)
+    assert opened(packed).namelist() == ["a.json", "index.js", "lib/b.js"]
+    assert {"settings", "more"} <= set(packed.left_out)
+
+
+def swap_after(monkeypatch, method, checked, swap):
+    """Call *swap* once, after *method* of `Path` has returned for the path *checked*."""
+    original = getattr(Path, method)
+
+    def late(self, *args, **options):
+        found = original(self, *args, **options)
+        if self == checked:
+            monkeypatch.setattr(Path, method, original)
+            swap()
+        return found
+
+    monkeypatch.setattr(Path, method, late)
+
+
+@pytest.mark.parametrize(
+    ("method", "kind"),
+    [
+        ("resolve", "link"),
+        ("resolve", "nothing"),
+        ("resolve", "pipe"),
+        ("lstat", "link"),
+        ("lstat", "nothing"),
+        ("lstat", "pipe"),
+        ("lstat", "other file"),
+    ],
+)
+async def test_file_that_is_swapped_after_the_check_is_rejected(folder, monkeypatch, method, kind):
+    """A link, which could lead to a private file of this machine, is not followed."""
+    file, other = folder / "index.js", folder.parent / "secret"
+    other.write_text("SECRET-OF-THE-SAME-SIZE"[: file.stat().st_size])
+
+    def swap():
+        file.unlink()
+        if kind == "link":
+            file.symlink_to(other)
+        elif kind == "other file":
+            other.rename(file)
+        elif kind == "pipe":
+            os.mkfifo(file)
+
+    swap_after(monkeypatch, method, file, swap)
+    with pytest.raises((wxtcb.InvalidArgument, FileNotFoundError), match=r"index\.js"):
+        await functions.pack(folder)
+
+
+@pytest.mark.parametrize("method", ["resolve", "lstat"])
+async def test_folder_that_is_swapped_after_the_check_is_rejected(folder, monkeypatch, method):
+    """A link in place of the folder is not followed, although the file in it is a regular one."""
+    outside = folder.parent / "outside"
+    outside.mkdir()
+    (outside / "b.js").write_text("SECRET")
+
+    def swap():
+        (folder / "lib").rename(folder.parent / "moved")
+        (folder / "lib").symlink_to(outside)
+
+    swap_after(monkeypatch, method, folder / "lib" / "b.js", swap)
+    with pytest.raises(wxtcb.InvalidArgument, match=r"lib/b\.js changed"):
+        await functions.pack(folder)
+
+
+@pytest.mark.parametrize("method", ["resolve", "lstat"])
+async def test_swapped_file_is_rejected_without_directory_descriptors(folder, monkeypatch, method):
+    """Windows cannot open a file relative to a directory; there, the opened file is compared with the checked one."""
+    (folder.parent / "secret").write_text("SECRET")
+    monkeypatch.setattr(os, "supports_dir_fd", set())
+    assert opened(await functions.pack(folder)).read("index.js") == b"exports.main = 1"
+
+    def swap():
+        (folder / "index.js").unlink()
+        (folder / "index.js").symlink_to("../secret")
+
+    swap_after(monkeypatch, method, folder / "index.js", swap)
+    with pytest.raises(wxtcb.InvalidArgument, match=r"index\.js changed"):
+        await functions.pack(folder)
+
+
+@pytest.mark.parametrize("content", ["", "x" * 99], ids=len)
+async def test_file_that_changes_its_size_after_the_check_is_rejected(folder, monkeypatch, content):
+    """Otherwise a file that another program keeps writing to might have no end."""
+    swap_after(monkeypatch, "lstat", folder / "index.js", lambda: (folder / "index.js").write_text(content))
+    with pytest.raises(wxtcb.InvalidArgument, match=r"index\.js changed"):
+        await functions.pack(folder)
+
+
+async def test_file_that_grows_while_it_is_read_is_rejected(folder, monkeypatch):
+    """It had the expected size when it was opened."""
+    fstat = os.fstat
+
+    def late(fd):
+        status = fstat(fd)
+        if os.path.samestat(status, (folder / "index.js").stat()):
+            (folder / "index.js").write_text("x" * 99)
+        return status
+
+    monkeypatch.setattr(os, "fstat", late)
+    with pytest.raises(wxtcb.InvalidArgument, match=r"index\.js changed"):
+        await functions.pack(folder)
+
+
+async def test_file_that_cannot_be_read_raises_its_own_error(folder, monkeypatch):
+    """The reason is that of the system."""
+    open_file = os.open
+
+    def deny(path, *args, dir_fd=None):
+        if path == "index.js":
+            raise PermissionError(13, "Permission denied")
+        return open_file(path, *args, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "open", deny)
+    monkeypatch.setattr(os, "supports_dir_fd", {deny})
+    with pytest.raises(PermissionError):
+        await functions.pack(folder)
+
+
+async def test_sizes_are_added_before_a_file_is_read(folder, monkeypatch):
+    """A sparse file of 3 GB, which takes no space on the disk, would keep a thread busy."""
+    (folder / "big.bin").touch()
+    os.truncate(folder / "big.bin", 3 << 30)
+    monkeypatch.setattr(zipfile, "ZipFile", None)
+    with pytest.raises(wxtcb.InvalidArgument, match=r"too large: 3,221,225,.* of which big\.bin has 3,221,225,472"):
+        await functions.pack(folder)
 
 
 @pytest.fixture
@@ -149,9 +326,8 @@ def small(monkeypatch):
 
 @pytest.mark.usefixtures("small")
 async def test_folder_that_is_too_large_is_rejected(folder):
-    """The file that exceeds the limit is named, and no further file is read."""
+    """The file that exceeds the limit is named."""
     (folder / "big.bin").write_bytes(os.urandom(70_000))
-    (folder / "c.bin").symlink_to("/dev/zero")
     with pytest.raises(wxtcb.InvalidArgument, match=r"too large at big\.bin.*20 MB"):
         await functions.pack(folder)
 
@@ -205,6 +381,29 @@ def test_corrupt_zip_raises_nothing_but_invalid_argument(data):
         broken[data.draw(st.integers(0, len(broken) - 1))] = data.draw(st.integers(0, 255))
     with contextlib.suppress(wxtcb.InvalidArgument):
         Code(bytes(broken))
+
+
+@pytest.mark.parametrize(
+    "name", ["../../etc/cron.d/x", "..", "a/../../x", "/etc/passwd", "\\x", "a\\..\\x", "C:/x", "c:x", "../", "a/.."]
+)
+def test_zip_with_a_name_that_leads_out_of_the_folder_is_rejected(name):
+    """Unpacked without care, such a file replaces another one."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("index.js", "1")
+        archive.writestr(name, "2")
+    with pytest.raises(wxtcb.InvalidArgument, match=r"outside of the folder"):
+        Code(buffer.getvalue())
+
+
+@pytest.mark.parametrize("name", ["..x", "a..b/c", "a/..x", "...", "a/b..", "中/x"])
+def test_zip_with_dots_in_its_names_is_accepted(name):
+    """Only a part that is exactly two dots leads out of a folder."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("index.js", "1")
+        archive.writestr(name, "2")
+    assert Code(buffer.getvalue())
 
 
 async def test_missing_zip_file_is_rejected(tmp_path):

@@ -32,7 +32,7 @@ def page(*keys, more=False):
 
 
 async def test_links_are_requested_in_batches_of_50(session, platform):
-    """The results keep the order of the files, and metadata of all replies is merged."""
+    """The results keep the order of the files."""
     platform.replies = [
         {"errcode": 0, "errmsg": "ok", "file_list": links(*part)} for part in (range(50), range(50, 60))
     ]
@@ -40,7 +40,15 @@ async def test_links_are_requested_in_batches_of_50(session, platform):
     assert [link.file_id for link in reply.file_list] == [f"f{number}" for number in range(60)]
     assert [len(body["file_list"]) for body in platform.bodies] == [50, 10]
     assert platform.bodies[1]["file_list"][0] == {"fileid": "f50", "max_age": 7200}
-    assert len(wxtcb.raw(reply)["file_list"]) == 60
+
+
+async def test_raw_json_of_all_batches_is_merged(session, platform):
+    """The lists are joined in their order."""
+    platform.replies = [
+        {"errcode": 0, "errmsg": "ok", "delete_list": rows(*part)} for part in (range(50), range(50, 60))
+    ]
+    reply = await storage.batch_delete_file(session, "e", [f"f{number}" for number in range(60)])
+    assert wxtcb.raw(reply)["delete_list"] == rows(*range(60))
 
 
 async def test_failed_files_are_raised_once(session, platform):
@@ -160,11 +168,15 @@ async def test_upload_link_shows_no_secret(session, platform):
 
 
 async def test_download_link_is_in_no_repr(session, platform):
-    """Everyone who has the link can read the file."""
-    platform.replies = [{"errcode": 0, "errmsg": "ok", "file_list": links(1)}]
-    reply = await storage.batch_download_file(session, "e", [storage.FileLinkRequest(file_id="f1")])
+    """Everyone who has the link can read the file; this holds for the merged reply of several batches, too."""
+    platform.replies = [
+        {"errcode": 0, "errmsg": "ok", "file_list": links(*part)} for part in (range(50), range(50, 60))
+    ]
+    reply = await storage.batch_download_file(session, "e", wanted(60))
     assert "S1GN" not in repr(reply)
-    assert reply.file_list[0].download_url.endswith("S1GN")
+    assert reply.file_list[0].download_url == wxtcb.Secret("https://h/f0?sign=S1GN")
+    with pytest.raises(InvalidArgument, match="secret"):
+        wxtcb.raw(reply)
 
 
 async def test_all_pages_are_iterated(session, platform):

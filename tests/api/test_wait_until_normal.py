@@ -223,7 +223,7 @@ async def test_waiters_hold_no_slot_between_polls(new_session, wechat):
         waits = [asyncio.create_task(environment.wait_until_normal(session, "e1")) for _ in range(100)]
         await asyncio.sleep(1)
         began = clock()
-        await environment.batch_share_env(session, [environment.Share(env="e1", appids=["wx1"])])
+        await environment.batch_share_env(session, [environment.Share(env="e1", appids=["wx0000000000000001"])])
         assert clock() == began
         for wait in waits:
             wait.cancel()

@@ -148,7 +148,7 @@ def test_success_after_ambiguous_attempts_is_reported(
     result = cli("call", "create_env", BODY, "--yes")
     assert result.exit_code == 0
     assert "env" in json.loads(result.stdout)
-    assert result.stderr.startswith("1 earlier attempts of create_env may have taken effect")
+    assert result.stderr.startswith("1 earlier attempt of create_env may have taken effect")
 
 
 @pytest.mark.parametrize(

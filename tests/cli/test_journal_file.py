@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import signal
 import sqlite3
@@ -103,6 +104,26 @@ def test_other_file_is_rejected_as_journal(cli: Cli, tenants: Tenants, platform:
         assert (result.exit_code, result.stdout) == (2, "")
         assert str(journal_of(file)) in result.stderr
     assert (journal_of(file).read_bytes(), platform.sandbox.count(CREATE)) == (content, 0)
+
+
+def test_journal_behind_a_link_of_another_user_is_rejected(
+    cli: Cli, tenants: Tenants, platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a shared directory, the link could lead to a file that another user reads, or to one that would be lost."""
+    file = tenants("a,x,,")
+    other = file.with_name("other.db")
+    other.touch(mode=0o600)
+    journal_of(file).symlink_to(other)
+    if os.geteuid() == 0:
+        os.chown(journal_of(file), 12345, -1, follow_symlinks=False)
+    else:
+        own = os.geteuid()
+        monkeypatch.setattr(os, "geteuid", lambda: own + 1)
+    for command in (("plan", file), ("provision", file, "--yes")):
+        result = cli(*command)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "belongs to another user" in result.stderr
+    assert (other.read_bytes(), platform.sandbox.count(CREATE)) == (b"", 0)
 
 
 def test_full_disk_under_the_journal_stops_the_run(
@@ -269,3 +290,10 @@ def test_simulated_run_may_have_a_journal(cli: Cli, tenants: Tenants, tmp_path: 
     path = tmp_path / "simulated.db"
     assert cli("provision", tenants("a,x,,"), "--sandbox", "--journal", path).exit_code == 0
     assert path.exists()
+
+
+def test_journal_in_a_missing_directory_is_not_announced(cli: Cli, tenants: Tenants, tmp_path: Path) -> None:
+    """The error says that there is no directory; that the journal is new would be false."""
+    result = cli("provision", tenants("a,x,,"), "--journal", tmp_path / "none" / "j.db", "--yes")
+    assert (result.exit_code, "there is no directory" in result.stderr) == (2, True)
+    assert "new journal" not in result.stderr

@@ -37,7 +37,7 @@ def test_plan_shows_what_provision_would_do(cli: Cli, tenants: Tenants, platform
     world = platform.sandbox.world
     for alias in ("taken", "twice", "Twice"):
         world.add(alias)
-    result = cli("plan", tenants("a,x,wx1;wx2,api;web", "b,taken,,", "c,twice,,"))
+    result = cli("plan", tenants("a,x,wx0000000000000001;wx0000000000000002,api;web", "b,taken,,", "c,twice,,"))
     assert (result.exit_code, result.stderr) == (0, "")
     first, second, third, last, suggestion = result.stdout.splitlines()[1:]
     (env, *_) = world.environments
@@ -109,6 +109,41 @@ def test_malformed_adoption_is_rejected(
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == f"wxtcb: {reason}; no request was sent\n"
     assert len(platform.sandbox.seen) == 0
+
+
+def test_all_environments_are_adopted_with_one_option(
+    fast: None, cli: Cli, tenants: Tenants, platform: Platform
+) -> None:
+    """After a lost journal, the plan suggests --adopt-all."""
+    envs = {name: platform.sandbox.world.add(name) for name in ("a1", "a2", "a3", "a4")}
+    file = tenants(*(f"{name},{name},," for name in envs))
+    assert "add: --adopt-all\n" in cli("plan", file).stdout
+    plan = cli("plan", file, "--adopt-all")
+    assert "Plan: 0 to create, 4 to adopt, 0 ready.\n" in plan.stdout
+    assert cli("provision", file, "--adopt-all", "--yes").exit_code == 0
+    assert platform.sandbox.count(CREATE) == 0
+    assert "Plan: 0 to create, 0 to adopt, 4 ready.\n" in cli("plan", file).stdout
+
+
+def test_environments_are_adopted_from_a_file(cli: Cli, tenants: Tenants, platform: Platform, tmp_path: Path) -> None:
+    """The CSV file has a tenant and its environment a line."""
+    envs = {name: platform.sandbox.world.add(name) for name in ("a1", "a2")}
+    adoptions = tmp_path / "envs.csv"
+    adoptions.write_text("\n".join(("tenant,env", *(f"{name},{env}" for name, env in envs.items()))))
+    file = tenants(*(f"{name},{name},," for name in envs))
+    plan = cli("plan", file, "--adopt-from", adoptions)
+    assert "Plan: 0 to create, 2 to adopt, 0 ready.\n" in plan.stdout
+    both = cli("plan", file, "--adopt-from", adoptions, "--adopt", "a2=x")
+    assert (both.exit_code, "--adopt: tenant 'a2' is also in" in both.stderr) == (2, True)
+    missing = cli("plan", file, "--adopt-from", tmp_path / "none.csv")
+    assert (missing.exit_code, "cannot read the file" in missing.stderr) == (2, True)
+
+
+def test_mini_program_of_two_tenants_is_shown(cli: Cli, tenants: Tenants, platform: Platform) -> None:
+    """It is a warning below the plan."""
+    result = cli("plan", tenants("a,a1,wx0000000000000001,", "b,b1,wx0000000000000001,"))
+    assert (result.exit_code, platform.sandbox.count(CREATE)) == (0, 0)
+    assert "Warning: mini program wx0000000000000001 is in tenants 'a' and 'b'." in result.stdout
 
 
 def test_impossible_adoptions_are_rejected(cli: Cli, tenants: Tenants, platform: Platform) -> None:

@@ -26,7 +26,6 @@ from wxtcb.provision import (
 )
 from wxtcb.provision.journal import ServiceState
 from wxtcb.provision.plan import AliasIndex
-from wxtcb.provision.tenant import PLACEHOLDER_ENV_ID
 
 from .conftest import width_of
 
@@ -36,7 +35,7 @@ EMPTY_PLAN = Plan("wx", (), AliasIndex.from_list(EnvList(info_list=())), 0.0, Me
 
 def service(name: str, remark: str | None = None) -> Service:
     """Return a public service."""
-    return Service(Server(env_id=PLACEHOLDER_ENV_ID, service_name=name, is_public=True, remark=remark))
+    return Service(Server(service_name=name, is_public=True, remark=remark))
 
 
 def tenant_plan(action: Action, *, tenant: Tenant | None = None, **fields: Any) -> TenantPlan:
@@ -53,8 +52,15 @@ def printed_lines(*tenants: TenantPlan, width: int | None = None, limit: int | N
     return console.file.getvalue().splitlines()
 
 
-FULL = Tenant("c", alias="x", appids=("wx1", "wx2"), services=(service("api", "接口"), service("web")))
-STARTED = TenantRecord(tenant="c", alias="x", env="x-1", links={"wx1": "u"}, services={"api": ServiceState.DONE})
+FULL = Tenant(
+    "c",
+    alias="x",
+    appids=("wx0000000000000001", "wx0000000000000002"),
+    services=(service("api", "接口"), service("web")),
+)
+STARTED = TenantRecord(
+    tenant="c", alias="x", env="x-1", links={"wx0000000000000001": "u"}, services={"api": ServiceState.DONE}
+)
 UNCONFIRMED = attrs.evolve(STARTED, services=dict.fromkeys(("api", "web"), ServiceState.UNCONFIRMED))
 
 
@@ -180,8 +186,16 @@ def test_renamed_tenant_without_environment_has_a_placeholder() -> None:
 @pytest.mark.parametrize(("count", "more"), [(3, ""), (5, " (and 2 more)")])
 def test_suggestion_has_at_most_three_tenants(count: int, more: str) -> None:
     """The others are counted."""
-    (line,) = suggested(*(blocked(f"t{number}", f"x-{number}") for number in range(count)))
+    *_, line = suggested(*(blocked(f"t{number}", f"x-{number}") for number in range(count)))
     assert line.endswith(f"add: --adopt t0=x-0 --adopt t1=x-1 --adopt t2=x-2{more}")
+
+
+@pytest.mark.parametrize(("absent", "offered"), [(0, True), (1, True), (2, False)])
+def test_adopt_all_is_suggested_for_more_than_three_tenants(absent: int, *, offered: bool) -> None:
+    """Environments of missing tenants do not count, because the option does not adopt them."""
+    plans = (blocked(f"t{number}", f"x-{number}") for number in range(5))
+    lines = suggested(*plans, absent_tenants={f"old{number}": f"x-{number}" for number in range(absent)})
+    assert any(line.endswith("add: --adopt-all") for line in lines) == offered
 
 
 def test_conflict_of_the_run_is_suggested_too() -> None:

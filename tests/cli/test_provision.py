@@ -140,7 +140,8 @@ def test_plan_without_changes_needs_no_confirmation(
     [
         (["a,x,,"], "Open 1 environment, which is billed, at {url}?"),
         (["a,x,,", "b,y,,", "c,taken,,"], "Open 2 environments, which are billed, at {url}?"),
-        (["c,taken,,", "d,other,,"], "Change 1 of 2 tenants, opening no environment, at {url}?"),
+        (["c,taken,,", "d,other,,"], "Change 1 of 2 tenants, adopting 1 and opening no environment, at {url}?"),
+        (["a,x,,", "c,taken,,", "d,other,,"], "Open 1 environment, which is billed, and adopt 1, at {url}?"),
     ],
 )
 def test_question_names_the_cost(
@@ -195,7 +196,7 @@ def test_internal_error_exits_with_1_after_the_report(
         raise ZeroDivisionError
 
     monkeypatch.setattr("wxtcb.provision.steps.sharing.batch_share_env", fail)
-    result = cli("provision", tenants("a,x,wx1,"), "--yes")
+    result = cli("provision", tenants("a,x,wx0000000000000001,"), "--yes")
     assert result.exit_code == 1
     env = next(iter(platform.sandbox.world.environments))
     assert f"a: failed ({env}, order 2" in result.stdout

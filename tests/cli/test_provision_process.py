@@ -26,7 +26,7 @@ def test_signal_ends_the_run_after_the_report(
     """The report contains unfinished tenants and no credential."""
     platform.sandbox.faults.hang(path=SHARE)
     words = ["--json"] if as_json else []
-    file = tenants("a,a1,,", "b,b1,wx1,", *(f"{name},{name}1,wx1," for name in "cdef"))
+    file = tenants("a,a1,,", "b,b1,wx0000000000000001,", *(f"{name},{name}1,wx0000000000000001," for name in "cdef"))
     process = start("provision", file, "--yes", "--concurrency", 1, *words, fast=True)
     wait_for_request(platform, SHARE)
     process.send_signal(number)

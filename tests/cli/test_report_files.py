@@ -98,7 +98,7 @@ async def test_suffix_selects_the_format(tmp_path: Path) -> None:
     assert names(tmp_path) == []
     await files.write(REPORT, await journal_with_history())
     page, table, document = (tmp_path / name for name in NAMES)
-    assert "1970-01-01 00:00:00+00:00</time> noted" in page.read_text("utf-8")
+    assert "1970-01-01 08:00:00+08:00</time> noted" in page.read_text("utf-8")
     assert table.read_bytes() == b"\xef\xbb\xbf" + render_csv(REPORT).encode()
     assert document.read_bytes() == REPORT.to_json()
     assert modes(tmp_path) == {0o600}
@@ -116,17 +116,69 @@ async def test_existing_file_is_replaced(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["old", None])
-async def test_symbolic_link_is_kept(tmp_path: Path, content: str | None) -> None:
-    """The file that it points to is written, and no temporary file is left."""
-    link, target = tmp_path / "latest.json", tmp_path / "reports" / "run"
+@pytest.mark.parametrize("when", ["before", "during"])
+async def test_symbolic_link_is_replaced(tmp_path: Path, content: str | None, when: str) -> None:
+    """The file that it points to is unchanged: another user may have created the link in a shared directory."""
+    link, target = tmp_path / "latest.json", tmp_path / "private" / "authorized_keys"
     target.parent.mkdir()
     if content:
         target.write_text(content)
-    link.symlink_to(target)
-    await ReportFiles.for_paths([link]).write(REPORT, MemoryJournal())
-    assert link.is_symlink()
-    assert target.read_bytes() == REPORT.to_json()
-    assert (names(tmp_path), names(target.parent)) == (["latest.json", "reports"], ["run"])
+    if when == "before":
+        link.symlink_to(target)
+    files = ReportFiles.for_paths([link])
+    if when == "during":
+        link.symlink_to(target)
+    await files.write(REPORT, MemoryJournal())
+    assert (link.is_symlink(), link.read_bytes()) == (False, REPORT.to_json())
+    assert (target.read_text() if target.exists() else None) == content
+    assert names(tmp_path) == ["latest.json", "private"]
+
+
+async def test_own_link_to_a_directory_is_followed(tmp_path: Path) -> None:
+    """The file is created in the directory that it points to."""
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "latest").symlink_to("runs")
+    await ReportFiles.for_paths([tmp_path / "latest" / "r.json"]).write(REPORT, MemoryJournal())
+    assert names(tmp_path / "runs") == ["r.json"]
+
+
+@pytest.mark.parametrize("when", ["before", "during"])
+async def test_link_to_a_directory_of_another_user_is_rejected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], when: str
+) -> None:
+    """It could lead the report into a directory of the system."""
+
+    def plant() -> None:
+        (tmp_path / "cron.d").mkdir()
+        (tmp_path / "reports").symlink_to("cron.d")
+        if os.geteuid() == 0:
+            os.chown(tmp_path / "reports", 12345, -1, follow_symlinks=False)
+        else:
+            own = os.geteuid()
+            monkeypatch.setattr(os, "geteuid", lambda: own + 1)
+
+    if when == "before":
+        plant()
+        with pytest.raises(InvalidArgument, match="belongs to another user"):
+            ReportFiles.for_paths([tmp_path / "reports" / "r.json"])
+        return
+    (tmp_path / "reports").mkdir()
+    files = ReportFiles.for_paths([tmp_path / "reports" / "r.json"])
+    (tmp_path / "reports").rmdir()
+    plant()
+    await files.write(REPORT, MemoryJournal())
+    assert "not written" in (stderr := capsys.readouterr().err)
+    assert "belongs to another user" in stderr
+    assert names(tmp_path / "cron.d") == []
+
+
+def test_link_of_the_tenants_file_is_not_replaced(tmp_path: Path) -> None:
+    """Neither the file nor a link through which it was given may be lost."""
+    (tmp_path / "real.csv").write_text("tenant\n")
+    (tmp_path / "tenants.csv").symlink_to("real.csv")
+    for name in ("real.csv", "tenants.csv"):
+        with pytest.raises(InvalidArgument, match="used already"):
+            ReportFiles.for_paths([tmp_path / name], protected=[tmp_path / "tenants.csv", None])
 
 
 async def test_relative_path_is_in_the_current_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,7 +275,7 @@ def test_report_is_written_after_an_internal_error(
         raise ZeroDivisionError
 
     monkeypatch.setattr("wxtcb.provision.steps.sharing.batch_share_env", fail)
-    result = cli("provision", tenants("a,x,wx1,"), "--sandbox", "--report", tmp_path / "r.json")
+    result = cli("provision", tenants("a,x,wx0000000000000001,"), "--sandbox", "--report", tmp_path / "r.json")
     assert result.exit_code == 1
     (tenant,) = json.loads((tmp_path / "r.json").read_bytes())["tenants"]
     assert (tenant["outcome"], tenant["env"] is None) == ("failed", False)

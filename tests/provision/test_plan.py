@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 
+import attrs
 import pytest
 
 import wxtcb
-from wxtcb.provision import Action, MemoryJournal, Outcome, Tenant
+from wxtcb.provision import Action, MemoryJournal, Outcome, Tenant, derive_alias
 from wxtcb.sandbox import Fault, FaultKind
 
 from .conftest import Harness
@@ -263,3 +264,115 @@ async def test_str_has_tenants_and_summary(harness: Harness) -> None:
         f"! 商户: conflict, {plan.tenants[2].reason}",
         "Plan: 1 to create, 0 to adopt, 1 ready, 1 in conflict.",
     ]
+
+
+async def test_adopt_all_adopts_the_only_environment_with_the_alias(harness: Harness) -> None:
+    """It adopts under given and derived aliases, whatever their case; other tenants stay as they are."""
+    world, namespace = harness.sandbox.world, harness.sandbox.component_appid
+    mine, derived = world.add("Mine"), world.add(derive_alias(namespace, "b"))
+    world.add("twice"), world.add("TWICE")
+    tenants = [Tenant("a", alias="mine"), Tenant("b"), Tenant("c", alias="twice"), Tenant("d")]
+    async with harness.provisioner() as provisioner:
+        plan = await provisioner.plan(tenants, adopt_all=True, all_tenants=True)
+        assert [(each.action, each.env) for each in plan.tenants] == [
+            (Action.ADOPT, mine),
+            (Action.ADOPT, derived),
+            (Action.DUPLICATE, None),
+            (Action.CREATE, None),
+        ]
+        report = await provisioner.apply(plan).wait()
+        again = await provisioner.plan(tenants, adopt_all=True, all_tenants=True)
+    assert [entry.env for entry in report.tenants[:2]] == [mine, derived]
+    assert (again.counts[Action.READY], again.counts[Action.ADOPT], harness.sandbox.count(CREATE)) == (3, 0, 1)
+
+
+async def test_adopt_all_leaves_environments_of_other_tenants(harness: Harness) -> None:
+    """An environment of an absent tenant is a decision of its own."""
+    async with harness.provisioner() as provisioner:
+        await provisioner.apply([Tenant("old", alias="mine")]).wait()
+        plan = await provisioner.plan([Tenant("new", alias="mine")], adopt_all=True, all_tenants=True)
+    assert (plan.tenants[0].action, plan.decisions.adopt) == (Action.CONFLICT, {})
+
+
+async def test_adopt_all_leaves_ambiguous_creates_to_the_run(harness: Harness) -> None:
+    """The run checks the outcome before it adopts: the create may still take effect."""
+    harness.sandbox.faults.drop_after(path=CREATE)
+    async with harness.provisioner() as provisioner:
+        run = provisioner.apply([Tenant("a", alias="mine")])
+        await wait_for_requests(harness.sandbox, CREATE)
+        await run.cancel()
+        plan = await provisioner.plan([Tenant("a", alias="mine")], adopt_all=True)
+        await provisioner.apply(plan).wait()
+    assert plan.decisions.adopt == {}
+    assert harness.sandbox.count(CREATE) == 1
+
+
+async def test_adopt_all_adopts_only_what_the_plan_shows(harness: Harness) -> None:
+    """An environment that appears between plan and apply is not adopted."""
+    async with harness.provisioner() as provisioner:
+        plan = await provisioner.plan([Tenant("a", alias="mine"), Tenant("b", alias="b")], adopt_all=True)
+        harness.sandbox.world.add("mine")
+        await asyncio.sleep(60)
+        report = await provisioner.apply(plan).wait()
+    assert [entry.outcome for entry in report.tenants] == [Outcome.CONFLICT, Outcome.DONE]
+
+
+async def test_tenant_may_name_its_environment(harness: Harness) -> None:
+    """It is adopted as with `adopt`, also without a plan; later plans compare it with the list as any other."""
+    mine = harness.sandbox.world.add("mine")
+    tenants = [Tenant("a", alias="mine", env=mine)]
+    async with harness.provisioner() as provisioner:
+        report = await provisioner.apply(tenants).wait()
+        again = await provisioner.plan(tenants)
+        harness.sandbox.world.remove(mine)
+        await asyncio.sleep(provisioner.settle)
+        gone = await provisioner.plan(tenants)
+    assert (report.tenants[0].outcome, report.tenants[0].env) == (Outcome.DONE, mine)
+    assert (again.tenants[0].action, gone.tenants[0].action) == (Action.READY, Action.CONFLICT)
+    assert harness.sandbox.count(CREATE) == 0
+
+
+async def test_named_environment_must_fit(harness: Harness) -> None:
+    """It must be listed under the tenant's alias, and agree with `adopt`."""
+    other = harness.sandbox.world.add("other")
+    async with harness.provisioner() as provisioner:
+        with pytest.raises(wxtcb.InvalidArgument, match=f"adopt a={other}: its alias is 'other', not 'mine'"):
+            await provisioner.plan([Tenant("a", alias="mine", env=other)])
+        with pytest.raises(wxtcb.InvalidArgument, match=f"adopt: a names {other}, not mine-1"):
+            await provisioner.plan([Tenant("a", alias="other", env=other)], adopt={"a": "mine-1"})
+        with pytest.raises(wxtcb.InvalidArgument, match="environment 'e' of tenant 'b' is already used"):
+            await provisioner.plan([Tenant("a", env="e"), Tenant("b", env="e")])
+
+
+async def test_repeated_adoption_changes_nothing(harness: Harness) -> None:
+    """A command with --adopt can be repeated, even if the environment is no longer listed."""
+    mine = harness.sandbox.world.add("mine")
+    tenants, adopt = [Tenant("a", alias="mine")], {"a": mine}
+    async with harness.provisioner() as provisioner:
+        await provisioner.apply(await provisioner.plan(tenants, adopt=adopt)).wait()
+        harness.sandbox.world.remove(mine)
+        await asyncio.sleep(provisioner.settle)
+        plan = await provisioner.plan(tenants, adopt=adopt)
+        with pytest.raises(wxtcb.InvalidArgument, match="the platform lists no such environment"):
+            await provisioner.plan(tenants, adopt=adopt, forget=adopt)
+    assert plan.tenants[0].action is Action.CONFLICT
+
+
+async def test_mini_program_of_several_tenants_is_noted(harness: Harness) -> None:
+    """The first five are named; it is no error."""
+    tenants = [Tenant(name, appids=[f"wx{number:016}" for number in range(7)]) for name in "ab"]
+    tenants.append(Tenant("c", appids=[WX1]))
+    async with harness.provisioner() as provisioner:
+        plan = await provisioner.plan(tenants)
+    bound = "It would be bound to the environment of each."
+    assert plan.notes[0] == f"Warning: mini program wx{0:016} is in tenants 'a' and 'b'. {bound}"
+    assert plan.notes[1] == f"Warning: mini program {WX1} is in tenants 'a', 'b' and 1 more. {bound}"
+    assert plan.notes[5:] == ("Warning: 2 more mini programs are in several tenants.",)
+    assert plan.create_count == 3
+
+
+async def test_lone_surrogate_in_a_plan_is_escaped(harness: Harness) -> None:
+    """A namespace from a command line may have one; the JSON of the plan can be read."""
+    async with harness.provisioner() as provisioner:
+        plan = attrs.evolve(await provisioner.plan([Tenant("a")]), namespace="n\udcff")
+    assert json.loads(plan.to_json())["namespace"] == "n\udcff"

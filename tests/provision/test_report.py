@@ -121,3 +121,12 @@ def test_tenant_without_a_step_is_not_started() -> None:
     """An unfinished tenant with a step was started."""
     assert entry(Outcome.UNFINISHED).not_started
     assert not entry(Outcome.UNFINISHED, step="ready").not_started
+
+
+def test_lone_surrogate_is_escaped() -> None:
+    """It is no valid Unicode, but its JSON escape can be read back; times stay ISO 8601."""
+    report = Report((TenantReport(tenant="a", alias="a", outcome=Outcome.CONFLICT, reason="\ud800 商户"),), 1.0)
+    document = json.loads(report.to_json())
+    assert document["tenants"][0]["reason"] == "\ud800 商户"
+    assert document["created_at"] == report.created_at.isoformat()
+    assert b"\\ud800" in report.to_json()

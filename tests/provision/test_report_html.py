@@ -169,7 +169,7 @@ def test_problem_has_a_line_of_its_own() -> None:
     assert [line.text for line in lines] == ["share wx1 no", "services api -1"]
 
 
-def test_timeline_is_folded_and_in_utc() -> None:
+def test_timeline_is_folded_and_in_china_time() -> None:
     """The oldest entry is first; a tenant without history has no timeline."""
     entries = (HistoryEntry(1782900000.25, "create 1 intended"), HistoryEntry(1782900002.0, "environment a-1 created"))
     root = page(entry("a"), entry("b"), histories={"a": entries, "another tenant": entries})
@@ -178,10 +178,16 @@ def test_timeline_is_folded_and_in_utc() -> None:
     assert timeline.attributes == {}
     assert timeline.one("summary").text == "Timeline (2)"
     assert [line.text for line in timeline.all("li")] == [
-        "2026-07-01 10:00:00+00:00 create 1 intended",
-        "2026-07-01 10:00:02+00:00 environment a-1 created",
+        "2026-07-01 18:00:00+08:00 create 1 intended",
+        "2026-07-01 18:00:02+08:00 environment a-1 created",
     ]
-    assert timeline.all("time")[0].attributes["datetime"] == "2026-07-01T10:00:00.250+00:00"
+    assert timeline.all("time")[0].attributes["datetime"] == "2026-07-01T18:00:00.250+08:00"
+
+
+def test_time_that_has_no_china_time_is_shown() -> None:
+    """The last hours of the year 9999 stay in UTC."""
+    root = page(entry(), histories={entry().tenant: (HistoryEntry(253402300799.0, "noted"),)})
+    assert root.one("details").one("li").text == "9999-12-31 23:59:59+00:00 noted"
 
 
 def test_report_without_tenants_has_no_section() -> None:
@@ -216,7 +222,7 @@ def test_header_has_run_details() -> None:
     assert root.one("title").text == "1 of 2 tenants done · wxtcb provision · 2026-07-01"
     details = dict(zip((node.text for node in root.all("dt")), (node.text for node in root.all("dd")), strict=True))
     assert details == {
-        "Created": "2026-07-01 10:00:05+00:00",
+        "Created": "2026-07-01 18:00:05+08:00",
         "Duration": "1.2 s",
         "Platform": "https://api.weixin.qq.com",
         "Component": "wx-component",
@@ -309,7 +315,7 @@ def test_any_text_creates_no_element(name: str, message: str, value: str) -> Non
     card = root.one("article")
     assert card.one("h3").text == shown(name)
     assert card.one("ul").one("li").text == f"{shown(value)} {shown(message)}"
-    assert card.one("ol").one("li").text == f"1970-01-01 00:00:00+00:00 {shown(message)}"
+    assert card.one("ol").one("li").text == f"1970-01-01 08:00:00+08:00 {shown(message)}"
     assert shown(value) in [code.text for code in card.all("code")]
 
 

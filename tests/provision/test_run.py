@@ -179,11 +179,12 @@ async def test_rejected_create_fails_only_its_tenant(harness: Harness) -> None:
 
 async def test_partly_failed_share_does_not_stop_services(harness: Harness) -> None:
     """The links are reported, and the failed mini programs are named with the reason."""
-    report = await harness.provision([Tenant("a", alias="x", appids=[WX1, "bad"], services=[API])])
+    harness.sandbox.world.is_authorised = WX1.__eq__
+    report = await harness.provision([Tenant("a", alias="x", appids=[WX1, WX2], services=[API])])
     entry = report.tenants[0]
     assert (entry.outcome, entry.services) == (Outcome.FAILED, ("api",))
     assert [link.appid for link in entry.links] == [WX1]
-    assert entry.summary == "share bad: invalid appid"
+    assert entry.summary == f"share {WX2}: invalid appid"
     assert entry.done == (ENVIRONMENT, READY, SERVICES)
 
 

@@ -49,6 +49,12 @@ async def journal(path):
         yield opened
 
 
+@pytest.mark.parametrize("kind", [str, Path])
+def test_journal_of_a_tenants_file_is_next_to_it(tmp_path, kind):
+    """It is the one that the command line uses by default, so that a program shares its records."""
+    assert SqliteJournal.for_tenants_file(kind(tmp_path / "t.csv")).path == tmp_path / "t.csv.wxtcb.db"
+
+
 @pytest.fixture(params=[0, 0o377])
 def umask(request):
     """Set a umask that removes no permissions from new files, as a careless service might, or too many."""

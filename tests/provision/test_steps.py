@@ -16,7 +16,7 @@ from wxtcb.provision.tenant_state import TenantState
 from wxtcb.sandbox import Fault, FaultKind, ReadyPolicy
 
 from .conftest import Harness
-from .constants import API, CREATE, ESTABLISH, SHARE, STEPS, WX1, plain_tenants
+from .constants import API, CREATE, ESTABLISH, SHARE, STEPS, WX1, WX2, plain_tenants
 
 pytestmark = pytest.mark.virtual_time
 
@@ -91,7 +91,8 @@ async def test_batch_without_answer_fails_all_its_tenants(harness: Harness) -> N
 
 async def test_failed_mini_program_fails_only_its_tenant(harness: Harness) -> None:
     """The reply names the environment and the mini program."""
-    tenants = [Tenant("a", alias="a", appids=[WX1]), Tenant("b", alias="b", appids=["bad"])]
+    harness.sandbox.world.is_authorised = WX1.__eq__
+    tenants = [Tenant("a", alias="a", appids=[WX1]), Tenant("b", alias="b", appids=[WX2])]
     report = await harness.provision(tenants)
     assert [entry.outcome for entry in report.tenants] == [Outcome.AWAITING, Outcome.FAILED]
 

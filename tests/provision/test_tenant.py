@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 from hypothesis import given, strategies as st
 
-from wxtcb.api.cloudrun import EsInfo, Server, VpcInfo
+from wxtcb.api.cloudrun import PLACEHOLDER_ENV_ID, EsInfo, Server, VpcInfo
 from wxtcb.errors import InvalidArgument
 from wxtcb.provision import Service, Tenant, derive_alias
-from wxtcb.provision.tenant import PLACEHOLDER_ENV_ID, resolve_aliases
+from wxtcb.provision.tenant import resolve_aliases
 
 NAMES = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1).filter(str.strip)
 
@@ -41,9 +42,17 @@ def test_derive_alias_separates_namespace_and_tenant() -> None:
         ({"name": " "}, "Tenant: name"),
         ({"name": "a\nb"}, "Tenant: name .*control"),
         ({"name": "a", "alias": "A"}, "Tenant: alias"),
-        ({"name": "a", "appids": ["x", "x"]}, "Tenant: appids .*'x'"),
+        ({"name": "a", "appids": ["wx0123456789abcdef"] * 2}, "Tenant: appids .*'wx0123456789abcdef'"),
         ({"name": "a", "appids": "wx"}, "appids .*list"),
-        ({"name": "a", "services": ["api"]}, r"Tenant: services\[0\] .*Service"),
+        ({"name": "a", "appids": ["wx0123456789abcdeF"]}, r"Tenant: appids\[0\] .*lower-case"),
+        ({"name": "a", "appids": ["wx1,wx2"]}, r"Tenant: appids\[0\] .*16"),
+        ({"name": "a", "appids": ["gh_0123456789ab"]}, r"original id \(原始ID\)"),
+        ({"name": "a", "appids": [1]}, r"Tenant: appids\[0\] .*16"),
+        ({"name": "a", "services": [1]}, r"Tenant: services\[0\] .*Service"),
+        ({"name": "a", "services": ["api\uff1bweb"]}, "Service: name .*letter"),
+        ({"name": "a", "services": ["接口"]}, "Service: name .*letter"),
+        ({"name": "a", "services": ["-api"]}, "Service: name .*letter"),
+        ({"name": "a", "services": ["a" * 61]}, "Service: name .*60"),
         ({"name": "a", "services": "api"}, "Tenant: services .*list"),
         ({"name": "a", "services": 3}, "Tenant: services .*list"),
         (
@@ -81,10 +90,26 @@ def test_service_from_name_is_not_public() -> None:
     assert Service.from_name("api") == Service(Server(env_id=PLACEHOLDER_ENV_ID, service_name="api", is_public=False))
 
 
-def test_service_requires_a_server() -> None:
+def test_service_requires_a_server_or_a_name() -> None:
     """Any other type is rejected."""
     with pytest.raises(InvalidArgument, match=r"Service: server .*Server"):
-        Service("api")
+        Service(1)
+
+
+def test_services_may_be_names_and_servers() -> None:
+    """A name is a service that is not public; a server needs no environment, and one that it has is ignored."""
+    draft = Server(service_name="web", is_public=True, remark="备注")
+    tenant = Tenant("a", services=["api", draft, Service("worker"), attrs.evolve(draft, env_id="e", service_name="w2")])
+    assert tenant.service_names == ("api", "web", "worker", "w2")
+    assert tenant.services[0] == Service.from_name("api") == Service("api")
+    assert tenant.services[1].to_server("env-1") == attrs.evolve(draft, env_id="env-1")
+    assert {service.to_server("e").env_id for service in tenant.services} == {"e"}
+
+
+@pytest.mark.parametrize("name", ["a", "ss1", "Web_2-b", "a" * 60])
+def test_service_name_is_accepted(name: str) -> None:
+    """Samples of the platform have names of two letters, and names with digits."""
+    assert Service(name).name == name
 
 
 def test_resolve_aliases_reports_all_duplicates() -> None:

@@ -11,20 +11,36 @@ from hypothesis import given, strategies as st
 
 from wxtcb.api.cloudrun import EsInfo, Server, VpcInfo
 from wxtcb.errors import InvalidArgument
-from wxtcb.provision import Service, Tenant, TenantsFileError, derive_alias, read_tenants
-from wxtcb.provision.tenant import PLACEHOLDER_ENV_ID
+from wxtcb.provision import (
+    Outcome,
+    Report,
+    Service,
+    Tenant,
+    TenantReport,
+    TenantsFileError,
+    derive_alias,
+    read_adoptions,
+    read_tenants,
+    render_csv,
+)
 from wxtcb.validation import check_alias
 
+APPID_RULE = "appids[0] must be 'wx' and 16 lower-case letters or digits"
+NAME_RULE = (
+    "name must have at most 60 of a-z, A-Z, 0-9, '-' and '_', start with a letter, and end with a letter or digit"
+)
 CASE = "aliases are compared without case"
-WORDS = st.text(st.characters(exclude_categories=("Cc", "Cs"), exclude_characters=";"), min_size=1).map(str.strip)
-VALUES = st.lists(WORDS.filter(bool), unique=True, max_size=3).map(tuple)
+COLUMNS = "tenant, alias, appids, services, env"
+WX1, WX2 = "wx0000000000000001", "wx0000000000000002"
+APPIDS = st.lists(st.from_regex("wx[0-9a-z]{16}", fullmatch=True), unique=True, max_size=3)
+SERVICES = st.lists(st.from_regex("[a-zA-Z]([a-zA-Z0-9_-]{0,9}[a-zA-Z0-9])?", fullmatch=True), unique=True, max_size=3)
 TENANTS = st.lists(
     st.builds(
         Tenant,
         st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1).map(str.strip).filter(bool),
         alias=st.none(),
-        appids=VALUES,
-        services=VALUES.map(lambda names: tuple(map(Service.from_name, names))),
+        appids=APPIDS,
+        services=SERVICES,
     ),
     min_size=1,
     unique_by=lambda tenant: tenant.name,
@@ -51,15 +67,18 @@ def problems_of(path: Path, data: str | bytes, **options: str) -> tuple[str, ...
 
 
 @pytest.mark.unmeasured
-@given(TENANTS, st.sampled_from(["", "\ufeff"]), st.sampled_from(["\n", "\r\n"]))
-def test_csv_round_trip(tmp_path_factory: pytest.TempPathFactory, tenants: list[Tenant], bom: str, end: str) -> None:
-    """Any valid tenants are read back, with and without a byte order mark, and with either line end."""
+@given(TENANTS, st.sampled_from(["", "\ufeff"]), st.sampled_from(["\n", "\r\n"]), st.sampled_from(";\uff1b,\uff0c、\n"))
+def test_csv_round_trip(
+    tmp_path_factory: pytest.TempPathFactory, tenants: list[Tenant], bom: str, end: str, separator: str
+) -> None:
+    """Valid tenants are read back, with and without a byte order mark, with either line end and any separator."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator=end)
     writer.writerow(["tenant", "alias", "appids", "services"])
     for tenant in tenants:
-        services = ";".join(service.name for service in tenant.services)
-        writer.writerow([tenant.name, tenant.alias, ";".join(tenant.appids), services])
+        writer.writerow(
+            [tenant.name, tenant.alias, separator.join(tenant.appids), separator.join(tenant.service_names)]
+        )
     path = tmp_path_factory.mktemp("csv") / "tenants.csv"
     path.write_bytes((bom + text.getvalue()).encode())
     assert read_tenants(path) == tuple(tenants)
@@ -68,9 +87,9 @@ def test_csv_round_trip(tmp_path_factory: pytest.TempPathFactory, tenants: list[
 def test_csv_tolerates_blanks_and_short_rows(tmp_path: Path) -> None:
     """Blanks, blank lines, empty cells, short rows and capitals in the header are accepted."""
     path = tmp_path / "t.CSV"
-    path.write_text(' Tenant ,alias, appids,services\n 商户 , a1 , wx1 ; wx2;, api; web \n\n , ,\n"b",,,,,\nc\n')
+    path.write_text(f' Tenant ,alias, appids,services\n 商户 , a1 , {WX1} ; {WX2};, api; web \n\n , ,\n"b",,,,,\nc\n')
     services = (Service.from_name("api"), Service.from_name("web"))
-    first = Tenant("商户", alias="a1", appids=["wx1", "wx2"], services=services)
+    first = Tenant("商户", alias="a1", appids=[WX1, WX2], services=services)
     assert read_tenants(path) == (first, Tenant("b"), Tenant("c"))
 
 
@@ -78,12 +97,11 @@ def test_toml_service_may_have_all_fields(tmp_path: Path) -> None:
     """A service is a name or a table of fields of Server; it is not public by default."""
     path = tmp_path / "t.toml"
     path.write_text(
-        '[[tenant]]\ntenant = " a "\nalias = "x"\nappids = ["wx1"]\nsource_type = 1\n'
+        f'[[tenant]]\ntenant = " a "\nalias = "x"\nappids = ["{WX1}"]\nsource_type = 1\n'
         'services = ["api", {service_name = "web", remark = "备注", vpc_info = {subnet_ids = ["s"], create_type = 1}, '
         'es_info = {id = 1, port = 9200, password = "pw"}}]\n'
     )
     web = Server(
-        env_id=PLACEHOLDER_ENV_ID,
         service_name="web",
         is_public=False,
         remark="备注",
@@ -91,7 +109,7 @@ def test_toml_service_may_have_all_fields(tmp_path: Path) -> None:
         es_info=EsInfo(id=1, port=9200, password="pw"),
     )
     services = (Service.from_name("api"), Service(web))
-    assert read_tenants(path) == (Tenant("a", alias="x", appids=["wx1"], services=services, source_type=1),)
+    assert read_tenants(path) == (Tenant("a", alias="x", appids=[WX1], services=services, source_type=1),)
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "ndjson"])
@@ -106,13 +124,13 @@ def test_json_lines_has_one_tenant_a_line(tmp_path: Path, ending: str) -> None:
 
 def test_csv_reports_every_problem_with_its_line(tmp_path: Path) -> None:
     """A quoted line break does not shift line numbers, and a row may have several problems."""
-    text = 'tenant,alias,appids\n,x\n"two\nlines"\na,1,w;w\na,ok,,more\na,b\nA,B\na\n'
+    text = f'tenant,alias,appids\n,x\n"two\nlines"\na,1,{WX1};{WX1}\na,ok,,more\na,b\nA,B\na\n'
     problems = problems_of(tmp_path / "t.csv", text)
     assert problems[0].startswith("line 2: the tenant must be")
     assert problems[1:] == (
         "line 3: the tenant must not contain control characters such as NUL or line breaks: 'two\\nlines'",
         f"line 5: {invalid_alias('1')}",
-        "line 5: appids contains 'w' more than once",
+        f"line 5: appids contains '{WX1}' more than once",
         "line 6: 1 more values than columns; quote a value that contains a comma",
         "line 7: tenant 'a' is duplicated (first at line 5)",
         f"line 8: {invalid_alias('B')}",
@@ -123,9 +141,9 @@ def test_csv_reports_every_problem_with_its_line(tmp_path: Path) -> None:
 
 def test_duplicates_are_reported_for_invalid_rows_too(tmp_path: Path) -> None:
     """Fixing one problem never reveals a duplicate that existed before."""
-    text = "tenant,alias,appids\na,x,w;w\na,1,\nb,X,\n"
+    text = f"tenant,alias,appids\na,x,{WX1};{WX1}\na,1,\nb,X,\n"
     assert problems_of(tmp_path / "t.csv", text) == (
-        "line 2: appids contains 'w' more than once",
+        f"line 2: appids contains '{WX1}' more than once",
         f"line 3: {invalid_alias('1')}",
         "line 3: tenant 'a' is duplicated (first at line 2)",
         f"line 4: {invalid_alias('X')}",
@@ -149,8 +167,8 @@ def test_invalid_header_reports_all_problems(tmp_path: Path) -> None:
     assert problems_of(tmp_path / "t.csv", "alias,alias,,colour\na,b,c,d,e\n,,,,\nx\n") == (
         "line 1: column 'alias' is duplicated",
         "line 1: column 3 has no name",
-        "line 1: unknown column 'colour' (known: tenant, alias, appids, services)",
-        "line 1: column 'tenant' is missing; the first line must be a header (tenant, alias, appids, services)",
+        f"line 1: unknown column 'colour' (known: {COLUMNS})",
+        f"line 1: column 'tenant' is missing; the first line must be a header ({COLUMNS})",
         "line 2: 1 more values than columns; quote a value that contains a comma",
     )
 
@@ -158,7 +176,7 @@ def test_invalid_header_reports_all_problems(tmp_path: Path) -> None:
 def test_unknown_column_does_not_hide_other_problems(tmp_path: Path) -> None:
     """The rows are read without that column."""
     assert problems_of(tmp_path / "t.csv", "tenant,alias,colour\na,9x,red\na,b,blue\n") == (
-        "line 1: unknown column 'colour' (known: tenant, alias, appids, services)",
+        f"line 1: unknown column 'colour' (known: {COLUMNS})",
         f"line 2: {invalid_alias('9x')}",
         "line 3: tenant 'a' is duplicated (first at line 2)",
     )
@@ -167,7 +185,7 @@ def test_unknown_column_does_not_hide_other_problems(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "data", "problem"),
     [
-        ("t.csv", "", "the file is empty: the first line must be a header (tenant, alias, appids, services)"),
+        ("t.csv", "", f"the file is empty: the first line must be a header ({COLUMNS})"),
         (
             "t.csv",
             'tenant\na\n"b"c\n',
@@ -175,7 +193,28 @@ def test_unknown_column_does_not_hide_other_problems(tmp_path: Path) -> None:
         ),
         ("t.csv", '"', "line 1: invalid CSV (unexpected end of data); the rest was not read"),
         ("t.csv", "tenant\n\n", "the file contains no tenant"),
-        ("t.csv", b"tenant\na\n\xff\xfe\n", "line 3: not UTF-8 (byte 9, 0xff); save the file as UTF-8"),
+        (
+            "t.csv",
+            "tenant\na\n商户\n".encode("gbk"),
+            (
+                "line 3: not UTF-8 (byte 9, 0xc9); save the file as UTF-8; in Excel, choose Save As, "
+                "'CSV UTF-8 (Comma delimited)' (CSV UTF-8(逗号分隔))"
+            ),
+        ),
+        ("t.jsonl", b"\xff\xfe\n", "line 1: not UTF-8 (byte 0, 0xff); save the file as UTF-8"),
+        ("t.toml", f"{'a.' * 32}a = 1\n", "line 1: a name has more than 32 parts"),
+        ("t.toml", "# ok\n" + '"a" . ' * 32 + "a = 1\n", "line 2: a name has more than 32 parts"),
+        ("t.toml", "#" * (2**20 + 1), "the file is larger than 1 MiB: use .jsonl or .csv"),
+        ("t.jsonl", f'{{"tenant": "{"a" * 2**20}"}}', "line 1: longer than 1,048,576 characters"),
+        ("t.csv", b"a" * (8 * 2**20 + 1), "the file is larger than 8 MiB: split it"),
+        (
+            "t.csv",
+            f"tenant\na{',' * 2**20}\n",
+            "line 2: invalid CSV (a row is longer than 1,048,576 characters); the rest was not read",
+        ),
+        ("t.csv", "\n" * 100_001, "the file has more than 100,000 lines: split it"),
+        ("t.csv", "\r" * 100_001, "the file has more than 100,000 lines: split it"),
+        ("t.csv", f"tenant\n{'a' * 32_768}\n", "line 2: a text is longer than 32,767 characters"),
         ("t.toml", "", "the file contains no tenant"),
         ("t.toml", "[tenant]\n", "tenant must be a list of tables: write [[tenant]] with two brackets"),
         ("t.toml", "[[tenants]]\n", "unknown table or field 'tenants': only [[tenant]] is supported"),
@@ -227,13 +266,101 @@ def test_unreadable_file_is_reported_with_its_location(
         ),
         (
             '{"tenant": "a", "name": "b"}',
-            "unknown field 'name' (known: tenant, alias, appids, services, source_type)",
+            f"unknown field 'name' (known: {COLUMNS}, source_type)",
         ),
+        ('{"tenant": "a", "appids": ["WX1"]}', f"{APPID_RULE}, not 'WX1'"),
+        ('{"tenant": "a", "appids": ["gh_12"]}', f"{APPID_RULE}, not 'gh_12'; gh_... is the original id (原始ID)"),
+        (
+            '{"tenant": "a", "services": ["ok", "api\uff1bweb"]}',
+            f"services[1]: {NAME_RULE}, not 'api\uff1bweb'",
+        ),
+        ('{"tenant": "a", "services": [{"service_name": "2a"}]}', f"services[0]: {NAME_RULE}, not '2a'"),
+        ('{"tenant": "a", "env": 3}', "env: expected str"),
+        ('{"tenant": "a", "env": " "}', "env must be a non-empty string, not ''"),
+        (f'{{"tenant": "a", "appids": [{"1," * 10_000}1]}}', "the tenant has more than 10,000 values"),
     ],
 )
 def test_invalid_field_is_reported_with_its_path(tmp_path: Path, table: str, problem: str) -> None:
     """Types are strict, unknown fields are rejected, and no value that may be secret is quoted."""
     assert problems_of(tmp_path / "t.jsonl", table) == (f"line 1: {problem}",)
+
+
+def test_csv_that_would_fail_later_is_refused(tmp_path: Path) -> None:
+    """Separators of any keyboard are understood; what the platform would reject after billing is refused."""
+    text = f"""tenant,alias,appids,services
+a,a1,"{WX1},{WX2}",web
+b,b1,{WX1}\uff1b{WX2}、wx0000000000000003\uff0c,api\uff1bweb
+c,c1,WX0000000000000001,web
+d,d1,gh_123456;wx 0000000000000001,web site
+"""
+    problems = problems_of(tmp_path / "t.csv", text)
+    assert [problem.partition(" must")[0] for problem in problems] == [
+        "line 4: appids[0]",
+        "line 5: appids[0]",
+        "line 5: services[0]: name",
+    ]
+
+
+def test_number_of_too_many_bits_is_a_problem(tmp_path: Path) -> None:
+    """A hexadecimal number is read whatever its length, but its decimal text would raise a ValueError."""
+    text = f'[[tenant]]\ntenant = "a"\nsource_type = 0x{"f" * 5000}\n'
+    assert problems_of(tmp_path / "t.toml", text) == ("tenant 1: a number is too large",)
+
+
+def test_number_of_problems_is_limited(tmp_path: Path) -> None:
+    """After 1,000 problems the rest is not read, and a long problem is truncated."""
+    problems = problems_of(tmp_path / "t.csv", f"tenant,alias\na,{'9' * 600}\n" + "a\n" * 2_000)
+    assert (len(problems), len(problems[0])) == (1_001, 501)
+    assert problems[-1] == "the rest was not read after 1,000 problems"
+
+
+def test_env_is_read(tmp_path: Path) -> None:
+    """A tenant may name the environment that it adopts."""
+    path = tmp_path / "t.csv"
+    path.write_text("tenant,env\na,a-1\nb,\n")
+    assert read_tenants(path) == (Tenant("a", env="a-1"), Tenant("b"))
+    path = tmp_path / "t.jsonl"
+    path.write_text('{"tenant": "a", "env": "a-1"}\n{"tenant": "b", "env": null}')
+    assert read_tenants(path) == (Tenant("a", env="a-1"), Tenant("b"))
+
+
+def test_duplicated_env_is_a_problem(tmp_path: Path) -> None:
+    """An environment belongs to one tenant."""
+    assert problems_of(tmp_path / "t.csv", "tenant,env\na,a-1\nb,b-1\nc,a-1\n") == (
+        "line 4: environment 'a-1' of tenant 'c' is already used by tenant 'a' (line 2)",
+    )
+
+
+def test_adoptions_are_read(tmp_path: Path) -> None:
+    """The CSV report of a run can be read: other columns, and rows without an environment, are ignored."""
+    path = tmp_path / "t.csv"
+    report = Report((TenantReport(tenant="商户", alias="a", outcome=Outcome.DONE, env="a-1"),), 1.0)
+    path.write_text(render_csv(report) + "b\n", encoding="utf-8-sig")
+    assert read_adoptions(path) == {"商户": "a-1"}
+    path.write_text("env,tenant\na-1,a\n")
+    assert read_adoptions(str(path)) == {"a": "a-1"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "problems"),
+    [
+        ("t.csv", "tenant,env\na,x\na,y\n,z\n", ("line 3: tenant 'a' is duplicated", "line 4: the tenant is missing")),
+        ("t.csv", "tenant,environment\na,x\n", ("line 1: the header must have the column 'env' once",)),
+        (
+            "t.csv",
+            "env,env\na,x\n",
+            tuple(f"line 1: the header must have the column '{n}' once" for n in ("tenant", "env")),
+        ),
+        ("t.csv", "", ("the file is empty: the first line must be a header (tenant, env)",)),
+        ("t.json", "", ("unsupported file type '.json' (supported: .csv)",)),
+    ],
+)
+def test_invalid_adoptions_are_reported(tmp_path: Path, name: str, text: str, problems: tuple[str, ...]) -> None:
+    """All problems are reported at once, with their lines."""
+    (tmp_path / name).write_text(text)
+    with pytest.raises(TenantsFileError) as caught:
+        read_adoptions(tmp_path / name)
+    assert caught.value.problems == problems
 
 
 def test_missing_file_and_directory_are_reported(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from wxtcb import _sqlite
-from wxtcb.errors import TokenStoreError
+from wxtcb.errors import InvalidArgument, TokenStoreError
 from wxtcb.tokens import stores
 from wxtcb.tokens.state_repository import STORE_TIMEOUT, StateRepository
 from wxtcb.tokens.stores import LOCK_TIMEOUT, SqliteStore
@@ -94,6 +94,49 @@ async def test_file_readable_by_others_is_rejected(path, suffix):
         assert mode_of(file) == 0o640
         file.chmod(0o600)
         assert (await store.load(APPID)).document == "document"
+
+
+async def test_old_documents_are_overwritten_while_the_store_is_open(path, store):
+    """A ticket is valid for 12 hours; neither the file nor its log keeps an old one."""
+    async with SqliteStore(path) as reader:
+        for number in range(30):
+            await write(store, f"TICKET-{number:02}-" * 50)
+            assert (await reader.load(APPID)).document.startswith(f"TICKET-{number:02}")
+        files = b"".join(file.read_bytes() for file in path.parent.iterdir())
+    assert [number for number in range(30) if b"TICKET-%02d" % number in files] == [29]
+
+
+@pytest.fixture
+def give_away(monkeypatch):
+    """Return a function that gives a file or link to another user; without root, this process becomes another user."""
+
+    def give(path):
+        if os.geteuid() == 0:
+            os.chown(path, 12345, -1, follow_symlinks=False)
+        else:
+            own = os.geteuid()
+            monkeypatch.setattr(os, "geteuid", lambda: own + 1)
+
+    return give
+
+
+async def test_file_of_another_user_is_rejected(path, give_away):
+    """In a shared directory, another user could create the file, and read every token."""
+    path.touch(mode=0o600)
+    give_away(path)
+    async with SqliteStore(path) as store:
+        with pytest.raises(TokenStoreError, match="belongs to another user") as caught:
+            await store.compare_and_set(APPID, "SECRET", version="")
+    assert caught.value.permanent
+    assert path.read_bytes() == b""
+
+
+def test_link_of_another_user_is_rejected(path, give_away):
+    """It could lead to a file that its owner can read."""
+    path.symlink_to(path.with_name("other"))
+    give_away(path)
+    with pytest.raises(InvalidArgument, match="belongs to another user"):
+        SqliteStore(path)
 
 
 async def test_empty_private_file_becomes_a_store(path, store):

@@ -746,10 +746,9 @@ def test_every_async_callable_is_accepted(new_receiver, on_notification):
     ("options", "words"),
     [
         ({"component_appid": ""}, "component_appid must be the platform's appid"),
-        ({"component_appid": "gh_1"}, "component_appid must be the platform's appid"),
+        ({"component_appid": "gh 1"}, "component_appid must be the platform's appid"),
         ({"component_appid": None}, "component_appid must be the platform's appid"),
-        ({"component_appid": TOKEN}, "component_appid must be the platform's appid"),
-        ({"component_appid": KEY}, "component_appid must be the platform's appid"),
+        ({"component_appid": "ticket@@@S3CRET"}, "component_appid must be the platform's appid"),
         ({"message_token": ""}, "message_token must be"),
         ({"message_token": 5}, "message_token must be"),
         ({"message_token": "1"}, "message_token must be .* 3 to 32 letters and digits"),

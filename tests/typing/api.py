@@ -74,6 +74,7 @@ async def sessions() -> None:
         connections=100,
         max_fetches_per_hour=None,
         base_url="https://api.weixin.qq.com",
+        transfer_hosts=[*wxtcb.TRANSFER_HOSTS, "10.0.0.0/8"],
         proxy=None,
         ssl=None,
         http=None,

@@ -8,7 +8,7 @@ from typing import Any, assert_type
 
 import attrs
 
-from wxtcb import Done, Session
+from wxtcb import Done, Secret, Session
 from wxtcb.api import database
 from wxtcb.api.database import ConflictMode, FileType, Index, IndexKey, collection
 
@@ -117,7 +117,7 @@ async def files(session: Session) -> None:
     )
     state = await database.db_migration_state(session, "e", job.job_id)
     assert_type(state, database.MigrationState)
-    assert_type(state.file_url, str | None)
+    assert_type(state.file_url, Secret | None)
     assert_type(await database.wait_until_migrated(session, "e", 5, timeout=60, interval=1.5), database.MigrationState)
 
 

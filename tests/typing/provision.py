@@ -49,7 +49,6 @@ from wxtcb.provision.events import (
     TenantStarted,
 )
 from wxtcb.provision.report import OUTCOME_ADVICE, RunInfo
-from wxtcb.provision.tenant import PLACEHOLDER_ENV_ID
 
 
 def tenants() -> None:
@@ -58,8 +57,13 @@ def tenants() -> None:
     assert_type(service, Service)
     assert_type(service.name, str)
     assert_type(service.to_server("e"), Server)
-    Service(Server(env_id=PLACEHOLDER_ENV_ID, service_name="api", is_public=True))
-    tenant = Tenant("a", services=[service])
+    server = Server(service_name="api", is_public=True)
+    Service(server)
+    Service("api")
+    Tenant("a", services=["api"])
+    Tenant("a", services=[server])
+    Tenant("a", services=["api", server, service])
+    tenant = Tenant("a", services=[service], env="a-1")
     Tenant("a", alias="x", appids=["wx1"], services=(service, service), source_type=1)
     Tenant("a", alias=None, appids=(each for each in ["wx1"]), services=iter([service]), source_type=None)
     assert_type(tenant.name, str)
@@ -67,6 +71,7 @@ def tenants() -> None:
     assert_type(tenant.appids, tuple[str, ...])
     assert_type(tenant.services, tuple[Service, ...])
     assert_type(tenant.source_type, int | None)
+    assert_type(tenant.env, str | None)
     assert_type(tenant.resolve_alias("wx"), str)
     assert_type(derive_alias("wx", "a"), str)
 
@@ -77,12 +82,12 @@ def refused_tenants() -> None:
     Tenant(1)  # type: ignore[arg-type]
     Tenant("a", "x")  # type: ignore[call-arg]
     Tenant("a", appids=5)  # type: ignore[arg-type]
-    Tenant("a", services=["api"])  # type: ignore[list-item]
+    Tenant("a", services=[1])  # type: ignore[list-item]
     Tenant("a", services=Service.from_name("api"))  # type: ignore[arg-type]
     Tenant("a", source_type="1")  # type: ignore[arg-type]
     Tenant("a", service=[])  # type: ignore[call-arg]
     Tenant("a").alias = "x"  # type: ignore[misc]
-    Service("api")  # type: ignore[arg-type]
+    Service(1)  # type: ignore[arg-type]
     Service.from_name(1)  # type: ignore[arg-type]
 
 

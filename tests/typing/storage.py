@@ -21,7 +21,7 @@ async def calls(session: Session) -> None:
     assert_type(links, storage.FileLinks)
     assert_type(links.file_list, tuple[FileLink, ...])
     assert_type(links.failed, Sequence[FileLink])
-    assert_type(links.file_list[0].download_url, str | None)
+    assert_type(links.file_list[0].download_url, Secret | None)
     assert_type(links.file_list[0].status, int | None)
     gone = await storage.batch_delete_file(session, "e", (each for each in ["f"]))
     assert_type(gone, storage.DeletedFiles)

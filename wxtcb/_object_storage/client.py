@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import socket
 import ssl as tls
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import aiohttp
 import attrs
@@ -14,9 +16,13 @@ import attrs
 from wxtcb._concurrency.limiter import RequestLimiter
 from wxtcb._http.transport import SendCancelled, SendFailure, Timeout, map_cancellation, map_exception
 from wxtcb._object_storage.body import UploadBody
+from wxtcb._object_storage.link_policy import LinkPolicy
 from wxtcb._object_storage.response import MAX_BODY_BYTES, StorageResponse
 from wxtcb._object_storage.urls import raw_url
 from wxtcb.secret import Secret
+
+if TYPE_CHECKING:
+    from aiohttp.connector import Connection
 
 T = TypeVar("T")
 
@@ -52,6 +58,26 @@ class StorageRequest:
         return fields
 
 
+@attrs.frozen
+class AddressRefused(SendFailure):
+    """Attempt that was given up before the request, because the host has an address that the link policy forbids."""
+
+
+class _ForbiddenAddress(OSError):
+    """Error that ends a connection to a forbidden address; `strerror` is that of `AddressRefused`."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(
+            errno.EACCES,
+            f"the host has the address {address}, which is not public; if that is right, as inside of Tencent Cloud, "
+            "add the address or its network to transfer_hosts of the Session",
+        )
+
+    def __str__(self) -> str:
+        # Without the address: if a host has several, aiohttp keeps the exception only if all of them have one text.
+        return "the address is not public"
+
+
 @attrs.define(repr=False, eq=False)
 class StorageClient:
     """Client for object storage; its connections are opened on first use and closed with the session.
@@ -64,7 +90,7 @@ class StorageClient:
 
     timeout: Timeout
     limiter: RequestLimiter = attrs.field(repr=False)
-    allow_http: bool = False
+    link_policy: LinkPolicy
     _http: aiohttp.ClientSession | aiohttp.TCPConnector | None = attrs.field(default=None, repr=False)
     _proxy: Secret | None = None
     _ssl: tls.SSLContext | None = attrs.field(default=None, repr=False)
@@ -129,14 +155,17 @@ class StorageClient:
             return map_cancellation(error, sent=request.sent, closed=self._closed)
         # Any exception of aiohttp may hold the signed URL, so none may leave.
         except Exception as error:
+            if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, _ForbiddenAddress):
+                return AddressRefused(str(error.os_error.strerror), sent=False)
             return map_exception(error, sent=request.sent)
 
     def _open_session(self, connector: aiohttp.BaseConnector | None) -> aiohttp.ClientSession:
         """Open a session on *connector*, or on a new one that opens a connection for each transfer."""
         self._session = aiohttp.ClientSession(
             # A new connection for each transfer: a PUT on a reused one that the server has just closed would fail.
-            connector=connector or aiohttp.TCPConnector(limit=0, force_close=True),
+            connector=connector or aiohttp.TCPConnector(limit=0, force_close=True, socket_factory=self._open_socket),
             connector_owner=connector is None,
+            request_class=self._request_class(),
             cookie_jar=aiohttp.DummyCookieJar(),
             # Files are stored as they are received, so they must not be compressed for the transfer.
             headers={"Accept-Encoding": "identity"},
@@ -145,6 +174,37 @@ class StorageClient:
             timeout=aiohttp.ClientTimeout(total=None, connect=self.timeout.connect, sock_read=self.timeout.reply),
         )
         return self._session
+
+    def _open_socket(self, address_info: aiohttp.AddrInfoType) -> socket.socket:
+        """Return a socket for one of the addresses of a host, right before the connection to it.
+
+        Not earlier: between a separate look-up and the connection, the name could get another address.
+        """
+        family, kind, protocol, _, address = address_info
+        self._check_address(address)
+        return socket.socket(family, kind, protocol)
+
+    def _request_class(self) -> type[aiohttp.ClientRequest]:
+        """Return a request class that checks the address of a connection, for a connector of the caller."""
+        client = self
+
+        class CheckedRequest(aiohttp.ClientRequest):
+            async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+                peer = conn.transport and conn.transport.get_extra_info("peername")
+                try:
+                    client._check_address(peer)
+                except _ForbiddenAddress as error:
+                    raise aiohttp.ClientConnectorError(self.connection_key, error) from None
+                return await super().send(conn)
+
+        return CheckedRequest
+
+    def _check_address(self, address: object) -> None:
+        """Raise `_ForbiddenAddress` for an IP address that the link policy forbids."""
+        # A proxy resolves the name itself, and has a private address more often than not. The address of a Unix socket,
+        # which a connector of the caller may use, is a string.
+        if self._proxy is None and isinstance(address, tuple) and not self.link_policy.allows_address(address[0]):
+            raise _ForbiddenAddress(address[0])
 
 
 async def read_response(response: aiohttp.ClientResponse) -> StorageResponse:

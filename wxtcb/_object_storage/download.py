@@ -18,15 +18,17 @@ from typing import IO, TYPE_CHECKING, Final
 import attrs
 
 from wxtcb._concurrency.tasks import run_in_thread
+from wxtcb._file_access import is_own
 from wxtcb._http.retry import RetryPolicy
 from wxtcb._http.transport import SendFailure
 from wxtcb._object_storage.body import TransferAborted
-from wxtcb._object_storage.client import StorageClient, StorageRequest, read_response
+from wxtcb._object_storage.client import AddressRefused, StorageClient, StorageRequest, read_response
 from wxtcb._object_storage.response import StorageResponse
 from wxtcb._object_storage.upload import transfer_error
 from wxtcb._object_storage.urls import secrets_in_url
 from wxtcb.errors import InvalidArgument, SessionClosed, TransferError
 from wxtcb.secret import Secret
+from wxtcb.validation import check_positive_int
 
 if TYPE_CHECKING:
     import aiohttp
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 DownloadProgress = Callable[[int, int | None], object]
 
 MAX_BREAKS_WITHOUT_PROGRESS: Final = 5
+# The largest object that one upload to COS can create; an endless response must not fill the disk.
+MAX_DOWNLOAD_BYTES: Final = 5 * 1024**3
 
 _NO_FILE_MESSAGE: Final = "No file was created; an existing one is unchanged."
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-\d+/(\d+)")
@@ -58,14 +62,18 @@ async def download(
     get_url: Callable[[], Awaitable[Secret]],
     retry_policy: RetryPolicy,
     progress: DownloadProgress | None = None,
+    max_bytes: int | None = MAX_DOWNLOAD_BYTES,
 ) -> DownloadedFile:
     """Download to the file *path*; *label* names the download in error messages.
 
     *get_url* is called again after each lost connection, because signed URLs expire. The download is then resumed. It
-    fails after `MAX_BREAKS_WITHOUT_PROGRESS` lost connections in a row that brought no data, and at once if the URL is
-    rejected. Raises `TransferError`, `SessionClosed`, or `InvalidArgument` if no file can be created at *path*.
+    fails after `MAX_BREAKS_WITHOUT_PROGRESS` lost connections in a row that brought no data. It fails at once if the
+    URL is rejected, or if the file has more than *max_bytes* bytes (None: no limit). Raises `TransferError`,
+    `SessionClosed`, or `InvalidArgument` if no file can be created at *path*.
     """
-    async with client.slot(), open_partial_download(path, progress) as partial_download:
+    if max_bytes is not None:
+        check_positive_int("max_bytes", max_bytes)
+    async with client.slot(), open_partial_download(path, progress, max_bytes) as partial_download:
         furthest, breaks = 0, 0
         while True:
             url = await get_url()
@@ -93,7 +101,9 @@ def _is_permanent(result: StorageResponse | SendFailure | DownloadStatus) -> boo
     """Return whether another attempt would fail in the same way."""
     if isinstance(result, StorageResponse):
         return result.status < 500 and not result.signature_expired
-    return isinstance(result, SendFailure) and result.closed
+    if isinstance(result, SendFailure):
+        return result.closed or isinstance(result, AddressRefused)
+    return result is DownloadStatus.TOO_LARGE
 
 
 def _download_error(
@@ -103,6 +113,8 @@ def _download_error(
         return SessionClosed(f"{label}: the session was closed")
     response = result if isinstance(result, StorageResponse) else None
     reason = result.value if isinstance(result, DownloadStatus) else result.reason
+    if result is DownloadStatus.TOO_LARGE:
+        reason = f"{reason} ({partial_download.max_bytes:,} bytes); pass a larger max_bytes if this is expected"
     return transfer_error(
         label, response, reason, secrets_in_url(url), _NO_FILE_MESSAGE, stored=None, sent=partial_download.size
     )
@@ -115,6 +127,7 @@ class DownloadStatus(Enum):
     TRUNCATED = "the response ended before the announced length"
     UNKNOWN_LENGTH = "the response does not announce its length"
     CHANGED = "the file changed during the download"
+    TOO_LARGE = "the file is larger than max_bytes"
 
 
 @attrs.define(repr=False, eq=False)
@@ -127,6 +140,7 @@ class PartialDownload:
 
     target: Path
     progress: DownloadProgress | None
+    max_bytes: int | None = None
     size: int = 0
     total: int | None = None
     etag: str | None = None
@@ -143,7 +157,8 @@ class PartialDownload:
         with suppress(FileNotFoundError):
             if not stat.S_ISREG(self.target.stat().st_mode):
                 raise OSError(None, "not a regular file")
-        self._file = self._part_path.open("xb")
+        # Mode 600 from the start: the file may be the export of a whole database.
+        self._file = open(self._part_path, "xb", opener=lambda name, flags: os.open(name, flags, 0o600))  # noqa: SIM115
         # Callbacks run in reverse order: the file is closed before it is removed, as Windows requires.
         self._cleanup.callback(self._part_path.unlink, missing_ok=True)
         self._cleanup.enter_context(self._file)
@@ -166,7 +181,13 @@ class PartialDownload:
             return DownloadStatus.UNKNOWN_LENGTH
         if response.status == 200:
             await self._start_over(response)
+        max_bytes = float("inf") if self.max_bytes is None else self.max_bytes
+        if (self.total or 0) > max_bytes:
+            return DownloadStatus.TOO_LARGE
         while chunk := await response.content.readany():
+            # A chunked response announces no length, and may never end.
+            if self.size + len(chunk) > max_bytes:
+                return DownloadStatus.TOO_LARGE
             await self._run_on_file(methodcaller("write", chunk))
             self.size += len(chunk)
             if self.progress is not None:
@@ -206,6 +227,16 @@ class PartialDownload:
         self.etag = etag if etag.startswith('"') and self.total is not None else None
         await self._run_on_file(lambda file: (file.seek(0), file.truncate()))
 
+    def _final_mode(self) -> int:
+        """Return the permissions of the file to replace, or 600 if there is none, or if another user owns it."""
+        with suppress(FileNotFoundError):
+            found = self.target.lstat()
+            # In a shared directory another user could have put a file there that everyone may read. A link has mode
+            # 777, and is replaced.
+            if stat.S_ISREG(found.st_mode) and is_own(found):
+                return stat.S_IMODE(found.st_mode) & 0o777
+        return 0o600
+
     def _report_progress(self, progress: DownloadProgress) -> None:
         try:
             progress(self.size, self.total)
@@ -230,6 +261,9 @@ class PartialDownload:
         # The order makes the file survive a crash of the machine: first its content, then its name, then the directory
         # that contains the name.
         file.flush()
+        # Some file systems, such as FAT, have no permissions to set. The file then stays as private as it can be.
+        with suppress(OSError):
+            os.chmod(file.fileno() if os.chmod in os.supports_fd else self._part_path, self._final_mode())  # noqa: PTH101
         os.fsync(file.fileno())
         file.close()
         self._part_path.replace(self.target)
@@ -243,7 +277,9 @@ class PartialDownload:
 
 
 @asynccontextmanager
-async def open_partial_download(path: object, progress: DownloadProgress | None) -> AsyncIterator[PartialDownload]:
+async def open_partial_download(
+    path: object, progress: DownloadProgress | None, max_bytes: int | None
+) -> AsyncIterator[PartialDownload]:
     """Open a partial download to *path* and remove its temporary file at the end.
 
     Raises `InvalidArgument` if no file can be created there.
@@ -255,7 +291,7 @@ async def open_partial_download(path: object, progress: DownloadProgress | None)
         or "\0" in target
     ):
         raise InvalidArgument(f"path must be the path of a file, not {path!r}")
-    partial_download = PartialDownload(Path(target), progress)
+    partial_download = PartialDownload(Path(target), progress, max_bytes)
     try:
         try:
             await run_in_thread(partial_download.open)

@@ -277,5 +277,6 @@ def raw(reply: Reply) -> Mapping[str, object]:
     """
     data = getattr(reply, "_raw", None)
     if data is None:
-        raise InvalidArgument(f"this {type(reply).__name__} was not read from a reply of the platform")
+        reason = "was not read from a reply of the platform" if reply.keeps_raw else "has no JSON: it contains a secret"
+        raise InvalidArgument(f"this {type(reply).__name__} {reason}")
     return cast("Mapping[str, object]", orjson.loads(data.removeprefix(_BOM)))

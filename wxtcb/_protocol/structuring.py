@@ -75,6 +75,10 @@ def make_converter(*, forbid_extra_keys: bool = False, detailed_validation: bool
         lambda type_: _accepts_none(type_) and any(map(_is_literal, get_args(type_))), _exact_type_hook(str, NoneType)
     )
     converter.register_structure_hook_func(lambda type_: type_ is Secret, _structure_secret)
+    # An empty string in place of a signed URL means that there is none.
+    converter.register_structure_hook(
+        Secret | None, lambda value, _: None if value in (None, "") else _structure_secret(value, _)
+    )
     converter.register_structure_hook(str | Secret, _exact_type_hook(str))
     return converter
 

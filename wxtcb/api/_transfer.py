@@ -6,7 +6,6 @@ import mimetypes
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from wxtcb._object_storage.urls import is_url_allowed
 from wxtcb.errors import BadReply, InvalidArgument, WxtcbError
 
 if TYPE_CHECKING:
@@ -42,9 +41,9 @@ async def is_stored(fetch_page: Callable[[], Awaitable[FileList]], key: str, siz
 def require_usable_link(
     session: Session, endpoint: Endpoint[Reply], url: Secret, header_value: Secret | None = None
 ) -> None:
-    """Raise `BadReply` for a link that would send the file and its signature over plain http, or an invalid header."""
-    if not is_url_allowed(url, allow_http=session.allow_http):
-        reason = "the link is neither https nor loopback"
+    """Raise `BadReply` for a link that the policy of the session forbids, or an invalid header."""
+    if problem := session.storage_client.link_policy.find_problem(url):
+        reason = f"the link in the reply cannot be used: {problem}. No file was sent or fetched"
         raise BadReply(reason, endpoint=endpoint.path, status=200, permanent=True)
     # A line break in the value would add headers of its own to the request.
     if header_value is not None and not header_value.reveal().isprintable():

@@ -44,6 +44,7 @@ __all__ = [
     "DESCRIBE_CLOUDBASERUN_ENVS",
     "ENDPOINTS",
     "ESTABLISH_CLOUDBASERUN_SERVER",
+    "PLACEHOLDER_ENV_ID",
     "RELEASE_CLOUDBASERUN_VERSION",
     "ROLL_UPDATE_CLOUDBASERUN_SERVER_VERSION",
     "Capabilities",
@@ -546,16 +547,20 @@ class VpcInfo:
     create_type: int | None = None
 
 
+# `env_id` of a service whose environment does not exist yet
+PLACEHOLDER_ENV_ID: Final = "(not open yet)"
+
+
 @hide_arguments_in_traceback
 @attrs.frozen(kw_only=True)
 class Server:
-    """A new cloud-hosting service.
+    """A new cloud-hosting service. `env_id` may be left out only in a `wxtcb.provision.Tenant`.
 
     `is_public` opens it to the internet. `log_type` is "es" or "cls". `public_access` is sent unchanged: the page names
     0 and 1 without a meaning; Tencent Cloud's API takes both as open, and 2 as closed.
     """
 
-    env_id: str = attrs.field(validator=validator(check_string))
+    env_id: str = attrs.field(default=PLACEHOLDER_ENV_ID, validator=validator(check_string))
     service_name: str = attrs.field(validator=validator(check_string))
     is_public: bool
     image_repo: str | None = None
@@ -574,6 +579,8 @@ async def establish_cloudbaserun_server(session: Session, server: Server) -> Don
     with the same name is safe, because it cannot create a second service.
     Official interface: createCloudbaseService, page cloudrun-batch/service-mgnt/createCloudbaseService.
     """
+    if server.env_id == PLACEHOLDER_ENV_ID:
+        raise InvalidArgument("server: env_id is missing; no request was sent")
     return await session.call(ESTABLISH_CLOUDBASERUN_SERVER, wire_fields(server))
 
 

@@ -14,7 +14,7 @@ from wxtcb._protocol.endpoint import Done, Endpoint, Repeat, Reply
 from wxtcb._protocol.fields import aliases, interned, wire_name
 from wxtcb.api._times import parse_time
 from wxtcb.api._waiters import env_normal, wait_until
-from wxtcb.errors import InvalidRequest
+from wxtcb.errors import InvalidArgument, InvalidRequest
 
 if TYPE_CHECKING:
     from wxtcb.secret import Secret
@@ -31,6 +31,7 @@ __all__ = [
     "USE_CLOUD_ACCESS_TOKEN_GET",
     "USE_CLOUD_ACCESS_TOKEN_SET",
     "CloudAccess",
+    "EnsuredEnv",
     "EnvInfo",
     "EnvList",
     "EnvStatus",
@@ -48,6 +49,7 @@ __all__ = [
     "batch_unshare_env",
     "create_env",
     "describe_envs",
+    "ensure_env",
     "modify_env",
     "use_cloud_access_token_get",
     "use_cloud_access_token_set",
@@ -136,6 +138,45 @@ async def create_env(session: Session, *, alias: str, env_type: str | None = Non
         if env_type is None and error.errcode in (40097, 40101):
             error.add_hint("The platform's pages disagree on whether EnvType is required: try env_type='run'.")
         raise
+
+
+@attrs.frozen(kw_only=True)
+class EnsuredEnv:
+    """Environment that has an alias.
+
+    `created` is whether this call created it; `tranid` is then the number of its order, if the platform returned it.
+    """
+
+    env: str
+    created: bool
+    tranid: str | None = None
+
+
+async def ensure_env(session: Session, *, alias: str, env_type: str | None = None) -> EnsuredEnv:
+    """Return the environment that has *alias*, without regard to case; create it if the list has none.
+
+    *alias* and *env_type* are as in `create_env`. A program that is run again gets the same environment.
+
+    The platform has no idempotency key. Two concurrent callers can both find no environment, and then both create, and
+    are billed for, one; so can a second call within seconds of the first, because a new environment may not be listed
+    yet. `wxtcb.provision`, whose journal prevents this, has no such gap.
+
+    Raises `InvalidArgument` before a request is sent if *alias* is invalid, and after the list if several environments
+    have the alias: nothing is created then. Raises `OutcomeUnknown` as `create_env` does: an environment may have been
+    created. Call this again after the propagation delay, two minutes, to find it.
+    """
+    validation.check_alias("alias", alias)
+    listing = await describe_envs(session)
+    matches = [info.env for info in listing.info_list if info.alias.lower() == alias.lower()]
+    if len(matches) > 1:
+        raise InvalidArgument(
+            f"alias {alias!r} is in use by several environments ({', '.join(matches)}): delete all but one in the "
+            "console, or use one by its id; nothing was created"
+        )
+    if matches:
+        return EnsuredEnv(env=matches[0], created=False)
+    new = await create_env(session, alias=alias, env_type=env_type)
+    return EnsuredEnv(env=new.env, created=True, tranid=new.tranid)
 
 
 async def describe_envs(session: Session) -> EnvList:

@@ -7,9 +7,8 @@ import io
 import math
 import os
 import re
-import stat
 from base64 import b64encode
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -27,8 +26,6 @@ from wxtcb.api._waiters import WaitCondition, wait_until
 from wxtcb.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    import zipfile
-
     from wxtcb.secret import Secret
     from wxtcb.session import Session
 
@@ -36,6 +33,7 @@ __all__ = [
     "BATCH_UPDATE_TRIGGERS",
     "BATCH_UPLOAD_SCF",
     "BATCH_UPLOAD_SCF_CODE",
+    "CREDENTIAL_FILES",
     "DEFAULT_EXCLUDES",
     "DELETE_SCF",
     "ENDPOINTS",
@@ -77,9 +75,20 @@ __all__ = [
 MAX_ZIP_BYTES: Final = 20 << 20
 DEFAULT_EXCLUDES: Final = frozenset({".git", ".hg", ".svn", ".DS_Store", "Thumbs.db", "__pycache__"})
 
+# Patterns of names, in lower case. Everyone who may read the code of a function can read the files in it.
+CREDENTIAL_FILES: Final = frozenset(
+    {
+        *(".env", ".env.*", ".envrc", ".npmrc", ".yarnrc", ".yarnrc.yml", ".pypirc", ".netrc", "_netrc", ".htpasswd"),
+        *(".git-credentials", ".dockercfg", ".aws", ".azure", ".docker", ".gnupg", ".kube", ".ssh", ".tccli"),
+        *("*credentials", "*credentials.*", "service-account*.json", "service_account*.json", "*.wxtcb.db*"),
+        *("id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*"),
+        *("*.pem", "*.key", "*.p12", "*.pfx", "*.ppk", "*.jks", "*.keystore", "*.kdbx"),
+    }
+)
+
 _SIZE_LIMIT: Final = f"the limit is 20 MB ({MAX_ZIP_BYTES:,} bytes)"
-_ZIP_EPOCH: Final = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can contain
-_CHUNK_SIZE: Final = 1 << 16
+# A name that leads out of the folder into which a zip is unpacked, on any system.
+_ESCAPING_NAME: Final = re.compile(r"[/\\]|[A-Za-z]:|(.*[/\\])?\.\.([/\\].*)?$", re.DOTALL)
 
 
 def _check_zip(_: Code, attribute: attrs.Attribute[bytes], data: bytes) -> None:
@@ -91,6 +100,10 @@ def _check_zip(_: Code, attribute: attrs.Attribute[bytes], data: bytes) -> None:
     names = _zip_names(data)
     if names is None:
         raise InvalidArgument(f"{name} is not a zip ({len(data):,} bytes)")
+    if escaping := next(filter(_ESCAPING_NAME.match, names), None):
+        raise InvalidArgument(
+            f"{name} contains a file named {escaping!r}, which is outside of the folder of the code; remove it"
+        )
     # Documented: the code must be at the root of the zip, not inside a folder.
     if not any("/" not in each for each in names):
         folders = ", ".join(sorted({each.split("/")[0] for each in names})[:3])
@@ -116,11 +129,12 @@ class Code:
     """Code of a function: a zip of at most 20 MB with the code at its root, and its base64.
 
     The documentation does not say whether the 20 MB apply to the zip or to its base64; wxtcb checks the zip. The repr
-    shows only the size. `pack` creates the code from a folder, `from_zip` from a zip, both in a worker thread; this
-    constructor blocks for up to about 50 ms.
+    shows only the size, and `left_out`: the credentials that `pack` did not pack. `pack` creates the code from a
+    folder, `from_zip` from a zip, both in a worker thread; this constructor blocks for up to about 50 ms.
     """
 
     data: bytes = attrs.field(validator=_check_zip)
+    left_out: tuple[str, ...] = attrs.field(default=(), kw_only=True, eq=False)
     base64: str = attrs.field(init=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
@@ -131,7 +145,8 @@ class Code:
     async def from_zip(cls, source: bytes | str | os.PathLike[str]) -> Self:
         """Return the code of a zip in memory or of the file at a path.
 
-        Raises `InvalidArgument` if it is not a zip, has no file at its root, is over 20 MB, or the file does not exist.
+        Raises `InvalidArgument` if it is not a zip, has no file at its root, has a name that leads out of the folder
+        (such as ``../x``), is over 20 MB, or the file does not exist.
         """
         if isinstance(source, bytes):
             return await asyncio.to_thread(cls, source)
@@ -139,21 +154,27 @@ class Code:
         return await asyncio.to_thread(lambda: cls(_read_zip_file(path)))
 
     def __repr__(self) -> str:
-        return f"<Code of {len(self.data):,} bytes>"
+        left_out = f", without {', '.join(self.left_out)}" if self.left_out else ""
+        return f"<Code of {len(self.data):,} bytes{left_out}>"
 
 
-async def pack(folder: str | os.PathLike[str], *, exclude: Collection[str] = DEFAULT_EXCLUDES) -> Code:
+async def pack(
+    folder: str | os.PathLike[str], *, exclude: Collection[str] = DEFAULT_EXCLUDES, include: Collection[str] = ()
+) -> Code:
     """Zip a *folder*, with its contents at the root of the zip; equal files give an equal zip.
 
-    *exclude* are names of files and folders that are skipped at any depth. Links to files inside the folder are packed
-    as these files. Dependencies are installed in the cloud, so ``node_modules`` may be excluded too. Raises
-    `InvalidArgument` if the folder does not exist or has no file at its root, for a link to a folder or out of the
-    folder, for a special file, for a name that is not UTF-8, and for more than 20 MB. Raises `OSError` for a file that
-    cannot be read.
+    *exclude* are names of files and folders that are skipped at any depth. Credentials, such as ``.env``, ``.npmrc``
+    and ``*.pem`` (all patterns: `CREDENTIAL_FILES`), are skipped too, unless their names are in *include*, which may
+    contain patterns; `Code.left_out` has their paths. Links to files inside the folder are packed as these files.
+    Dependencies are installed in the cloud, so ``node_modules`` may be excluded too. Raises `InvalidArgument` if the
+    folder does not exist or has no file at its root, for a link to a folder or out of the folder, for a special file,
+    for a name that is not UTF-8, for a file that changes meanwhile, and for more than 20 MB zipped or 500 MiB unzipped.
+    Raises `OSError` for a file that cannot be read.
     """
-    names = validation.to_str_tuple(exclude)
-    validation.check_strings("exclude", names)
-    return await asyncio.to_thread(_pack_folder, Path(folder), frozenset(names))
+    options = {"exclude": validation.to_str_tuple(exclude), "include": validation.to_str_tuple(include)}
+    for name, names in options.items():
+        validation.check_strings(name, names)
+    return await asyncio.to_thread(_pack_folder, Path(folder), *map(frozenset, options.values()))
 
 
 def _read_zip_file(path: Path) -> bytes:
@@ -164,53 +185,15 @@ def _read_zip_file(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _pack_folder(folder: Path, exclude: frozenset[str]) -> Code:
+def _pack_folder(folder: Path, exclude: frozenset[str], include: frozenset[str]) -> Code:
     if not folder.is_dir():
         reason = "there is no folder at" if not folder.exists() else "not a folder:"
         raise InvalidArgument(f"{reason} {folder}")
-    import zipfile
+    # Imported here: zipfile is needed only to pack code.
+    from wxtcb.api._packing import FolderZip
 
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in _iter_files(folder, folder.resolve(), exclude):
-            _add_file(archive, path, path.relative_to(folder).as_posix(), buffer)
-    return Code(buffer.getvalue())
-
-
-def _iter_files(folder: Path, root: Path, exclude: frozenset[str]) -> Iterator[Path]:
-    """Yield the files of *folder* and its subfolders, sorted by name."""
-    # Sorted, because the order of a directory differs between machines, and equal files must give an equal zip.
-    for path in sorted(folder.iterdir()):
-        if path.name in exclude:
-            continue
-        if path.is_dir() and not path.is_symlink():
-            yield from _iter_files(path, root, exclude)
-        # A link out of the folder could put a private file of this machine into the cloud.
-        elif path.is_file() and path.resolve().is_relative_to(root):
-            yield path
-        else:
-            kind = "a link to a folder, to nothing, or out of the folder" if path.is_symlink() else "not a regular file"
-            raise InvalidArgument(f"{path} is {kind} and cannot be packed; add it to exclude if it is not needed")
-
-
-def _add_file(archive: zipfile.ZipFile, path: Path, name: str, buffer: io.BytesIO) -> None:
-    import zipfile
-
-    if not validation.is_valid_unicode(name):
-        raise InvalidArgument(f"the name {name!r} is not valid UTF-8 and cannot be packed; add it to exclude")
-    # A fixed time and fixed permissions: equal files give an equal zip on every machine.
-    entry = zipfile.ZipInfo(name, _ZIP_EPOCH)
-    status = path.stat()
-    entry.file_size = status.st_size
-    entry.compress_type = zipfile.ZIP_DEFLATED
-    entry.create_system = 3  # Unix, also on Windows
-    entry.external_attr = (stat.S_IFREG | (0o755 if status.st_mode & 0o111 else 0o644)) << 16
-    with path.open("rb") as source, archive.open(entry, "w") as target:
-        while chunk := source.read(_CHUNK_SIZE):
-            target.write(chunk)
-            # Checked while packing, so that a folder of many gigabytes does not fill the memory first.
-            if buffer.tell() > MAX_ZIP_BYTES:
-                raise InvalidArgument(f"the zip is too large at {name}; {_SIZE_LIMIT}: exclude some files")
+    folder_zip = FolderZip(folder.resolve(), exclude, CREDENTIAL_FILES, include, MAX_ZIP_BYTES)
+    return Code(folder_zip.build(), left_out=tuple(folder_zip.left_out))
 
 
 # Deployment

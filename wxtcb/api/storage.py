@@ -12,9 +12,8 @@ import attrs
 import orjson
 
 from wxtcb._object_storage.body import UploadData, open_source
-from wxtcb._object_storage.download import DownloadedFile as DownloadedFile, download
+from wxtcb._object_storage.download import MAX_DOWNLOAD_BYTES, DownloadedFile as DownloadedFile, download
 from wxtcb._object_storage.upload import UploadRequest, UploadTarget, upload
-from wxtcb._object_storage.urls import is_url_allowed
 from wxtcb._protocol.codec import raw
 from wxtcb._protocol.endpoint import Endpoint, Repeat, Reply, attach_metadata
 from wxtcb._protocol.fields import NUMBER_IN_STRING, wire_format, wire_name
@@ -32,6 +31,7 @@ __all__ = [
     "BATCH_DOWNLOAD_FILE",
     "ENDPOINTS",
     "GET_BUCKET",
+    "MAX_DOWNLOAD_BYTES",
     "MAX_FILES_PER_CALL",
     "UPLOAD_FILE_LINK",
     "DeletedFile",
@@ -97,7 +97,7 @@ class FileLink:
     """
 
     file_id: str = attrs.field(metadata=wire_name("fileid"))
-    download_url: str | None = attrs.field(default=None, repr=False)
+    download_url: Secret | None = None
     status: int | None = None
     errmsg: str | None = None
 
@@ -105,6 +105,8 @@ class FileLink:
 @attrs.frozen(kw_only=True)
 class FileLinks(Reply):
     """Links to files, in the order of the request."""
+
+    keeps_raw: ClassVar[bool] = False
 
     file_list: tuple[FileLink, ...]
 
@@ -300,16 +302,18 @@ def _in_requested_order(file_ids: Iterable[str], results: Iterable[E], make_miss
 
 
 def _merge_metadata(replies: Sequence[R], merged: R) -> R:
-    """Return *merged* with the raw JSON and the `maybe_acted` count of all its parts."""
+    """Return *merged* with the raw JSON, if it is kept, and the `maybe_acted` count of all its parts."""
     # A single complete reply keeps its own bytes.
     if len(replies) == 1 and merged == replies[0]:
         return replies[0]
+    maybe_acted = sum(reply.maybe_acted for reply in replies)
+    if not merged.keeps_raw:
+        return attach_metadata(merged, maybe_acted=maybe_acted)
     merged_raw: dict[str, object] = {}
     for reply in replies:
         for name, value in raw(reply).items():
             previous = merged_raw.get(name)
             merged_raw[name] = previous + value if isinstance(previous, list) and isinstance(value, list) else value
-    maybe_acted = sum(reply.maybe_acted for reply in replies)
     return attach_metadata(merged, raw=orjson.dumps(merged_raw), maybe_acted=maybe_acted)
 
 
@@ -379,6 +383,7 @@ async def download_file(
     path: str | os.PathLike[str],
     *,
     progress: Callable[[int, int | None], object] | None = None,
+    max_bytes: int | None = MAX_DOWNLOAD_BYTES,
 ) -> DownloadedFile:
     """Download a file to *path*, replacing an existing file.
 
@@ -386,8 +391,10 @@ async def download_file(
     then *path* is unchanged. An interrupted download is resumed with a new link, unless the file has changed; it fails
     after five interruptions without another byte. *progress* is called with the number of bytes received and the total,
     if it is known; the first number falls if the download has to start over. A symbolic link at *path* is replaced, not
-    followed. Raises `InvalidArgument` before a request is sent if no file can be created there, and `TransferError` if
-    the file does not exist (``.code``) or the download fails. Uses the official interface getDownloadFileLink.
+    followed. Only you can read the new file (mode 600), unless it replaces one of yours, whose mode it gets. Raises
+    `InvalidArgument` before a request is sent if no file can be created there. Raises `TransferError` if the file does
+    not exist (``.code``), has more than *max_bytes* bytes (None: no limit), or the download fails. Uses the official
+    interface getDownloadFileLink.
     """
     view = session.with_options(partial="return")
 
@@ -396,9 +403,8 @@ async def download_file(
         if link.status != 0 or not link.download_url:
             reason = f"{link.status} {link.errmsg}" if link.status else "the platform returned no link"
             raise TransferError(f"download of {file_id}: {reason}", code=link.errmsg, stored=None)
-        url = Secret(link.download_url)
-        require_usable_link(session, BATCH_DOWNLOAD_FILE, url)
-        return url
+        require_usable_link(session, BATCH_DOWNLOAD_FILE, link.download_url)
+        return link.download_url
 
     return await download(
         session.storage_client,
@@ -407,6 +413,7 @@ async def download_file(
         get_url=get_url,
         retry_policy=session.retry,
         progress=progress,
+        max_bytes=max_bytes,
     )
 
 
@@ -416,19 +423,19 @@ async def download_url(
     path: str | os.PathLike[str],
     *,
     progress: Callable[[int, int | None], object] | None = None,
+    max_bytes: int | None = MAX_DOWNLOAD_BYTES,
 ) -> DownloadedFile:
     """Download from a URL that the platform returned, such as that of a database export, to *path*.
 
     No token is sent. An interrupted download is resumed with the same URL. Everything else is as in `download_file`.
+    Raises `InvalidArgument` for a host that ``Session(transfer_hosts=...)`` does not allow.
     """
     check_secret("url", url)
     link = Secret.of(url)
     # A traceback shows the local variables of this frame: leave no plain URL among them, for it is signed.
     del url
-    if not is_url_allowed(link, allow_http=session.allow_http):
-        raise InvalidArgument(
-            "url must be https without user and password; plain http needs a loopback host or allow_http=True"
-        )
+    if problem := session.storage_client.link_policy.find_problem(link):
+        raise InvalidArgument(f"url cannot be used: {problem}. No request was sent")
 
     async def get_url() -> Secret:
         return link
@@ -440,6 +447,7 @@ async def download_url(
         get_url=get_url,
         retry_policy=session.retry,
         progress=progress,
+        max_bytes=max_bytes,
     )
 
 

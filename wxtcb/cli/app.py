@@ -90,6 +90,8 @@ def _plan(
     sandbox: options.UseSandbox = False,
     journal: options.JournalPath = None,
     adopt: options.Adopt = None,
+    adopt_all: options.AdoptAll = False,
+    adopt_from: options.AdoptFrom = None,
     forget: options.Forget = None,
     removed: options.Removed = False,
     resend_links: options.ResendLinks = False,
@@ -99,7 +101,8 @@ def _plan(
     from wxtcb.cli.plan import PlanRequest, plan
 
     def run() -> int:
-        request = PlanRequest.from_options(file, adopt, forget, removed=removed, resend_links=resend_links)
+        flags = {"adopt_all": adopt_all, "removed": removed, "resend_links": resend_links}
+        request = PlanRequest.from_options(file, adopt, adopt_from, forget, **flags)
         return plan(request, sandbox=sandbox, journal=journal, own_token=own_token, as_json=as_json)
 
     run_and_exit(run)
@@ -120,6 +123,8 @@ def _provision(
     sandbox: options.UseSandbox = False,
     journal: options.JournalPath = None,
     adopt: options.Adopt = None,
+    adopt_all: options.AdoptAll = False,
+    adopt_from: options.AdoptFrom = None,
     forget: options.Forget = None,
     removed: options.Removed = False,
     resend_links: options.ResendLinks = False,
@@ -132,16 +137,17 @@ def _provision(
     as_json: options.AsJson = False,
     report: options.ReportPaths = None,
 ) -> None:
-    from wxtcb.cli.journal_file import default_journal_path
     from wxtcb.cli.plan import PlanRequest
     from wxtcb.cli.provision import ProvisionOptions, provision
     from wxtcb.cli.report_files import ReportFiles
+    from wxtcb.provision.sqlite.journal import default_journal_path
 
     def run() -> int:
         journal_path = journal or (None if sandbox else default_journal_path(file))
+        flags = {"adopt_all": adopt_all, "removed": removed, "resend_links": resend_links}
         return provision(
             ProvisionOptions(
-                request=PlanRequest.from_options(file, adopt, forget, removed=removed, resend_links=resend_links),
+                request=PlanRequest.from_options(file, adopt, adopt_from, forget, **flags),
                 sandbox=sandbox,
                 journal=journal_path,
                 concurrency=concurrency,

@@ -10,12 +10,13 @@ from typing import Final
 from rich.console import Console
 
 from wxtcb.cli.console import echo_err_newline, escape_unprintable, make_console, print_json_bytes, print_table
-from wxtcb.cli.journal_file import default_journal_path, require_journal, run_with_journal
+from wxtcb.cli.journal_file import require_journal, run_with_journal
 from wxtcb.cli.runner import EXIT_FAILED, Interrupted, run_until_signal
 from wxtcb.cli.target import select_target
 from wxtcb.provision import Audit, FindingKind, Journal, Provisioner, read_tenants
 from wxtcb.provision.audit import BoundEnvironment
 from wxtcb.provision.error_policy import CHINA_TIMEZONE
+from wxtcb.provision.sqlite.journal import default_journal_path
 
 _MAX_FINDINGS: Final = 50
 _MAX_ENVIRONMENTS: Final = 20

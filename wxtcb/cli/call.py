@@ -88,7 +88,8 @@ def call(name: str, body_argument: str, query_arguments: Sequence[str], options:
         return _report_interruption(endpoint, result, hook)
     _print_reply(endpoint, result, reveal=options.reveal)
     if acted := result.maybe_acted:
-        echo_err(f"{acted} earlier attempts of {endpoint.name} may have taken effect too; check for duplicates.")
+        attempts = "1 earlier attempt" if acted == 1 else f"{acted} earlier attempts"
+        echo_err(f"{attempts} of {endpoint.name} may have taken effect too; check for duplicates.")
     return 0
 
 

@@ -12,11 +12,6 @@ from wxtcb.errors import InvalidArgument
 from wxtcb.provision import Journal, JournalError, MemoryJournal, SqliteJournal
 
 
-def default_journal_path(file: Path) -> Path:
-    """Return the path of the journal that belongs to the tenants file *file*."""
-    return file.with_name(f"{file.name}.wxtcb.db")
-
-
 def run_with_journal(path: Path | None, action: Callable[[Journal], int]) -> int:
     """Call *action* with the journal at *path*, or with one in memory if that is None; return its exit code.
 

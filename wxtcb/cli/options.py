@@ -53,6 +53,20 @@ Adopt = Annotated[
     list[str] | None,
     typer.Option(metavar="TENANT=ENV", help="Assign an existing environment to a tenant; may be repeated."),
 ]
+AdoptAll = Annotated[
+    bool,
+    typer.Option(
+        "--adopt-all", help="Assign to each tenant the only environment with its alias, if no tenant has it yet."
+    ),
+]
+AdoptFrom = Annotated[
+    Path | None,
+    typer.Option(
+        "--adopt-from",
+        metavar="FILE.csv",
+        help="Assign the environments of a CSV file (columns tenant, env) to tenants.",
+    ),
+]
 Forget = Annotated[
     list[str] | None,
     typer.Option(metavar="TENANT=ENV", help="Forget an environment that was deleted on purpose; may be repeated."),

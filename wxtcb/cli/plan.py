@@ -13,12 +13,24 @@ import attrs
 from rich.console import Console
 
 from wxtcb.cli.console import echo_err_newline, escape_unprintable, make_console, print_json_bytes, print_table
-from wxtcb.cli.journal_file import default_journal_path, require_journal, run_with_journal
+from wxtcb.cli.journal_file import require_journal, run_with_journal
 from wxtcb.cli.runner import Interrupted, run_until_signal
 from wxtcb.cli.target import Target, select_target
 from wxtcb.errors import InvalidArgument
-from wxtcb.provision import Action, Journal, Outcome, Plan, Provisioner, Report, Tenant, TenantPlan, read_tenants
+from wxtcb.provision import (
+    Action,
+    Journal,
+    Outcome,
+    Plan,
+    Provisioner,
+    Report,
+    Tenant,
+    TenantPlan,
+    read_adoptions,
+    read_tenants,
+)
 from wxtcb.provision.plan import ACTION_SYMBOLS
+from wxtcb.provision.sqlite.journal import default_journal_path
 
 _MAX_SUGGESTED_PAIRS: Final = 3
 
@@ -29,17 +41,26 @@ class PlanRequest:
 
     file: Path
     adopt: dict[str, str] = attrs.field(factory=dict[str, str])
+    adopt_all: bool = False
     forget: dict[str, str] = attrs.field(factory=dict[str, str])
     removed: bool = False
     resend_links: bool = False
 
     @classmethod
     def from_options(
-        cls, file: Path, adopt: list[str] | None, forget: list[str] | None, *, removed: bool, resend_links: bool
+        cls,
+        file: Path,
+        adopt: list[str] | None,
+        adopt_from: Path | None,
+        forget: list[str] | None,
+        **flags: bool,
     ) -> PlanRequest:
         """Return the request of command line options; raise `InvalidArgument` for invalid ``TENANT=ENV`` pairs."""
         adopted, forgotten = _parse_pairs("--adopt", adopt), _parse_pairs("--forget", forget)
-        return cls(file=file, adopt=adopted, forget=forgotten, removed=removed, resend_links=resend_links)
+        listed = read_adoptions(adopt_from) if adopt_from else {}
+        if repeated := sorted(adopted.keys() & listed.keys()):
+            raise InvalidArgument(f"--adopt: tenant {repeated[0]!r} is also in {adopt_from}; no request was sent")
+        return cls(file=file, adopt=adopted | listed, forget=forgotten, **flags)
 
     def load_tenants(self, target: Target) -> tuple[Tenant, ...]:
         """Read the tenants file; raise `InvalidArgument` with all errors in it."""
@@ -155,6 +176,10 @@ def suggestions(plan: Plan, report: Report | None = None) -> Iterator[str]:
     With *report*, include conflicts that the run has met and the plan did not know.
     """
     if adoptable := dict(_adoptable_environments(plan, report)):
+        # Environments of missing tenants are left out: `--adopt-all` does not adopt them.
+        unowned = adoptable.keys() - {name for name, env in adoptable.items() if env in plan.absent_tenants.values()}
+        if len(unowned) > _MAX_SUGGESTED_PAIRS:
+            yield "If each environment belongs to the tenant that has its alias, add: --adopt-all"
         yield f"If the environment belongs to the tenant, add: {_format_options('--adopt', adoptable)}"
     if plan.missing_envs:
         yield f"If it was deleted on purpose, add: {_format_options('--forget', plan.missing_envs)}"

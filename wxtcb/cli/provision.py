@@ -27,7 +27,7 @@ from wxtcb.cli.progress import ProgressView, create_progress_view, format_tenant
 from wxtcb.cli.report_files import ReportFiles
 from wxtcb.cli.runner import EXIT_FAILED, Interrupted, run_until_signal
 from wxtcb.cli.target import Target, select_target
-from wxtcb.provision import Journal, Outcome, Plan, Provisioner, Report, Run, Tenant
+from wxtcb.provision import Action, Journal, Outcome, Plan, Provisioner, Report, Run, Tenant
 from wxtcb.provision.report import OUTCOME_ADVICE
 
 _INDENT: Final = "  "
@@ -70,7 +70,7 @@ def provision(options: ProvisionOptions) -> int:
     if billed_url:
         # Checked before the plan is made, which needs a token: without a terminal, no request may be sent.
         require_terminal(f"Provision {len(tenants)} tenants at {billed_url}? Environments are billed.")
-    if options.journal and not options.sandbox and not options.journal.exists():
+    if options.journal and not options.sandbox and not options.journal.exists() and options.journal.parent.is_dir():
         # A mistyped path would otherwise go unnoticed: without its journal, a run treats its environments as unknown.
         echo_err(escape_unprintable(f"{options.journal} does not exist: starting with a new journal."))
     return run_with_journal(
@@ -100,12 +100,14 @@ def _plan_and_run(
 
 
 def _cost_message(plan: Plan) -> str:
-    if plan.create_count == 1:
-        return "Open 1 environment, which is billed,"
+    adopted = plan.counts[Action.ADOPT]
     if plan.create_count:
-        return f"Open {plan.create_count} environments, which are billed,"
+        is_one = plan.create_count == 1
+        opened = "1 environment, which is billed," if is_one else f"{plan.create_count} environments, which are billed,"
+        return f"Open {opened}{f' and adopt {adopted},' if adopted else ''}"
     changed = sum(tenant_plan.has_changes for tenant_plan in plan.tenants)
-    return f"Change {changed} of {len(plan.tenants)} tenants, opening no environment,"
+    cost = f"adopting {adopted} and opening no environment," if adopted else "opening no environment,"
+    return f"Change {changed} of {len(plan.tenants)} tenants, {cost}"
 
 
 async def _run_and_report(controller: RunController, options: ProvisionOptions, target: Target) -> None:

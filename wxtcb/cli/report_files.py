@@ -12,6 +12,7 @@ from typing import IO, Final
 
 import attrs
 
+from wxtcb._file_access import resolve_links
 from wxtcb.cli.console import echo_err, escape_unprintable
 from wxtcb.errors import InvalidArgument
 from wxtcb.provision import Journal, Report
@@ -29,7 +30,7 @@ _FORMATS: Final[Mapping[str, Callable[[Report, TenantHistories], bytes]]] = {
 
 @attrs.frozen
 class ReportFiles:
-    """Paths of the report files to write; the suffix selects the format."""
+    """Paths of the report files to write; the suffix selects the format. A symbolic link is replaced, not followed."""
 
     paths: tuple[Path, ...] = ()
 
@@ -39,10 +40,11 @@ class ReportFiles:
 
         Raises `InvalidArgument` if one cannot be written, has an unsupported suffix, is duplicated, or is *protected*.
         """
-        used = {os.path.realpath(path) for path in protected if path}
+        # A protected file that is given by a link must not lose the link either.
+        used = {name for path in protected if path for name in (Path(os.path.realpath(path)), _without_links(path))}
         for path in (checked := tuple(paths)):
             _check_path(path, used)
-            used.add(os.path.realpath(path))
+            used.add(_without_links(path))
         return cls(checked)
 
     async def write(self, report: Report, journal: Journal) -> None:
@@ -51,8 +53,9 @@ class ReportFiles:
         for path in self.paths:
             try:
                 await asyncio.to_thread(_write_report, path, report, histories)
-            except OSError as error:
-                echo_err(escape_unprintable(f"--report {path}: not written ({error.strerror})"))
+            except (OSError, InvalidArgument) as error:
+                reason = error.strerror if isinstance(error, OSError) else error
+                echo_err(escape_unprintable(f"--report {path}: not written ({reason})"))
 
     async def _read_histories(self, report: Report, journal: Journal) -> TenantHistories:
         """Return the history of each tenant, or none if no file shows it or if the journal cannot be read."""
@@ -65,16 +68,27 @@ class ReportFiles:
             return {}
 
 
-def _check_path(path: Path, used: set[str]) -> None:
+def _without_links(path: Path) -> Path:
+    """Return *path* with the links in its directory resolved; the file itself may be a link, and would be replaced."""
+    # A link to the file is never followed: in a shared directory, another user could have created it, and an
+    # administrator would overwrite a file of the system. `resolve_links` checks the links in the directory.
+    return resolve_links(path.parent) / path.name
+
+
+def _check_path(path: Path, used: set[Path]) -> None:
     if path.suffix.lower() not in _FORMATS:
         raise _invalid_path(path, "unsupported file type (supported: .html, .csv, .json)")
-    if os.path.realpath(path) in used:
+    try:
+        target = _without_links(path)
+    except InvalidArgument as error:
+        raise _invalid_path(path, str(error)) from error
+    if target in used:
         raise _invalid_path(path, "the file is used already, and would be replaced")
     try:
-        if path.exists() and not path.is_file():
+        if target.exists() and not (target.is_file() or target.is_symlink()):
             raise _invalid_path(path, "it exists and is not a regular file")
         # By writing there: permissions do not show a read-only file system, a full disk or a name that is too long.
-        with _temporary_file(os.path.realpath(path)):
+        with _temporary_file(target):
             pass
     except OSError as error:
         raise _invalid_path(path, f"cannot be written ({error.strerror})") from error
@@ -86,8 +100,7 @@ def _invalid_path(path: Path, reason: str) -> InvalidArgument:
 
 def _write_report(path: Path, report: Report, histories: TenantHistories) -> None:
     document = _FORMATS[path.suffix.lower()](report, histories)
-    # A symbolic link, such as latest.html, stays one: the file that it points to is replaced.
-    target = os.path.realpath(path)
+    target = _without_links(path)
     with _temporary_file(target) as file:
         file.write(document)
         file.flush()
@@ -97,9 +110,8 @@ def _write_report(path: Path, report: Report, histories: TenantHistories) -> Non
 
 
 @contextlib.contextmanager
-def _temporary_file(target: str) -> Iterator[IO[bytes]]:
-    """Open a file next to *target*, with mode 600; remove it at the end unless it was renamed."""
-    path = Path(target)
+def _temporary_file(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file next to *path*, with mode 600; remove it at the end unless it was renamed."""
     # A prefix of 40 characters keeps the name below the limit of 255 bytes, also in Chinese.
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.stem[:40]}-", delete=False) as file:
         try:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from wxtcb.provision.report_csv import render_csv
     from wxtcb.provision.report_html import render_html
     from wxtcb.provision.sqlite.journal import SqliteJournal
-    from wxtcb.provision.tenants_file import TenantsFileError, read_tenants
+    from wxtcb.provision.tenants_file import TenantsFileError, read_adoptions, read_tenants
 
 __all__ = [
     "STEPS",
@@ -48,6 +48,7 @@ __all__ = [
     "TenantReport",
     "TenantsFileError",
     "derive_alias",
+    "read_adoptions",
     "read_tenants",
     "render_csv",
     "render_html",
@@ -57,6 +58,7 @@ __all__ = [
 _LAZY_IMPORTS: Final = {
     "SqliteJournal": "wxtcb.provision.sqlite.journal",
     "TenantsFileError": "wxtcb.provision.tenants_file",
+    "read_adoptions": "wxtcb.provision.tenants_file",
     "read_tenants": "wxtcb.provision.tenants_file",
     "render_csv": "wxtcb.provision.report_csv",
     "render_html": "wxtcb.provision.report_html",

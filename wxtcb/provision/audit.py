@@ -13,7 +13,6 @@ from types import MappingProxyType
 from typing import Final
 
 import attrs
-import orjson
 
 from wxtcb._concurrency.tasks import cooperative_iter
 from wxtcb.api.environment import EnvInfo, EnvList, batch_get_env_id
@@ -22,6 +21,7 @@ from wxtcb.provision.error_policy import is_fatal
 from wxtcb.provision.journal import ServiceState, TenantRecord, collect_bindings, recently_opened, to_utc
 from wxtcb.provision.plan import AliasIndex
 from wxtcb.provision.planner import LISTING_RETRIES, Planner, clock_skew_notes
+from wxtcb.provision.report import dump_json
 from wxtcb.provision.tenant import Tenant
 from wxtcb.session import Session
 
@@ -171,7 +171,7 @@ class Audit:
             "unrelated": self.unrelated_envs,
             "notes": self.notes,
         }
-        return orjson.dumps(document, option=orjson.OPT_INDENT_2)
+        return dump_json(document)
 
 
 def _pluralize(count: int, noun: str) -> str:

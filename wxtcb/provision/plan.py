@@ -10,10 +10,10 @@ from types import MappingProxyType
 from typing import Final
 
 import attrs
-import orjson
 
 from wxtcb.api.environment import EnvList
 from wxtcb.provision.journal import EMPTY_MAPPING, Journal, RecordChange, TenantRecord
+from wxtcb.provision.report import dump_json
 from wxtcb.provision.tenant import Tenant
 
 __all__ = ["Action", "OperatorDecisions", "Plan", "TenantPlan"]
@@ -63,6 +63,7 @@ class OperatorDecisions:
     """Decisions of an operator about tenants; the fields are the arguments of `Provisioner.plan`."""
 
     adopt: Mapping[str, str] = attrs.field(default=EMPTY_MAPPING, converter=_as_immutable)
+    adopt_all: bool = False
     forget: Mapping[str, str] = attrs.field(default=EMPTY_MAPPING, converter=_as_immutable)
     resend_links: bool = False
     all_tenants: bool = False
@@ -182,7 +183,7 @@ class Plan:
             "missing": dict(self.missing_envs),
             "absent": dict(self.absent_tenants),
         }
-        return orjson.dumps(document, option=orjson.OPT_INDENT_2)
+        return dump_json(document)
 
 
 def alias_in_use_message(alias: str, envs: tuple[str, ...]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Final
 
@@ -71,6 +71,10 @@ class Planner:
             snapshot = await self.poller.poll(snapshot.started_at + self.poller.min_interval)
         recent = recently_opened(bindings, self.clock(), self.settle)
         plan_input = PlanInput(decisions, aliases_by_name, records, snapshot.value, bindings, recent, self.clock())
+        if (adoptions := plan_input.further_adoptions(tenants)) or decisions.adopt_all:
+            # As pairs, so that an apply adopts exactly the environments that this plan shows.
+            decisions = attrs.evolve(decisions, adopt={**decisions.adopt, **adoptions}, adopt_all=False)
+            plan_input = attrs.evolve(plan_input, decisions=decisions)
         plan_input.validate_decisions()
         changes = [
             change
@@ -86,7 +90,11 @@ class Planner:
             decisions,
             # Transfers come first: they release the environments that other changes rely on.
             (*map(plan_input.transfer_change, plan_input.previous_owners), *changes),
-            (*plan_input.notes(), *clock_skew_notes(plan_input.kept_bindings, self.clock())),
+            (
+                *shared_appid_notes(tenants),
+                *plan_input.notes(),
+                *clock_skew_notes(plan_input.kept_bindings, self.clock()),
+            ),
             {plan_input.kept_bindings[env].tenant: env for env in plan_input.missing_envs},
             {name: record.env or "" for name, record in plan_input.absent_tenants.items()},
         )
@@ -116,6 +124,20 @@ class Planner:
         return attrs.evolve(planned, resend_links=resend_links, steps=steps, base_record=base_record)
 
 
+def shared_appid_notes(tenants: Iterable[Tenant]) -> Iterator[str]:
+    """Yield a note for each appid that several tenants have, and after five of them one with the number of the rest."""
+    names: dict[str, list[str]] = {}
+    for tenant in tenants:
+        for appid in tenant.appids:
+            names.setdefault(appid, []).append(repr(tenant.name))
+    shared = [(appid, owners) for appid, owners in names.items() if len(owners) > 1]
+    for appid, (first, second, *others) in shared[:5]:
+        listed = f"{first}, {second} and {len(others)} more" if others else f"{first} and {second}"
+        yield f"Warning: mini program {appid} is in tenants {listed}. It would be bound to the environment of each."
+    if len(shared) > 5:
+        yield f"Warning: {len(shared) - 5} more mini programs are in several tenants."
+
+
 def clock_skew_notes(bindings: Mapping[str, Binding], now: float) -> Iterator[str]:
     """Yield a note if the latest of *bindings* is more than a minute ahead of *now*, which is in Unix time."""
     ahead = max((binding.since for binding in bindings.values()), default=now) - now
@@ -142,6 +164,26 @@ class PlanInput:
     @cached_property
     def alias_index(self) -> AliasIndex:
         return AliasIndex.from_list(self.listing)
+
+    def further_adoptions(self, tenants: Iterable[Tenant]) -> dict[str, str]:
+        """Return, by tenant, the environments to adopt that tenants name or that `adopt_all` finds."""
+        adoptions: dict[str, str] = {}
+        for tenant in tenants:
+            name, record = tenant.name, self.records.get(tenant.name)
+            if tenant.env is not None:
+                if record is None or record.env != tenant.env:
+                    adoptions[name] = tenant.env
+            # The outcome of an ambiguous create is checked by the run.
+            elif (
+                self.decisions.adopt_all
+                and name not in self.decisions.adopt
+                and not (record and record.may_have_environment)
+            ):
+                matches = self.alias_index.find(self.aliases[name])
+                # What belongs to another tenant in the journal, even to an absent one, is a decision of its own.
+                if len(matches) == 1 and matches[0] not in self.bindings and not self._adopt_error(name, matches[0]):
+                    adoptions[name] = matches[0]
+        return adoptions
 
     def validate_decisions(self) -> None:
         adopt, forget = self.decisions.adopt, self.decisions.forget
@@ -283,6 +325,9 @@ class PlanInput:
         info, binding = self.listing.by_env.get(env), self.bindings.get(env)
         if name not in self.aliases:
             return "unknown tenant"
+        if binding is not None and binding.tenant == name and name not in self.decisions.forget:
+            # It was adopted before: the plan says whether it is still in order.
+            return None
         if info is None:
             return "the platform lists no such environment"
         if binding is not None and binding.tenant != name and name not in self.previous_owners:

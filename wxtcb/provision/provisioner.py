@@ -123,6 +123,7 @@ class Provisioner:
         *,
         all_tenants: bool = False,
         adopt: Mapping[str, str] = EMPTY_MAPPING,
+        adopt_all: bool = False,
         forget: Mapping[str, str] = EMPTY_MAPPING,
         removed: bool = False,
         resend_links: bool = False,
@@ -132,7 +133,9 @@ class Provisioner:
         - *all_tenants*: *tenants* are all that exist, like those of a file. If one with an environment is absent, no
           environment is created for new tenants, because one of them may be the absent one under another name.
         - *adopt*: environment by tenant name. It must be listed under the tenant's alias, and belong to no other
-          tenant, except an absent one: then the tenant takes it over.
+          tenant, except an absent one: then the tenant takes it over. `Tenant.env` has the same effect.
+        - *adopt_all*: each tenant without an environment adopts the one that has its alias, if there is exactly one and
+          it belongs to no tenant in the journal.
         - *forget*: environment by tenant name that was deleted on purpose; the platform must not list it. An apply
           removes it from the record of the tenant, who may get a new one.
         - *removed*: absent tenants were removed on purpose, and none was renamed. An apply marks their records as
@@ -148,7 +151,11 @@ class Provisioner:
             validation.check_mapping(argument, pairs)
             for name, env in pairs.items():
                 validation.check_string(f"{argument}: {name}", env)
-        flags = {"resend_links": resend_links, "all_tenants": all_tenants, "removed": removed}
+        for tenant in desired:
+            if tenant.env and adopt.get(tenant.name, tenant.env) != tenant.env:
+                env = adopt[tenant.name]
+                raise InvalidArgument(f"adopt: {tenant.name} names {tenant.env}, not {env}; no request was sent")
+        flags = {"resend_links": resend_links, "all_tenants": all_tenants, "removed": removed, "adopt_all": adopt_all}
         return await planner.plan(desired, aliases, OperatorDecisions(adopt=adopt, forget=forget, **flags))
 
     async def audit(self, tenants: Iterable[Tenant]) -> Audit:

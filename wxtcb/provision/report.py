@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -18,6 +19,16 @@ from wxtcb.errors import ApiError, WxtcbError
 from wxtcb.provision.journal import EMPTY_MAPPING
 
 __all__ = ["Outcome", "Problem", "Report", "RunInfo", "TenantReport"]
+
+
+def dump_json(document: Mapping[str, object]) -> bytes:
+    """Return *document* as indented JSON; a lone surrogate, which is not valid Unicode, becomes its JSON escape."""
+    try:
+        return orjson.dumps(document, option=orjson.OPT_INDENT_2)
+    except orjson.JSONEncodeError:
+        text = json.dumps(document, ensure_ascii=False, indent=2, default=datetime.isoformat)
+        # Python's escape of a surrogate is also the one of JSON.
+        return text.encode("utf-8", "backslashreplace")
 
 
 class Outcome(Enum):
@@ -180,7 +191,7 @@ class Report:
         return sum(len(entry.unconfirmed) for entry in self.tenants)
 
     def to_json(self) -> bytes:
-        return orjson.dumps(
+        return dump_json(
             {
                 "tenants": [entry.to_dict() for entry in self.tenants],
                 "counts": {outcome.value: count for outcome, count in self.counts.items()},
@@ -193,6 +204,5 @@ class Report:
                 "retry_after": self.retry_after,
                 "created_at": self.created_at,
                 "run_info": attrs.asdict(self.run_info) if self.run_info else None,
-            },
-            option=orjson.OPT_INDENT_2,
+            }
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,6 +12,7 @@ from string import Template
 from types import MappingProxyType
 from typing import Final
 
+from wxtcb.provision.error_policy import CHINA_TIMEZONE
 from wxtcb.provision.journal import HistoryEntry, to_utc
 from wxtcb.provision.report import OUTCOME_ADVICE, Outcome, Report, TenantReport
 from wxtcb.validation import is_loopback
@@ -49,7 +51,7 @@ def render_html(report: Report, histories: Histories = MappingProxyType({})) -> 
     noun = "tenant" if len(report.tenants) == 1 else "tenants"
     result = f"{report.done_count:,} of {len(report.tenants):,} {noun} done"
     return Template(page).substitute(
-        title=f"{result} · wxtcb provision · {report.created_at:%Y-%m-%d}",
+        title=f"{result} · wxtcb provision · {report.created_at.astimezone(CHINA_TIMEZONE):%Y-%m-%d}",
         style=style,
         header=_render_header(report, result),
         main="".join(main),
@@ -180,11 +182,14 @@ def render_link(url: str) -> str:
 
 
 def format_time(time: datetime) -> str:
-    """Return a ``time`` element with the offset from UTC."""
+    """Return a ``time`` element in China time, as in the audit and in the platform's replies, with its offset."""
+    # The last hours of the year 9999 have no China time.
+    with contextlib.suppress(OverflowError):
+        time = time.astimezone(CHINA_TIMEZONE)
     return f'<time datetime="{time.isoformat(timespec="milliseconds")}">{time.isoformat(" ", "seconds")}</time>'
 
 
 def format_unix_time(timestamp: float) -> str:
-    """Return a ``time`` element in UTC, or the plain number if it is outside the calendar."""
+    """Return a ``time`` element in China time, or the plain number if it is outside the calendar."""
     time = to_utc(timestamp)
     return format_time(time) if time else f"{timestamp:.0f} s (Unix time)"

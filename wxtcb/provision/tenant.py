@@ -12,13 +12,12 @@ from typing import Final, Self, cast
 import attrs
 
 from wxtcb import validation
-from wxtcb.api.cloudrun import Server
+from wxtcb.api.cloudrun import PLACEHOLDER_ENV_ID, Server
 from wxtcb.errors import InvalidArgument
 from wxtcb.validation import check_alias, to_str_tuple, type_validator, validator
 
-__all__ = ["PLACEHOLDER_ENV_ID", "Service", "Tenant", "derive_alias"]
+__all__ = ["Service", "Tenant", "derive_alias"]
 
-PLACEHOLDER_ENV_ID: Final = "(not open yet)"
 _CONTROL_CATEGORIES: Final = ("Cc", "Cs")
 
 
@@ -54,24 +53,29 @@ def is_valid_name(value: str) -> bool:
     return value.isprintable() or all(unicodedata.category(letter) not in _CONTROL_CATEGORIES for letter in value)
 
 
-def _clear_env_id(server: Server) -> Server:
+def _as_template(server: Server | str) -> Server:
+    if isinstance(server, str):
+        server = Server(service_name=server, is_public=False)
     validation.check_type("Service: server", server, Server)
-    return attrs.evolve(server, env_id=PLACEHOLDER_ENV_ID)
+    validation.check_service_name("Service: name", server.service_name)
+    return server if server.env_id == PLACEHOLDER_ENV_ID else attrs.evolve(server, env_id=PLACEHOLDER_ENV_ID)
 
 
 @validation.hide_arguments_in_traceback
 @attrs.frozen
 class Service:
-    """Cloud-hosting service of an environment that does not exist yet: a `Server` whose `env_id` is ignored.
+    """Cloud-hosting service of an environment that does not exist yet: a `Server` whose `env_id` is ignored, or a name.
 
-    Write ``Service(Server(env_id=PLACEHOLDER_ENV_ID, service_name="api", is_public=True))``, or use `from_name`.
+    ``Service("api")`` is ``Service(Server(service_name="api", is_public=False))``. Raises `InvalidArgument` for a name
+    that does not start with a letter, does not end with a letter or digit, has more than 60 characters, or contains
+    others than letters, digits, ``-`` and ``_``.
     """
 
-    _template: Server = attrs.field(converter=_clear_env_id)
+    _template: Server = attrs.field(converter=_as_template)
 
     @classmethod
     def from_name(cls, name: str) -> Self:
-        return cls(Server(env_id=PLACEHOLDER_ENV_ID, service_name=name, is_public=False))
+        return cls(name)
 
     @property
     def name(self) -> str:
@@ -85,12 +89,16 @@ class Service:
         return attrs.evolve(self._template, env_id=env_id)
 
 
-def _as_services(value: Iterable[Service]) -> tuple[Service, ...]:
-    return validation.to_tuple(value)
+def _as_services(value: Iterable[Service | Server | str]) -> tuple[Service, ...]:
+    entries = validation.to_tuple(value)
+    if isinstance(entries, tuple):
+        entries = tuple(Service(each) if isinstance(each, Server | str) else each for each in entries)
+    # Any other value is left to `_check_services`.
+    return cast("tuple[Service, ...]", entries)
 
 
 def _check_appids(name: str, value: object) -> None:
-    validation.check_strings(name, value)
+    validation.check_mini_program_appids(name, value)
     _check_unique(name, cast("tuple[str, ...]", value))
 
 
@@ -108,8 +116,14 @@ def _check_unique(name: str, values: Iterable[str]) -> None:
 class Tenant:
     """Customer with one environment, which is shared with the mini programs `appids` and contains `services`.
 
-    If `alias` is None, it is derived from the name (`derive_alias`). `source_type`, if given, is sent with the share:
-    see `wxtcb.api.environment.batch_share_env`.
+    - `alias`: alias of the environment; None derives it from the name (`derive_alias`).
+    - `appids`: each is ``wx`` and 16 lower-case letters or digits.
+    - `services`: names, servers (their `env_id` is ignored) or `Service` objects; a name means a service that is not
+      public.
+    - `source_type`: sent with the share if it is given; see `wxtcb.api.environment.batch_share_env`.
+    - `env`: existing environment that the tenant adopts, as with ``Provisioner.plan(adopt=)``; None if it has none yet.
+
+    Raises `InvalidArgument` if a value breaks the platform's rule for it.
     """
 
     name: str = attrs.field(validator=validator(check_name))
@@ -121,6 +135,9 @@ class Tenant:
         default=(), kw_only=True, converter=_as_services, validator=validator(_check_services)
     )
     source_type: int | None = attrs.field(default=None, kw_only=True, validator=type_validator(int))
+    env: str | None = attrs.field(
+        default=None, kw_only=True, validator=validator(validation.check_string, optional=True)
+    )
 
     @property
     def service_names(self) -> tuple[str, ...]:
@@ -132,13 +149,19 @@ class Tenant:
 
 @attrs.define
 class DuplicateCheck:
-    """Search for tenants and aliases that appear twice; derived aliases are compared only if `namespace` is known."""
+    """Search for tenants, aliases and environments that appear twice.
+
+    Derived aliases are compared only if `namespace` is known.
+    """
 
     namespace: str | None = None
     _names: dict[str, str] = attrs.field(init=False, factory=dict)
     _aliases: dict[str, tuple[str, str]] = attrs.field(init=False, factory=dict)
+    _envs: dict[str, tuple[str, str]] = attrs.field(init=False, factory=dict)
 
-    def add(self, name: str, alias: str | None, location: str, derived_alias: str | None = None) -> list[str]:
+    def add(
+        self, name: str, alias: str | None, location: str, *, env: str | None = None, derived_alias: str | None = None
+    ) -> list[str]:
         """Add a tenant and return the messages of its duplicates; *derived_alias* saves deriving it again."""
         problems: list[str] = []
         first = self._names.setdefault(name, location)
@@ -152,6 +175,10 @@ class DuplicateCheck:
             if first != location:
                 problem = f"alias {alias!r} of tenant {name!r} is already used by tenant {other!r} ({first})"
                 problems.append(f"{problem}; aliases are compared without case")
+        if env is not None:
+            other, first = self._envs.setdefault(env, (name, location))
+            if first != location:
+                problems.append(f"environment {env!r} of tenant {name!r} is already used by tenant {other!r} ({first})")
         return problems
 
 
@@ -163,7 +190,7 @@ def resolve_aliases(tenants: Iterable[Tenant], namespace: str) -> tuple[str, ...
         validation.check_type(location, tenant, Tenant)
         alias = tenant.resolve_alias(namespace)
         aliases.append(alias)
-        found = duplicate_check.add(tenant.name, tenant.alias, location, alias)
+        found = duplicate_check.add(tenant.name, tenant.alias, location, env=tenant.env, derived_alias=alias)
         problems += [f"{location}: {problem}" for problem in found]
     if problems:
         raise InvalidArgument("; ".join(problems))

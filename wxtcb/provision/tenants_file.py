@@ -6,9 +6,11 @@ import contextlib
 import csv
 import io
 import json
+import re
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Final, cast
 
@@ -17,14 +19,31 @@ import cattrs
 import orjson
 
 from wxtcb._protocol.structuring import describe_error, make_converter
-from wxtcb.api.cloudrun import Server
+from wxtcb.api.cloudrun import PLACEHOLDER_ENV_ID, Server
 from wxtcb.errors import InvalidArgument
-from wxtcb.provision.tenant import PLACEHOLDER_ENV_ID, DuplicateCheck, Service, Tenant, is_valid_name
+from wxtcb.provision.tenant import DuplicateCheck, Service, Tenant, is_valid_name
 
-__all__ = ["TenantsFileError", "read_tenants"]
+__all__ = ["TenantsFileError", "read_adoptions", "read_tenants"]
 
-CSV_COLUMNS: Final = ("tenant", "alias", "appids", "services")
+CSV_COLUMNS: Final = ("tenant", "alias", "appids", "services", "env")
+ADOPTION_COLUMNS: Final = ("tenant", "env")
 TENANT_FIELDS: Final = (*CSV_COLUMNS, "source_type")
+
+# Chinese keyboards have full-width separators, and Excel writes Alt+Enter as a line break. None of them can be part of
+# an appid or of the name of a service.
+_SEPARATORS: Final = re.compile(r"[;,\uff1b\uff0c\u3001\r\n]")
+
+# These limits bound time and memory for any file.
+MAX_FILE_SIZE: Final = 8 * 2**20  # bytes
+MAX_LINES: Final = 100_000
+# tomllib needs 50 times the size of a document in memory. A JSON line, and a row of CSV, are parsed as a whole as well.
+MAX_DOCUMENT_SIZE: Final = 2**20  # characters
+MAX_CELL_LENGTH: Final = 32_767  # characters; Excel has the same limit
+MAX_VALUES: Final = 10_000  # values of one tenant
+MAX_PROBLEMS: Final = 1_000
+_MAX_PROBLEM_LENGTH: Final = 500
+# tomllib needs quadratic time for a name of many parts. No field of a tenant is nested deeper than 4.
+_LONG_TOML_NAME: Final = re.compile(r"""(?:(?:"[^"\n]*"|'[^'\n]*'|(?<![\w-])[\w-]+)[ \t]*\.[ \t]*){32}""")
 
 
 class TenantsFileError(InvalidArgument):
@@ -40,40 +59,82 @@ class TenantsFileError(InvalidArgument):
 def read_tenants(path: str | Path, *, namespace: str | None = None) -> tuple[Tenant, ...]:
     """Return the tenants of a file, in its order. The suffix of *path* selects the format.
 
-    - ``.csv``: the column `tenant`, and optionally `alias`, `appids` and `services`. Several values in a cell are
-      separated by ``;``. A service is given by its name.
+    - ``.csv``: the column `tenant`, and optionally `alias`, `appids`, `services` and `env`. Several values in a cell
+      are separated by ``;`` or ``,``, also in full-width form, or by ``、``. A service is given by its name.
     - ``.toml``: ``[[tenant]]`` tables. ``.jsonl`` and ``.ndjson``: one object a line. Both have the same fields and
       `source_type`. Lists are lists. A service is a name, or the fields of `cloudrun.Server` without `env_id`.
 
+    The file is UTF-8. It has at most 8 MiB (TOML: 1 MiB) and 100,000 lines, and a text at most 32,767 characters.
+
     Two tenants must not have the same name or alias. Derived aliases are compared too if *namespace* is given: the
     component appid, unless you chose another namespace. Blocks: call it in a thread if an event loop runs. Raises
+    `TenantsFileError` with all problems, at most the first 1,000.
+    """
+    path, tenants = Path(path), list[Tenant]()
+    problems = _collect_problems(path, _parse_tenants(_read_rows(path), DuplicateCheck(namespace), tenants))
+    if problems or not tenants:
+        raise TenantsFileError(path, problems or ("the file contains no tenant",))
+    return tuple(tenants)
+
+
+def read_adoptions(path: str | Path) -> dict[str, str]:
+    """Return the environment to adopt of each tenant: the argument `adopt` of `Provisioner.plan`, from a CSV file.
+
+    The file has the columns `tenant` and `env`; other columns and rows without an environment are ignored. So the CSV
+    report of a run can be read. Blocks. Raises
     `TenantsFileError` with all problems.
     """
-    path = Path(path)
+    path, adoptions = Path(path), dict[str, str]()
+
+    def parse() -> Iterator[str]:
+        for row in _read_rows(path, {".csv": _read_adoption_rows}):
+            if isinstance(row, str):
+                yield row
+            elif env := row.fields.get("env"):
+                name = str(row.fields["tenant"])
+                if not name:
+                    yield f"{row.location}: the tenant is missing"
+                elif name in adoptions:
+                    yield f"{row.location}: tenant {name!r} is duplicated"
+                adoptions[name] = str(env)
+
+    if problems := _collect_problems(path, parse()):
+        raise TenantsFileError(path, problems)
+    return adoptions
+
+
+def _collect_problems(path: Path, problems: Iterable[str]) -> tuple[str, ...]:
     try:
-        rows = tuple(_read_rows(path))
+        found = [_truncate(problem) for problem in islice(problems, MAX_PROBLEMS)]
     except OSError as error:
         raise TenantsFileError(path, (f"cannot read the file ({error.strerror or type(error).__name__})",)) from error
-    tenants, duplicate_check = list[Tenant](), DuplicateCheck(namespace)
-    problems: list[str] = [] if rows else ["the file contains no tenant"]
+    if len(found) == MAX_PROBLEMS:
+        found.append(f"the rest was not read after {MAX_PROBLEMS:,} problems")
+    return tuple(found)
+
+
+def _truncate(problem: str) -> str:
+    return problem if len(problem) <= _MAX_PROBLEM_LENGTH else f"{problem[:_MAX_PROBLEM_LENGTH]}…"
+
+
+def _parse_tenants(rows: Rows, duplicate_check: DuplicateCheck, tenants: list[Tenant]) -> Iterator[str]:
+    """Append the tenants of *rows* to *tenants*, and yield the problems of the other rows."""
     for row in rows:
         if isinstance(row, str):
-            problems.append(row)
+            yield row
             continue
         parsed = parse_tenant(row)
         if isinstance(parsed, Tenant):
             tenants.append(parsed)
-            name, alias = parsed.name, parsed.alias
+            name, alias, env = parsed.name, parsed.alias, parsed.env
         else:
-            problems += (f"{row.location}: {problem}" for problem in parsed)
+            yield from (f"{row.location}: {problem}" for problem in parsed)
             # A row with other problems is compared too: fixing those must not reveal a duplicate that existed before.
             strings = {key: value.strip() for key, value in row.fields.items() if isinstance(value, str)}
-            name, alias = strings.get("tenant", ""), strings.get("alias") or None
+            name, alias, env = strings.get("tenant", ""), strings.get("alias") or None, strings.get("env") or None
         if name and is_valid_name(name):
-            problems += (f"{row.location}: {problem}" for problem in duplicate_check.add(name, alias, row.location))
-    if problems:
-        raise TenantsFileError(path, tuple(problems))
-    return tuple(tenants)
+            duplicates = duplicate_check.add(name, alias, row.location, env=env)
+            yield from (f"{row.location}: {problem}" for problem in duplicates)
 
 
 @attrs.frozen
@@ -87,48 +148,94 @@ class TenantRow:
 
 # The rows of a file; a string is a problem of the file, which begins with its location.
 Rows = Iterator[TenantRow | str]
+Parser = Callable[[str], Rows]
 
 
-def _read_rows(path: Path) -> Rows:
-    data = path.read_bytes()
-    parser = PARSERS.get(path.suffix.lower())
+def _read_rows(path: Path, parsers: Mapping[str, Parser] | None = None) -> Rows:
+    parsers = parsers or PARSERS
+    with path.open("rb") as file:
+        data = file.read(MAX_FILE_SIZE + 1)
+    parser = parsers.get(path.suffix.lower())
     if parser is None:
-        yield f"unsupported file type {path.suffix!r} (supported: {', '.join(PARSERS)})"
+        yield f"unsupported file type {path.suffix!r} (supported: {', '.join(parsers)})"
+        return
+    if problem := _size_error(data):
+        yield problem
         return
     try:
         # Excel writes a byte order mark.
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        yield f"line {line}: not UTF-8 (byte {error.start}, {data[error.start]:#04x}); save the file as UTF-8"
+        # Not guessed: in a wrong encoding, names would change silently, and with them the derived aliases.
+        advice = "in Excel, choose Save As, 'CSV UTF-8 (Comma delimited)' (CSV UTF-8(逗号分隔))"
+        yield (
+            f"line {line}: not UTF-8 (byte {error.start}, {data[error.start]:#04x}); save the file as UTF-8"
+            f"{f'; {advice}' if path.suffix.lower() == '.csv' else ''}"
+        )
         return
     yield from parser(text)
 
 
+def _size_error(data: bytes) -> str | None:
+    if len(data) > MAX_FILE_SIZE:
+        return f"the file is larger than {MAX_FILE_SIZE // 2**20} MiB: split it"
+    # CSV files may have the line breaks of old Macs.
+    if max(data.count(b"\n"), data.count(b"\r")) > MAX_LINES:
+        return f"the file has more than {MAX_LINES:,} lines: split it"
+    return None
+
+
 def read_csv(text: str) -> Rows:
     """Parse CSV with a header and one tenant a line. Lines of blanks and commas are skipped."""
-    # `newline=""` leaves line breaks inside quotes to the reader, which counts them.
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    columns, next_line = list[str](), 1
+    return _read_csv(text, CSV_COLUMNS, _header_errors)
+
+
+def _read_adoption_rows(text: str) -> Rows:
+    return _read_csv(text, ADOPTION_COLUMNS, _adoption_header_errors)
+
+
+def _read_csv(text: str, expected: Sequence[str], check_header: Callable[[Sequence[str]], Iterator[str]]) -> Rows:
+    columns: list[str] | None = None
+    for row in _split_csv(text):
+        if isinstance(row, str):
+            yield row
+            return
+        location, cells = row
+        if columns is None:
+            columns = [cell.lower() for cell in cells]
+            yield from (f"{location}: {problem}" for problem in check_header(columns))
+        elif extra := [cell for cell in cells[len(columns) :] if cell]:
+            # A comma in a value that is not quoted shifts the values after it into other columns.
+            yield f"{location}: {len(extra)} more values than columns; quote a value that contains a comma"
+        elif "tenant" in columns:
+            yield TenantRow(location, _csv_fields(columns, cells))
+    if columns is None:
+        yield f"the file is empty: the first line must be a header ({', '.join(expected)})"
+
+
+def _split_csv(text: str) -> Iterator[tuple[str, list[str]] | str]:
+    """Yield location and cells of each row that is not blank, and at last the problem that ends the reading."""
+    row_length = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal row_length
+        # `newline=""` leaves line breaks inside quotes to the reader, which counts them.
+        for line in io.StringIO(text, newline=""):
+            row_length += len(line)
+            if row_length > MAX_DOCUMENT_SIZE:
+                raise csv.Error(f"a row is longer than {MAX_DOCUMENT_SIZE:,} characters")
+            yield line
+
+    reader, next_line = csv.reader(lines(), strict=True), 1
     try:
         for row in reader:
-            line, next_line = next_line, reader.line_num + 1
+            line, next_line, row_length = next_line, reader.line_num + 1, 0
             cells = [cell.strip() for cell in row]
-            if not any(cells):
-                continue
-            if not columns:
-                columns = [cell.lower() for cell in cells]
-                yield from (f"line {line}: {problem}" for problem in _header_errors(columns))
-            elif extra := [cell for cell in cells[len(columns) :] if cell]:
-                # A comma in a value that is not quoted shifts the values after it into other columns.
-                yield f"line {line}: {len(extra)} more values than columns; quote a value that contains a comma"
-            elif "tenant" in columns:
-                yield TenantRow(f"line {line}", _csv_fields(columns, cells))
+            if any(cells):
+                yield f"line {line}", cells
     except csv.Error as error:
         yield f"line {next_line}: invalid CSV ({error}); the rest was not read"
-    else:
-        if not columns:
-            yield f"the file is empty: the first line must be a header ({', '.join(CSV_COLUMNS)})"
 
 
 def _csv_fields(columns: Sequence[str], cells: Sequence[str]) -> dict[str, object]:
@@ -136,27 +243,40 @@ def _csv_fields(columns: Sequence[str], cells: Sequence[str]) -> dict[str, objec
     # Spreadsheets drop empty cells at the end of a line.
     for column, cell in zip(columns, cells, strict=False):
         if column in ("appids", "services"):
-            fields[column] = [part for each in cell.split(";") if (part := each.strip())]
+            fields[column] = [part for each in _SEPARATORS.split(cell) if (part := each.strip())]
         elif cell and column in CSV_COLUMNS:
             fields[column] = cell
     return fields
 
 
 def _header_errors(columns: Sequence[str]) -> Iterator[str]:
-    known = ", ".join(CSV_COLUMNS)
+    known, seen = ", ".join(CSV_COLUMNS), set[str]()
     for number, column in enumerate(columns, 1):
         if not column:
             yield f"column {number} has no name"
         elif column not in CSV_COLUMNS:
             yield f"unknown column {column!r} (known: {known})"
-        elif column in columns[: number - 1]:
+        elif column in seen:
             yield f"column {column!r} is duplicated"
+        seen.add(column)
     if "tenant" not in columns:
         yield f"column 'tenant' is missing; the first line must be a header ({known})"
 
 
+def _adoption_header_errors(columns: Sequence[str]) -> Iterator[str]:
+    for column in ADOPTION_COLUMNS:
+        if columns.count(column) != 1:
+            yield f"the header must have the column {column!r} once"
+
+
 def read_toml(text: str) -> Rows:
     """Parse ``[[tenant]]`` tables. Their location is their number, because `tomllib` gives no lines."""
+    if len(text) > MAX_DOCUMENT_SIZE:
+        yield f"the file is larger than {MAX_DOCUMENT_SIZE // 2**20} MiB: use .jsonl or .csv"
+        return
+    if match := _LONG_TOML_NAME.search(text):
+        yield f"line {text.count(chr(10), 0, match.start()) + 1}: a name has more than 32 parts"
+        return
     try:
         document = tomllib.loads(text)
     # `tomllib.TOMLDecodeError`, or the plain `ValueError` of an integer with too many digits.
@@ -181,6 +301,9 @@ def read_json_lines(text: str) -> Rows:
     # Not `splitlines`: that would split at line separators inside JSON strings.
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
+            continue
+        if len(line) > MAX_DOCUMENT_SIZE:
+            yield f"line {number}: longer than {MAX_DOCUMENT_SIZE:,} characters"
             continue
         try:
             row = _table_to_row(f"line {number}", orjson.loads(line))
@@ -210,7 +333,7 @@ def _table_to_row(location: str, table: object) -> TenantRow | str:
     return f"{location}: expected an object with the fields of a tenant, not {type(table).__name__}"
 
 
-PARSERS: Final[Mapping[str, Callable[[str], Rows]]] = {
+PARSERS: Final[Mapping[str, Parser]] = {
     ".csv": read_csv,
     ".toml": read_toml,
     ".jsonl": read_json_lines,
@@ -220,6 +343,11 @@ PARSERS: Final[Mapping[str, Callable[[str], Rows]]] = {
 
 def parse_tenant(row: TenantRow) -> Tenant | list[str]:
     """Return the tenant of a row, or all its problems; no message quotes a value that may be secret."""
+    if problem := _limit_error(row.fields):
+        return [problem]
+    if "tenant" in row.fields and not row.fields.keys() - TENANT_FIELDS:
+        with contextlib.suppress(cattrs.BaseValidationError):
+            return _structure_tenant(row.fields)
     problems = [] if "tenant" in row.fields else ["the tenant is missing"]
     unknown = (name for name in row.fields if name not in TENANT_FIELDS)
     problems += [f"unknown field {name!r} (known: {', '.join(TENANT_FIELDS)})" for name in unknown]
@@ -230,7 +358,27 @@ def parse_tenant(row: TenantRow) -> Tenant | list[str]:
                 _structure_tenant({"tenant": "x", name: row.fields[name]})
             except cattrs.BaseValidationError as error:
                 problems += map(_format_error, cattrs.transform_error(error, format_exception=_describe_error))
-    return problems or _structure_tenant(row.fields)
+    return problems
+
+
+def _limit_error(fields: Mapping[str, object]) -> str | None:
+    """Return the problem of fields that would take much time or memory to check or to report."""
+    pending, count = [*fields.values()], 0
+    while pending:
+        value = pending.pop()
+        count += 1
+        if count + len(pending) > MAX_VALUES:
+            return f"the tenant has more than {MAX_VALUES:,} values"
+        if isinstance(value, str) and len(value) > MAX_CELL_LENGTH:
+            return f"a text is longer than {MAX_CELL_LENGTH:,} characters"
+        # No request can contain it, and Python raises `ValueError` for its text in a message.
+        if isinstance(value, int) and value.bit_length() > 63:
+            return "a number is too large"
+        if isinstance(value, dict):
+            pending += cast("dict[str, object]", value).values()
+        elif isinstance(value, list):
+            pending += cast("list[object]", value)
+    return None
 
 
 def _structure_tenant(fields: Mapping[str, object]) -> Tenant:
@@ -252,7 +400,7 @@ def _format_error(line: str) -> str:
 
 def _describe_error(error: BaseException, expected_type: type | None) -> str:
     if isinstance(error, InvalidArgument):
-        return str(error)
+        return str(error).removeprefix("Service: ")
     # The converter names the expected JSON type. `describe_error` would name the Python type.
     return f"expected {error}" if isinstance(error, TypeError) else describe_error(error, expected_type)
 

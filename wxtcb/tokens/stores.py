@@ -317,8 +317,8 @@ class _SqliteFile:
             file_format.ensure_schema(db, self.path)
             # FULL: a commit is on the disk when it returns. In WAL mode SQLite's default is NORMAL.
             db.execute("PRAGMA synchronous = FULL")
-            # 400 KB of log. SQLite's default, 4 MB, may not fit on the small disks that tokens are often kept on.
-            db.execute("PRAGMA wal_autocheckpoint = 100")
+            # Of several tokens and tickets, some may still be valid. This also keeps the log short.
+            _sqlite.overwrite_old_data(db)
             # With a write-ahead log a reader never waits for a writer.
             _sqlite.enable_wal(db, self.path)
             stack.pop_all()

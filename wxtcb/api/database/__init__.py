@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias, TypeVar, get_args
 
 import attrs
 import orjson
@@ -61,6 +61,7 @@ from wxtcb.api.database.query import (
     set_ as set_,
 )
 from wxtcb.errors import InvalidArgument, OperationFailed
+from wxtcb.secret import Secret
 from wxtcb.validation import check_not_empty, check_string, check_type, require_strings, validator
 
 if TYPE_CHECKING:
@@ -553,16 +554,18 @@ class MigrationJob(Reply):
 class MigrationState(Reply):
     """State of a job.
 
-    At run time `status` may be another text. `error_msg` is also set on success. `file_url` is the address of an
-    exported file.
+    At run time `status` may be another text. `error_msg` is also set on success. `file_url` is the signed URL of an
+    exported file: everyone who has it can read the file.
     """
+
+    keeps_raw: ClassVar[bool] = False
 
     status: Literal["waiting", "reading", "writing", "migrating", "success", "fail"]
     record_success: int = 0
     record_fail: int = 0
     # An older page spells it err_msg.
     error_msg: str | None = attrs.field(default=None, metadata=aliases("err_msg"))
-    file_url: str | None = None
+    file_url: Secret | None = None
 
 
 DB_IMPORT: Final = Endpoint("/componenttcb/dbimport", MigrationJob, Repeat.ONCE, name="db_import", official="dbImport")

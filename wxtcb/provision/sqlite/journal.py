@@ -35,6 +35,12 @@ def _as_path(path: str | os.PathLike[str]) -> Path:
     return to_file_path(path, memory_hint="MemoryJournal keeps records in memory")
 
 
+def default_journal_path(file: str | os.PathLike[str]) -> Path:
+    """Return the path of the journal that belongs to the tenants file *file*."""
+    path = Path(file)
+    return path.with_name(f"{path.name}.wxtcb.db")
+
+
 @attrs.define(eq=False)
 class SqliteJournal:
     """Journal in the file at *path*, which one process at a time may open.
@@ -59,6 +65,11 @@ class SqliteJournal:
 
     def __attrs_post_init__(self) -> None:
         self._writer = WriterThread(self.path)
+
+    @classmethod
+    def for_tenants_file(cls, file: str | os.PathLike[str]) -> Self:
+        """Return the journal that the command line uses for a tenants file: ``FILE.wxtcb.db`` next to *file*."""
+        return cls(default_journal_path(file))
 
     @property
     def durable(self) -> bool:
