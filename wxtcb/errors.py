@@ -244,7 +244,10 @@ class BadReply(WxtcbError):
     """
 
     def __init__(self, reason: str, *, endpoint: str, status: int, permanent: bool = False) -> None:
-        super().__init__(f"{endpoint}: HTTP {status}, {reason}.", endpoint=endpoint, reason=f"HTTP {status}, {reason}")
+        # The platform answers errors with status 200 as well.
+        question = "" if status == 200 else " Is base_url right?"
+        message = f"{endpoint}: HTTP {status}, {reason}.{question}"
+        super().__init__(message, endpoint=endpoint, reason=f"HTTP {status}, {reason}")
         self.status, self.permanent = status, permanent
 
 
