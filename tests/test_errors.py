@@ -72,7 +72,7 @@ def tree_of(root):
 def annotated(error):
     """Set everything on *error* that the executor and the token cache may set."""
     error.maybe_acted, error.retry_after = 2, 4.5
-    error.add_note("tried 2 times in 3.0 s")
+    error.add_note("tried 2 times; attempts and backoffs took 3.0 s")
     return error
 
 
@@ -220,7 +220,7 @@ def test_copied_or_pickled_error_is_complete(duplicate, error):
     """A copied or pickled error has the class, message, attributes and notes of the original."""
     result = duplicate(annotated(copy.copy(error)))
     assert as_values(result) == as_values(annotated(copy.copy(error)))
-    assert result.__notes__ == ["tried 2 times in 3.0 s"]
+    assert result.__notes__ == ["tried 2 times; attempts and backoffs took 3.0 s"]
     assert str(result) == str(error) != ""
 
 

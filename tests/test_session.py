@@ -295,7 +295,7 @@ async def test_unclosed_session_is_a_resource_warning():
     async def enter_and_drop():
         session = build()
         await session.__aenter__()
-        session._lifecycle.resources.transport.owns_session = False
+        session._lifecycle.resources.executor.transport.owns_session = False
 
     def build():
         http = unittest.mock.create_autospec(aiohttp.ClientSession, instance=True)
@@ -602,7 +602,7 @@ async def test_unknown_outcome_has_its_cause(new_session, wechat):
 async def test_session_opens_a_real_transport():
     """The default transport uses aiohttp with the timeout of the session, and is closed with the session."""
     async with Session(component_appid="wx0", component_appsecret="s", timeout=Timeout(connect=1, reply=2)) as session:
-        transport = session._lifecycle.resources.transport
+        transport = session._lifecycle.resources.executor.transport
         assert transport.timeout == Timeout(connect=1, reply=2)
         assert isinstance(transport, ConnectorTransport)
     assert transport._connector.closed

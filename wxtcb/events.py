@@ -71,9 +71,10 @@ class CallFinished:
 
 @attrs.frozen
 class RetryScheduled:
-    """A retry after `delay` seconds, because attempt number `attempt` failed with `error`.
+    """A retry after `delay` seconds, because an attempt failed with `error`.
 
-    `reason` is the kind of failure: "not_sent", "busy", "cloud_unavailable" or "reply_lost".
+    `attempt` counts the failed attempts of the call, without those that were resent (`RequestResent`). `reason` is the
+    kind of failure: "not_sent", "busy", "cloud_unavailable" or "reply_lost".
     """
 
     endpoint: str

@@ -25,7 +25,7 @@ from wxtcb._concurrency.shared_poll import Poller, SharedPoller
 from wxtcb._http.connector_transport import open_transport
 from wxtcb._http.executor import ActiveToken, RequestExecutor, StaticToken
 from wxtcb._http.retry import RetryPolicy
-from wxtcb._http.transport import Timeout, Transport
+from wxtcb._http.transport import Timeout
 from wxtcb._object_storage.link_policy import TRANSFER_HOSTS, LinkPolicy
 from wxtcb._protocol.codec import encode_body, encode_request
 from wxtcb._protocol.endpoint import Endpoint, Repeat, Reply
@@ -145,7 +145,7 @@ def _check_credentials(
     if source is None and session.component_appsecret is None:
         raise InvalidArgument("component_appsecret is missing; pass it, or a token_source")
     if source is not None and session.ticket is not None:
-        raise InvalidArgument("ticket must be None with a token_source, because the session then fetches no token")
+        raise InvalidArgument("ticket is not used with a token_source; pass only one of them")
     if isinstance(source, ReadOnly) and session.token_store is None:
         raise InvalidArgument("token_source=ReadOnly() needs a shared token_store to read tokens from")
 
@@ -163,7 +163,6 @@ class SessionResources:
     """
 
     loop: asyncio.AbstractEventLoop
-    transport: Transport
     limiter: RequestLimiter
     executor: RequestExecutor
     token_cache: TokenCache
@@ -175,7 +174,8 @@ class SessionResources:
 
     async def aclose(self) -> None:
         # First everything that does not wait. So if this coroutine is cancelled in a wait below, every waiting call has
-        # got its SessionClosed already, and every task is cancelled.
+        # got its SessionClosed already, and every task is cancelled. Only waiting file transfers get it later, when the
+        # stack closes the storage client.
         self.limiter.close()
         self.token_cache.close()
         for poller in self.shared_pollers.values():
@@ -232,16 +232,20 @@ class Session:
 
     Arguments:
         component_appid: AppID of the platform.
-        component_appsecret: its app secret; None only with a `token_source`.
+        component_appsecret: its app secret. None only with a `token_source`; the few calls that send the app secret
+            itself then raise `InvalidArgument`.
         ticket: the newest component_verify_ticket (验证票据), or an async callable that returns it. None: the tickets
-            that a `TicketReceiver` has written to the token store.
+            that a `TicketReceiver` has written to the token store. Without a `token_store` there are none: then calls
+            that need the session's token raise `TicketMissing`. Not allowed with a `token_source`.
         token_store: a store, or its URL (``sqlite:///...``, ``redis://...``). None: the memory of this process.
         token_source: an async callable that returns a `ComponentToken` of an external service, or `ReadOnly()` for a
             process that only reads the store. None: tokens are fetched with app secret and ticket.
         ticket_timeout: seconds to wait for a ticket after requesting a push. None: raise `TicketMissing` at once.
         retry: when and how often failed calls are retried.
-        timeout: limits of one attempt, a `wxtcb.Timeout`. For an overall deadline use ``asyncio.timeout``.
-        connections: maximum number of concurrent calls, and separately of concurrent file transfers.
+        timeout: limits of one attempt, a `wxtcb.Timeout`. Its `connect` and `reply` together also limit each call of
+            `ticket` and of `token_source`. For an overall deadline use ``asyncio.timeout``.
+        connections: maximum number of concurrent calls, and separately of concurrent file transfers. If the connector
+            of `http` has a limit of its own (100 by default), both share it: create it with ``limit=0``.
         max_fetches_per_hour: maximum number of token fetches by all processes that share the store; more raise
             `TokenFetchLimit`. None: no limit.
         base_url: URL of the platform; https, or plain http to this machine.
@@ -300,7 +304,7 @@ class Session:
     hooks: tuple[Hook, ...] = attrs.field(default=(), converter=to_hooks)
     partial: PartialMode = attrs.field(default="raise", validator=validation.validator(_check_partial))
     # The rest are not arguments, so that `attrs.evolve` makes an independent session. Only `with_options` makes views.
-    # The dispatcher binds the hooks to this session.
+    # `create` calls `bind` of the hooks that have it, with this session.
     _dispatcher: HookDispatcher = attrs.field(
         init=False,
         repr=False,
@@ -363,6 +367,7 @@ class Session:
         if self._lifecycle.resources is not None or self._lifecycle.closed:
             raise SessionClosed("a session can be entered only once; build another one")
         self._lifecycle.resources = await self._open_resources()
+        # Not an event: it calls `on_session_open` of the hooks that have it.
         notify_open(self, self.hooks)
         return self
 
@@ -374,8 +379,8 @@ class Session:
     async def aclose(self) -> None:
         """Close the connections; every waiting call raises `SessionClosed`.
 
-        A call whose request is being sent loses its connection and fails. With your own aiohttp session (`http`) it
-        continues to its end. Closing a session that is not open does nothing.
+        A call whose request is being sent loses its connection and fails. On your own `aiohttp.ClientSession` (`http`)
+        it continues to its end. Closing a session that is not open does nothing.
         """
         self._raise_if_view("closed")
         if self._lifecycle.resources is None:
@@ -415,7 +420,8 @@ class Session:
         view = copy.copy(self)
         for name, value in changes.items():
             object.__setattr__(view, name, value)
-        # Only these two have validators. They are skipped otherwise, because views are also made for single calls.
+        # Of the changed fields only these two have validators. `attrs.validate` runs those of all fields, which would
+        # take too long for each view, because views are also made for single calls.
         if retry is not None or partial is not None:
             attrs.validate(view)
         return view
@@ -432,8 +438,8 @@ class Session:
 
         *body* is written as JSON without its values of None. Bytes are sent unchanged; they are rejected if the
         endpoint has an action. *query* is added to the URL. *token* is your own access token, sent instead of the
-        session's. If the platform rejects it, the error is raised without a refresh. An endpoint that needs no token
-        ignores it. For an overall deadline use ``asyncio.timeout``.
+        session's. If the platform rejects it, the error is raised without a refresh. *token* is ignored if the endpoint
+        needs none. For an overall deadline use ``asyncio.timeout``.
 
         Raises `InvalidArgument` before a request is sent; `ApiError`, `TransportError`, `BadReply`, `OutcomeUnknown`
         and `PartialFailure` for a failed call; `TicketError`, `TokenFetchLimit`, `TokenConflict` and `TokenStoreError`
@@ -448,6 +454,7 @@ class Session:
             validation.check_secret("token", secret)
             own_token = StaticToken(ActiveToken(secret, generation=0))
         resources = self._lifecycle.resources_in_current_loop()
+        # If the endpoint has an action, it is added to the body and to the query.
         encoded, query = encode_request(endpoint, body, query)
         # The call may wait for long; the frame must not keep a large body alive next to its encoded form.
         del body
@@ -473,7 +480,7 @@ class Session:
         `TokenConflict`, `TokenStoreError`, `ApiError` or `TransportError` if no token can be obtained.
         """
         cache = self._lifecycle.resources_in_current_loop().token_cache
-        # `cached` returns None if the token has to be refreshed.
+        # `cached` returns None if `get` must decide whether the token can be used.
         return (cache.cached() or await cache.get()).value
 
     def stats(self) -> Stats:
@@ -553,18 +560,21 @@ class Session:
         loop = asyncio.get_running_loop()
         # If a later step raises, the stack closes what was opened before.
         async with contextlib.AsyncExitStack() as stack:
+            # Endpoint paths begin with a slash.
             transport = open_transport(
                 self.base_url.rstrip("/"), self.timeout, http=self.http, proxy=self.proxy, ssl=self.ssl
             )
             stack.push_async_callback(transport.aclose)
             # The limiter admits calls in FIFO order and bounds them. aiohttp's own pool lets new requests overtake
-            # waiting ones, so the connectors have no limit.
+            # waiting ones, so wxtcb's own connectors have no limit. A connector of the caller keeps its limit.
             limiter = RequestLimiter(self.connections, loop.time)
             executor = RequestExecutor(transport, limiter, loop.time)
             # Files have a limiter of their own, because a transfer may take minutes.
             transfer_limiter = RequestLimiter(self.connections, loop.time)
             link_policy = LinkPolicy.create(self.transfer_hosts, base_url=self.base_url, allow_http=self.allow_http)
-            storage_client = StorageClient(self.timeout, transfer_limiter, link_policy, self.http, self.proxy, self.ssl)
+            storage_client = StorageClient(
+                self.timeout, transfer_limiter, link_policy, http=self.http, proxy=self.proxy, ssl=self.ssl
+            )
             stack.push_async_callback(storage_client.aclose)
             store = self.token_store
             if isinstance(store, StoreURL):
@@ -590,7 +600,6 @@ class Session:
             stack.push_async_callback(token_cache.aclose)
             return SessionResources(
                 loop=loop,
-                transport=transport,
                 limiter=limiter,
                 executor=executor,
                 token_cache=token_cache,

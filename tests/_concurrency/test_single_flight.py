@@ -42,7 +42,7 @@ async def test_all_waiters_get_the_value_of_one_task():
         return await succeed()
 
     task = start_task(function)
-    assert await asyncio.gather(*(task.wait() for _ in range(10_000))) == ["arrived"] * 10_000
+    assert await asyncio.gather(*(task.result() for _ in range(10_000))) == ["arrived"] * 10_000
     assert runs == [1]
 
 
@@ -50,10 +50,10 @@ async def test_task_records_its_start_and_its_end():
     """`started_at` is the time of the start, and `done` is set only at the end."""
     task = start_task(succeed)
     assert task.started_at == 1000
-    assert not task.done.is_set()
-    await task.wait()
-    assert task.done.is_set()
-    assert await task.wait() == "arrived"
+    assert not task.finished.is_set()
+    await task.result()
+    assert task.finished.is_set()
+    assert await task.result() == "arrived"
 
 
 async def test_each_waiter_gets_its_own_exception():
@@ -65,7 +65,7 @@ async def test_each_waiter_gets_its_own_exception():
         raise error
 
     task = start_task(noted)
-    first, second = await asyncio.gather(task.wait(), task.wait(), return_exceptions=True)
+    first, second = await asyncio.gather(task.result(), task.result(), return_exceptions=True)
     assert first is not second
     first.retry_after = 3
     first.add_note("mine")
@@ -79,11 +79,11 @@ async def test_each_waiter_gets_its_own_exception():
 async def test_cancelled_waiters_affect_neither_the_task_nor_the_others(function, cancelled, settle):
     """This holds for one waiter, all but one, and all."""
     task = start_task(function)
-    waiters = [asyncio.create_task(task.wait()) for _ in range(10)]
+    waiters = [asyncio.create_task(task.result()) for _ in range(10)]
     await settle()
     for waiter in waiters[:cancelled]:
         waiter.cancel()
-    results = await asyncio.gather(*waiters, task.wait(), return_exceptions=True)
+    results = await asyncio.gather(*waiters, task.result(), return_exceptions=True)
     assert [type(result) for result in results[:cancelled]] == [asyncio.CancelledError] * cancelled
     expected = str if function is succeed else WxtcbError
     assert {type(result) for result in results[cancelled:]} == {expected}
@@ -91,7 +91,7 @@ async def test_cancelled_waiters_affect_neither_the_task_nor_the_others(function
 
 async def test_failure_without_waiters_is_not_reported():
     """A failed task without waiters logs nothing."""
-    await start_task(fail).done.wait()
+    await start_task(fail).finished.wait()
 
 
 async def test_task_runs_in_an_empty_context():
@@ -101,13 +101,13 @@ async def test_task_runs_in_an_empty_context():
     async def read_variable():
         return VARIABLE.get()
 
-    assert await start_task(read_variable).wait() == "empty"
+    assert await start_task(read_variable).result() == "empty"
 
 
 async def test_aclose_cancels_the_task_and_its_waiters_get_session_closed(settle):
     """The waiters do not get CancelledError."""
     task = start_task(succeed)
-    waiters = [asyncio.create_task(task.wait()) for _ in range(3)]
+    waiters = [asyncio.create_task(task.result()) for _ in range(3)]
     await settle()
     await task.aclose()
     results = await asyncio.gather(*waiters, return_exceptions=True)
@@ -119,7 +119,7 @@ async def test_aclose_cancels_the_task_and_its_waiters_get_session_closed(settle
 async def test_aclose_before_the_first_step_reaches_waiters():
     """A task that was closed before it ran leaves no caller waiting."""
     task = start_task(succeed)
-    waiter = asyncio.create_task(task.wait())
+    waiter = asyncio.create_task(task.result())
     await task.aclose()
     with pytest.raises(SessionClosed):
         await waiter
@@ -128,9 +128,9 @@ async def test_aclose_before_the_first_step_reaches_waiters():
 async def test_aclose_after_the_end_changes_nothing():
     """The value remains available."""
     task = start_task(succeed)
-    await task.wait()
+    await task.result()
     await task.aclose()
-    assert await task.wait() == "arrived"
+    assert await task.result() == "arrived"
 
 
 async def test_unexpected_exception_is_reported_and_raised_as_internal_error():
@@ -141,7 +141,7 @@ async def test_unexpected_exception_is_reported_and_raised_as_internal_error():
 
     task = start_task(function)
     with pytest.raises(WxtcbError, match="LookupError") as caught:
-        await task.wait()
+        await task.result()
     assert "S3CRET" not in str(caught.value)
     loop = asyncio.get_running_loop()
     del task, caught

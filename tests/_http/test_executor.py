@@ -265,7 +265,7 @@ async def test_last_error_is_raised_when_the_attempts_are_used_up(harness, repea
     with pytest.raises(PlatformBusy) as caught:
         await harness.call(repeat, *[-1] * 20)
     assert harness.sends == most
-    assert caught.value.__notes__[0].startswith(f"tried {most} times in ")
+    assert caught.value.__notes__[0].startswith(f"tried {most} times; ")
     assert caught.value.maybe_acted == (0 if repeat is Repeat.READ else most)
     assert harness.all_slots_are_back()
 
@@ -275,7 +275,7 @@ async def test_notes_contain_attempts_and_seconds(harness):
     with pytest.raises(PlatformBusy) as caught:
         await harness.call(Repeat.ONCE, *[harness.platform.after(1, -1)] * 5)
     assert caught.value.__notes__ == [
-        "tried 5 times in 12.5 s",
+        "tried 5 times; attempts and backoffs took 12.5 s",
         "5 of 5 attempts may have taken effect; check whether the call took effect before retrying",
     ]
 
@@ -410,7 +410,7 @@ async def test_rate_limit_pauses_the_path_for_all_calls(harness):
 
 
 async def test_rate_limited_call_waits_until_the_deadline_of_the_caller(harness):
-    """The retry budget does not limit the number of 45011."""
+    """The retry limits do not limit the number of 45011."""
     await harness.call(Repeat.ONCE, *[45011] * 100)
     assert harness.sends == 101
     assert clock() > 1000 + 99 * 60

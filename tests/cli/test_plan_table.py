@@ -85,6 +85,10 @@ UNCONFIRMED = attrs.evolve(STARTED, services=dict.fromkeys(("api", "web"), Servi
             "   c       ready   x-1          confirm api, web",
         ),
         (
+            tenant_plan(Action.READY, env="x-1", steps=("backup", "ready")),
+            "   商户    ready   x-1          backup, wait for NORMAL",
+        ),
+        (
             tenant_plan(Action.CONFLICT, reason="alias x was taken by x-1"),
             "!  商户    conflict  alias x      alias x was taken by x-1",
         ),
@@ -95,7 +99,7 @@ UNCONFIRMED = attrs.evolve(STARTED, services=dict.fromkeys(("api", "web"), Servi
     ],
 )
 def test_row_shows_the_steps_of_a_tenant(planned: TenantPlan, line: str) -> None:
-    """Shares and services that are done are left out."""
+    """Shares and services that are done are left out; a step without a text of its own is shown by its name."""
     header, row, _ = printed_lines(planned)
     assert row == line
     assert header.split() == ["tenant", "action", "environment", "to", "do"]

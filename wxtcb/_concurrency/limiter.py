@@ -1,6 +1,7 @@
 """Request limiter: a FIFO limit on concurrent requests, and a pause per path after the platform's minute limit (45011).
 
-A call first waits until its path is open and then for a slot, so that calls of a paused path hold no slot.
+A call is admitted in two steps: it waits until its path is open and passes it, and then takes a slot. In this order,
+calls of a paused path hold no slot.
 """
 
 from __future__ import annotations
@@ -27,19 +28,20 @@ _UNLIMITED: Final = 1 << 40
 class _PathState:
     """Rate-limit state of one path.
 
-    The current minute starts at `opens_at`, which is in the future during a pause, and admits `allowance` calls.
+    The current minute starts at `opens_at`, which is in the future during a pause. `passed` calls have passed the path
+    in it, of at most `allowance`.
     """
 
     opens_at: float
     paused_until: float = -math.inf
     allowance: int = _UNLIMITED
-    admitted: int = 0
-    admitted_last_minute: int = 0
+    passed: int = 0
+    passed_last_minute: int = 0
     waiters: deque[asyncio.Future[None]] = attrs.field(factory=deque)
     sleeper: asyncio.Future[None] | None = None
 
     def seconds_until_open(self, now: float) -> float:
-        """Return the seconds until another call is admitted, 0.0 if it is now."""
+        """Return the seconds until another call may pass, 0.0 if it may now."""
         if now < self.opens_at:
             return self.opens_at - now
         if now >= self.opens_at + MINUTE:
@@ -47,15 +49,15 @@ class _PathState:
             self.opens_at += minutes * MINUTE
             # The allowance doubles in every minute without a 45011. The shift is bounded: a path may be idle for days.
             self.allowance = min(_UNLIMITED, self.allowance << min(minutes, 40))
-            self.admitted_last_minute = self.admitted if minutes == 1 else 0
-            self.admitted = 0
-        return 0.0 if self.admitted < self.allowance else self.opens_at + MINUTE - now
+            self.passed_last_minute = self.passed if minutes == 1 else 0
+            self.passed = 0
+        return 0.0 if self.passed < self.allowance else self.opens_at + MINUTE - now
 
-    def cancel_admission(self, minute: float) -> None:
-        """Undo an admission in the minute that started at *minute*, because the call was not sent."""
+    def undo_pass(self, minute: float) -> None:
+        """Take back a pass in the minute that started at *minute*, because the call was not sent."""
         if self.opens_at == minute:
-            self.admitted -= 1
-            # The first waiter of the path may be sleeping until the next minute; now it is admitted in this one.
+            self.passed -= 1
+            # The first waiter of the path may be sleeping until the next minute; now it may pass in this one.
             if self.sleeper is not None:
                 _wake(self.sleeper)
 
@@ -63,18 +65,18 @@ class _PathState:
         """Close the path until *opens_at* and reduce its allowance."""
         # The platform does not document its limit. A quarter of the calls that met it is a cautious restart; doubling
         # then approaches the limit again. The previous minute counts, because 45011 may arrive early in a new one.
-        self.allowance = max(1, max(self.admitted, self.admitted_last_minute) // 4)
+        self.allowance = max(1, max(self.passed, self.passed_last_minute) // 4)
         self.opens_at = self.paused_until = opens_at
-        self.admitted = self.admitted_last_minute = 0
+        self.passed = self.passed_last_minute = 0
 
 
 @attrs.define(repr=False, eq=False)
 class RequestLimiter:
     """Limiter for all calls of a session: at most `slots` calls at a time, admitted in FIFO order.
 
-    After `pause`, a path is closed until the next minute of the wall clock. It then admits a quarter of the calls of
-    the minute in which the limit was met, and twice as many in each further minute without a 45011. Other paths are not
-    affected.
+    After `pause`, a path is closed until the next minute of the wall clock. Then a quarter as many calls may pass it
+    as in the minute in which the limit was met, and twice as many in each further minute without a 45011. Other paths
+    are not affected.
     """
 
     slots: int
@@ -113,7 +115,7 @@ class RequestLimiter:
             state = self._paths[path] = _PathState(self.now())
         if self._slot_waiters or self._free_slots <= 0 or state.waiters or state.seconds_until_open(self.now()) > 0:
             return False
-        state.admitted += 1
+        state.passed += 1
         self._free_slots -= 1
         return True
 
@@ -126,7 +128,7 @@ class RequestLimiter:
             try:
                 await self._acquire_slot()
             except BaseException:
-                state.cancel_admission(minute)
+                state.undo_pass(minute)
                 raise
             # If the path was paused while this call waited for its slot, the call waits again, without a slot.
             if self.now() >= state.opens_at:
@@ -194,7 +196,7 @@ class RequestLimiter:
             while (wait := path.seconds_until_open(self.now())) > 0:
                 path.sleeper = asyncio.get_running_loop().create_future()
                 await self._sleep_on(path.sleeper, wait)
-            path.admitted += 1
+            path.passed += 1
         finally:
             path.waiters.remove(waiter)
             if path.waiters:

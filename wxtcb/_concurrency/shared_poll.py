@@ -55,14 +55,14 @@ class SharedPoller(Generic[T]):
         """
         # The conditions are checked again after each wait, because another caller may have started a poll meanwhile.
         while (task := self._task) is None or task.started_at < newer_than:
-            if task is not None and not task.done.is_set():
-                await task.done.wait()
+            if task is not None and not task.finished.is_set():
+                await task.finished.wait()
             elif task is not None and (wait := task.started_at + self.min_interval - self.now()) > 0:
                 await self.sleep(wait)
             else:
                 started_at = self.now()
                 self._task = SharedTask.start(partial(self._fetch_snapshot, started_at), started_at)
-        return await task.wait()
+        return await task.result()
 
     async def _fetch_snapshot(self, started_at: float) -> Snapshot[T]:
         return Snapshot(started_at, await self.fetch())

@@ -20,10 +20,10 @@ T = TypeVar("T")
 
 @attrs.define(repr=False, eq=False)
 class SharedTask(Generic[T]):
-    """Running task with many waiters; `done` is set when it has succeeded, failed or been cancelled."""
+    """Running task with many waiters; `finished` is set when it has succeeded, failed or been cancelled."""
 
     started_at: float
-    done: asyncio.Event = attrs.field(init=False, factory=asyncio.Event)
+    finished: asyncio.Event = attrs.field(init=False, factory=asyncio.Event)
     _task: asyncio.Task[None] = attrs.field(init=False)
     _value: T = attrs.field(init=False)
     _error: WxtcbError | None = attrs.field(init=False, default=None)
@@ -52,20 +52,20 @@ class SharedTask(Generic[T]):
             # Raised again, so that the loop's exception handler reports the traceback.
             raise
         finally:
-            self.done.set()
+            self.finished.set()
 
-    async def wait(self) -> T:
-        """Wait until the task is done and return its value, or raise a copy of its error."""
-        await self.done.wait()
+    async def result(self) -> T:
+        """Wait until the task has finished and return its value, or raise a copy of its error."""
+        await self.finished.wait()
         if self._error is not None:
             raise _copy_error(self._error)
         return self._value
 
     def cancel(self) -> None:
         """Cancel the task without waiting for its end; its waiters get `SessionClosed` at once."""
-        if not self.done.is_set():
+        if not self.finished.is_set():
             self._error = _session_closed_error()
-            self.done.set()
+            self.finished.set()
         # Only once: a second cancellation would interrupt the clean-up that the first one started.
         if not self._task.cancelling():
             self._task.cancel()

@@ -2,10 +2,11 @@
 
 - call: one use of an endpoint, made of one or more attempts;
 - attempt: one request that is given to the transport; it may fail before anything is sent;
-- retry: a further attempt after a backoff, limited by `RetryPolicy` and `RetryQuota`;
-- resend: a further attempt with a newer token or after a rate limit, which those two do not limit;
-- slot: one of the limiter's places for concurrent calls. A call holds it from admission to its end, but not while it
-  backs off or waits for a rate limit.
+- retry: a further attempt after a backoff, within the retry limits (`RetryPolicy` and `RetryQuota`);
+- resend: a further attempt with a newer token or after a rate limit, outside of the retry limits;
+- slot: one of the limiter's places for concurrent calls;
+- admission: a call gets a slot while its path is not paused. It holds the slot until it ends, backs off, or waits for a
+  rate limit. After a backoff or a rate limit it is admitted again.
 """
 
 from __future__ import annotations
@@ -45,9 +46,11 @@ R = TypeVar("R", bound=Reply)
 # A `SendResult` of the transport other than a cancellation.
 SendOutcome = Response | SendFailure | ResponseTooLarge | Vetoed
 
-# Limits for a call whose tokens keep being rejected, for example because another program fetches tokens as well:
-# all resends after a rejected token, and those since the last token that the platform had accepted, that one included.
+# How often one call is resent after a rejected token. If another program fetches tokens as well, a new token may be
+# valid for a moment only.
 MAX_TOKEN_RESENDS: Final = 10
+# How many of these resends may follow each other, unless one of the rejected tokens had been accepted before, in any
+# call. If new tokens are rejected from the start, further ones do not help.
 MAX_RESENDS_SINCE_ACCEPTED: Final = 3
 # A shorter token, as in tests, could occur in a reply by chance, and redacting it would corrupt the reply.
 MIN_REDACTABLE_LENGTH: Final = 20
@@ -73,7 +76,7 @@ class CallCredentials(Protocol):
     """
 
     def cached(self) -> ActiveToken | None:
-        """Return a valid token that is available without waiting, or None."""
+        """Return a token that can be used at once, or None if `get` must decide."""
         ...
 
     async def get(self) -> ActiveToken:
@@ -107,11 +110,11 @@ class _Call(Generic[R]):
 
     - `number`: number of the call within its session, in its events.
     - `attempts`: attempts so far, the current one included.
-    - `failures`: failed attempts that the retry policy limits, so without resends.
+    - `counted_failures`: failed attempts that count towards the retry limits, so without those that led to a resend.
     - `retry_time`: seconds spent in attempts and backoffs, without other waits.
     - `maybe_acted`: failed attempts that may have taken effect.
-    - `token_resends`: resends after a rejected token; `resends_since_accepted` counts those since the last token that
-      the platform had accepted before it rejected it, that one included.
+    - `token_resends`: resends after a rejected token.
+    - `resends_since_accepted`: the same, counted from the last rejected token that had been accepted before.
     - `attempt_started_at`: when the current attempt began, on the clock of the event loop.
     """
 
@@ -124,7 +127,7 @@ class _Call(Generic[R]):
     number: int
     may_send: Callable[[], bool] | None
     attempts: int = 0
-    failures: int = 0
+    counted_failures: int = 0
     retry_time: float = 0.0
     maybe_acted: int = 0
     token_resends: int = 0
@@ -137,7 +140,7 @@ class _Call(Generic[R]):
         error.maybe_acted = self.maybe_acted
         # After one attempt the number says nothing.
         if self.attempts > 1:
-            error.add_note(f"tried {self.attempts} times in {self.retry_time:.1f} s")
+            error.add_note(f"tried {self.attempts} times; attempts and backoffs took {self.retry_time:.1f} s")
         if self.maybe_acted:
             unsafe = self.endpoint.repeat.is_unsafe_to_repeat
             advice = "; check whether the call took effect before retrying" if unsafe else ""
@@ -323,17 +326,19 @@ class RequestExecutor:
         A resend needs no backoff, because a rejected request had no effect. `MAX_TOKEN_RESENDS` and
         `MAX_RESENDS_SINCE_ACCEPTED` end a call whose tokens keep being rejected.
         """
+        # Always an ApiError: `classify` returns INVALID_TOKEN for no other error.
         errcode = error.errcode if isinstance(error, ApiError) else 0
         # False only for a token that the caller passed.
         if not call.credentials.invalidate(token, errcode):
             error.add_hint("The token is your own (token=), so wxtcb did not refresh it; pass a valid token.")
             raise error
         call.token_resends += 1
-        # A token that never worked counts on; one that worked, and expired later, is normal.
+        # A token that was accepted before has expired or was replaced. That is normal, so the count begins anew.
         call.resends_since_accepted = 1 if token.accepted else call.resends_since_accepted + 1
         if call.token_resends <= MAX_TOKEN_RESENDS and call.resends_since_accepted <= MAX_RESENDS_SINCE_ACCEPTED:
             newer = await call.credentials.get()
-            # The same object: no other token could be obtained.
+            # Always true: `TokenCache` returns another object, and `StaticToken` has ended the call above. The check
+            # keeps a wrong implementation of `CallCredentials` from resending a rejected token.
             if newer is not token:
                 self._emit_resent(call, error, FailureKind.INVALID_TOKEN)
                 return
@@ -345,16 +350,16 @@ class RequestExecutor:
 
     async def _backoff(self, call: _Call[R], error: WxtcbError, failure: FailureKind) -> None:
         """Wait before the next attempt; raise *error* if the policy or the retry quota allows none."""
-        call.failures += 1
+        call.counted_failures += 1
         policy, path = call.retry_policy, call.endpoint.path
-        delay = policy.backoff(call.failures, self.uniform)
-        is_last = call.failures >= policy.max_attempts(call.endpoint.repeat)
+        delay = policy.backoff(call.counted_failures, self.uniform)
+        is_last = call.counted_failures >= policy.max_attempts(call.endpoint.repeat)
         # The quota comes last, so that a call which ends anyway takes nothing from what all calls share.
         if is_last or call.retry_time + delay > policy.window or not self.quota.acquire_retry(error):
             raise error
         call.dispatcher.emit(
             events.RetryScheduled(
-                path, call.number, attempt=call.failures, delay=delay, error=error, reason=failure.label
+                path, call.number, attempt=call.counted_failures, delay=delay, error=error, reason=failure.label
             )
         )
         # This sleep ends with SessionClosed as soon as the session closes.

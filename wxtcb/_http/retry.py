@@ -41,9 +41,9 @@ class FailureKind(Enum):
 class RetryDecision(Enum):
     """Consequence of a failed attempt."""
 
-    RETRY = "retry after a backoff, within the retry budget"
-    REFRESH_TOKEN = "resend with a newer token, outside the budget"
-    WAIT_FOR_RATE_LIMIT = "resend when the rate limit allows it, outside the budget"
+    RETRY = "retry after a backoff, within the retry limits"
+    REFRESH_TOKEN = "resend with a newer token, outside of the retry limits"
+    WAIT_FOR_RATE_LIMIT = "resend when the rate limit allows it, outside of the retry limits"
     RAISE = "raise the error"
     RAISE_OUTCOME_UNKNOWN = "raise OutcomeUnknown"
 
@@ -75,6 +75,7 @@ def classify(error: errors.WxtcbError) -> FailureKind:
             return FailureKind.NOT_SENT
         case errors.ApiError():
             return next((kind for cls, kind in _API_FAILURE_KINDS if isinstance(error, cls)), FailureKind.REJECTED)
+        # Such as SendVetoed and SessionClosed: no request was sent, and a retry would fail in the same way.
         case _:
             return FailureKind.REJECTED
 
@@ -118,7 +119,7 @@ class RetryPolicy:
     - `retry_busy_creates`: whether a call that adds something is retried after -1, as the platform documents. If False,
       it raises `OutcomeUnknown`. Calls with `Repeat.NEVER` always do.
 
-    Resends after an invalid token or the minute limit do not count as attempts.
+    `attempts` and `once_attempts` do not count attempts that are resent after an invalid token or the minute limit.
     """
 
     attempts: int = attrs.field(default=8, validator=validator(check_positive_int))
@@ -133,7 +134,7 @@ class RetryPolicy:
         return self.once_attempts if repeat.is_unsafe_to_repeat else self.attempts
 
     def backoff(self, attempt: int, uniform: Callable[[float, float], float]) -> float:
-        """Return the seconds to wait after failed attempt number *attempt* (from 1); *uniform* draws the jitter."""
+        """Return the seconds to wait after counted attempt number *attempt* (from 1); *uniform* draws the jitter."""
         # The exponent is bounded because `attempts` is not: 2.0 ** 1024 raises OverflowError.
         return uniform(0.0, min(self.cap, self.base * 2.0 ** min(attempt - 1, 64)))
 

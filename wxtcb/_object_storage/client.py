@@ -91,9 +91,10 @@ class StorageClient:
     timeout: Timeout
     limiter: RequestLimiter = attrs.field(repr=False)
     link_policy: LinkPolicy
-    _http: aiohttp.ClientSession | aiohttp.TCPConnector | None = attrs.field(default=None, repr=False)
-    _proxy: Secret | None = None
-    _ssl: tls.SSLContext | None = attrs.field(default=None, repr=False)
+    # An explicit `alias`, because basedpyright does not know that attrs removes the underscore.
+    _http: aiohttp.ClientSession | aiohttp.TCPConnector | None = attrs.field(default=None, alias="http", repr=False)
+    _proxy: Secret | None = attrs.field(default=None, alias="proxy")
+    _ssl: tls.SSLContext | None = attrs.field(default=None, alias="ssl", repr=False)
     _session: aiohttp.ClientSession | None = attrs.field(init=False, default=None, repr=False)
     _open_responses: set[aiohttp.ClientResponse] = attrs.field(init=False, factory=set[aiohttp.ClientResponse])
     _closed: bool = attrs.field(init=False, default=False)

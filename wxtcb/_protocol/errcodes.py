@@ -28,6 +28,8 @@ _QUOTA_EXCEEDED = "The environment's own quota is exceeded; wait for its reset o
 _FUNCTION_LOG = "See the function's log in the cloud console."
 _REPORT_BUG = "If there is no such proxy, this is a bug in wxtcb: report it with the rid."
 
+# The class decides what happens next: whether a call is retried (`wxtcb._http.retry`), whether a token is fetched again
+# (`is_transient` in `wxtcb.tokens.providers`), and whether a provisioning run ends (`wxtcb.provision.error_policy`).
 ERRCODES: Final[Mapping[int, tuple[type[errors.ApiError], str]]] = MappingProxyType(
     {
         # Open Platform: busy, internal error

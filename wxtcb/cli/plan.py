@@ -162,12 +162,14 @@ def _describe_steps(tenant_plan: TenantPlan) -> Iterator[str]:
                 yield "wait for NORMAL"
             case "share":
                 yield f"share with {len(record.unshared_appids(tenant.appids))}"
-            case _:
+            case "services":
                 if missing := [service for service in tenant.services if not record.has_service(service.name)]:
                     names = (each.name + (f" ({each.remark})" if each.remark else "") for each in missing)
                     yield f"establish {', '.join(names)}"
                 if unconfirmed := record.unconfirmed_services(tenant.service_names):
                     yield f"confirm {', '.join(unconfirmed)}"
+            case _:
+                yield step
 
 
 def suggestions(plan: Plan, report: Report | None = None) -> Iterator[str]:

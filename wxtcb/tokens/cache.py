@@ -9,6 +9,9 @@ A token goes through four phases; `RefreshWindows` computes when they begin:
 - advisory window: one refresh runs in the background, and callers go on with the current token;
 - mandatory window: callers wait for that refresh, at most 5 seconds. If it fails, they use the current token;
 - expired or rejected: callers wait for a refresh without a time limit, and get its error.
+
+There is no timer: a refresh starts when a caller asks for a token. If none asks before the token expires, the next one
+waits.
 """
 
 from __future__ import annotations
@@ -114,7 +117,7 @@ class TokenCache:
     # made of. The next generation is counted from the latter, also after a rejection.
     _token: ActiveToken | None = attrs.field(init=False, default=None)
     _refreshed: RefreshedToken | None = attrs.field(init=False, default=None)
-    # When that token has to be refreshed; all in the past without a token.
+    # When `_token` has to be refreshed. Without a token, all times are in the past, so that `cached` returns None.
     _windows: RefreshWindows = attrs.field(init=False, default=_NO_WINDOWS)
     # Equal to `_windows.advisory_at`; a field of its own, so that `cached` reads one attribute.
     _fresh_until: float = attrs.field(init=False, default=DISTANT_PAST)
@@ -130,7 +133,7 @@ class TokenCache:
 
     # Tokens that the platform rejected, and whether it called the last of them "not latest".
     _invalid_tokens: deque[Secret] = attrs.field(init=False, factory=lambda: deque[Secret](maxlen=MAX_INVALID_TOKENS))
-    _not_latest: bool = attrs.field(init=False, default=False)
+    _last_rejected_not_latest: bool = attrs.field(init=False, default=False)
 
     # Tokens that the store could not accept when they were refreshed, the oldest first, and the task that retries.
     _pending_writes: deque[RefreshedToken] = attrs.field(init=False, factory=deque[RefreshedToken])
@@ -171,14 +174,14 @@ class TokenCache:
         return now - current.requested_at, current.expires_at - now
 
     def invalidate(self, token: ActiveToken, errcode: int, /) -> bool:
-        """Drop *token*, which the platform rejected with *errcode*, and return True: `get` fetches another one.
+        """Drop *token*, which the platform rejected with *errcode*. Always return True: `get` can return another token.
 
         If the cache holds another token by then, nothing changes: many calls may report the same rejected token.
         """
         if self._token is token:
             self._token, self._windows, self._fresh_until = None, _NO_WINDOWS, DISTANT_PAST
             self._invalid_tokens.append(token.value)
-            self._not_latest = errcode == ERRCODE_NOT_LATEST
+            self._last_rejected_not_latest = errcode == ERRCODE_NOT_LATEST
             self.refresher.dispatcher.emit(TokenRejected(token.generation, errcode))
         return True
 
@@ -209,9 +212,10 @@ class TokenCache:
             await self._wait_for_backoff(now)
             return self.cached()
         try:
-            await refresh.wait()
+            await refresh.result()
         except WxtcbError as error:
             # After a transient failure the caller tries again: it waits for the backoff, or gets the error from there.
+            # `is_transient` is true for SessionClosed, too, but the cache does not open again.
             if isinstance(error, SessionClosed) or not is_transient(error):
                 raise
         return self.cached()
@@ -226,19 +230,19 @@ class TokenCache:
         # is not raised here, because the caller can still use the current token. The hooks report it.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(refresh.started_at + MAX_REFRESH_WAIT):
-                await refresh.done.wait()
+                await refresh.finished.wait()
 
     def _start_refresh(self, now: float, *, needs_token: bool) -> SharedTask[None] | None:
         """Return the refresh under way, or start one; return None during a backoff.
 
         *needs_token* is true if the caller has no valid token.
         """
-        if self._refresh_task is not None and not self._refresh_task.done.is_set():
+        if self._refresh_task is not None and not self._refresh_task.finished.is_set():
             return self._refresh_task
         if self._closed:
             raise SessionClosed("the session is closed; no request was sent")
-        # A caller without a token need not wait after a permanent failure: the provider remembers the failure, so
-        # asking again sends no request unless the credentials or the ticket have changed.
+        # A caller without a token need not wait after a permanent failure. `TicketTokenProvider` remembers a rejection,
+        # so a refresh sends no request until the ticket changes. A token source is called again each time.
         is_permanent = self.last_error is not None and not is_transient(self.last_error)
         if now < self._next_refresh_at and not (needs_token and is_permanent):
             return None
@@ -278,6 +282,7 @@ class TokenCache:
 
     def _build_request(self, reason: str) -> RefreshRequest:
         """Return what a refresh has to achieve now. If the current token is valid, the new one must last longer."""
+        # Minus infinity without a token.
         remaining = self._windows.expires_at - self.now()
         current = self._token.value if self._token is not None and remaining > 0 else None
         return RefreshRequest(
@@ -285,7 +290,7 @@ class TokenCache:
             current_token=current,
             current_remaining=max(0.0, remaining),
             invalid_tokens=tuple(self._invalid_tokens),
-            not_latest=self._not_latest,
+            not_latest=self._last_rejected_not_latest,
             generation=0 if self._refreshed is None else self._refreshed.generation,
         )
 
@@ -295,7 +300,7 @@ class TokenCache:
         self._windows = RefreshWindows.compute(refreshed.expires_at, refreshed.ttl, self.refresher.uniform)
         self._fresh_until = self._windows.advisory_at
         self.last_error, self._failures, self._next_refresh_at = None, 0, DISTANT_PAST
-        self._not_latest = False
+        self._last_rejected_not_latest = False
         now = self.now()
         self.refresher.dispatcher.emit(
             TokenRefreshed(
@@ -304,7 +309,7 @@ class TokenCache:
         )
         if refreshed.needs_store_write:
             self._pending_writes.append(refreshed)
-            if self._write_task is None or self._write_task.done.is_set():
+            if self._write_task is None or self._write_task.finished.is_set():
                 self._write_task = SharedTask.start(self._write_pending, self.now())
 
     def _record_error(self, reason: str, error: WxtcbError, started_at: float) -> None:
@@ -327,14 +332,15 @@ class TokenCache:
     async def _wait_for_backoff(self, now: float) -> None:
         """Sleep through a short backoff. During a long one, raise its error unless the store has a token."""
         backoff = self._next_refresh_at - now
+        # The second condition is for the type checker: during a backoff `last_error` is set.
         if backoff <= MAX_BACKOFF_WAIT or self.last_error is None:
             await self.refresher.sleep(backoff)
             return
         # One peek serves all callers. A running one is never replaced, because `aclose` ends only the last.
         peek = self._peek_task
-        if peek is None or (peek.done.is_set() and now >= peek.started_at + PEEK_INTERVAL):
+        if peek is None or (peek.finished.is_set() and now >= peek.started_at + PEEK_INTERVAL):
             peek = self._peek_task = SharedTask.start(self._peek_store, now)
-        await peek.wait()
+        await peek.result()
         # `last_error` is checked again because the token found may have been rejected meanwhile.
         if self.cached() is None and self.last_error is not None:
             error = copy.copy(self.last_error)

@@ -19,9 +19,9 @@ from wxtcb._http.transport import Request, SendCancelled
 from wxtcb._protocol.codec import RequestBody, encode_body
 from wxtcb._protocol.endpoint import Credential, Done, Endpoint, Repeat, Reply
 from wxtcb.secret import Secret
-from wxtcb.tokens.callbacks import UserCodeFailure, call_user_code
 from wxtcb.tokens.state_repository import StateRepository
 from wxtcb.tokens.token_state import TICKET_TTL
+from wxtcb.tokens.user_code import UserCodeFailure, call_user_code
 from wxtcb.validation import is_valid_unicode, to_secret, type_validator
 
 R = TypeVar("R", bound=Reply)

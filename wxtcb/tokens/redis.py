@@ -21,8 +21,8 @@ import attrs
 
 from wxtcb.errors import InvalidArgument, TokenStoreError
 from wxtcb.secret import Secret
-from wxtcb.tokens.callbacks import cancellation_count, raise_if_cancelled
 from wxtcb.tokens.stores import StoredDocument
+from wxtcb.tokens.user_code import cancellation_count, raise_if_cancelled
 from wxtcb.validation import check_string, validator
 
 try:

@@ -425,7 +425,7 @@ class TokenRefresher:
                 return failed.with_rejection(error.errcode, error.errmsg, self.owner, now)
             return failed
 
-        # If the store is down the lease expires by itself, and the caller needs the error of the fetch.
+        # If the store is down, the lease expires automatically, and the caller needs the error of the fetch.
         with contextlib.suppress(errors.TokenStoreError):
             await self._lease_manager.release_with(record_failure)
 

@@ -10,9 +10,9 @@ from typing import Final, TypeVar
 import attrs
 
 from wxtcb.errors import TokenStoreError, WxtcbError
-from wxtcb.tokens.callbacks import UserCodeFailure, call_user_code
 from wxtcb.tokens.stores import TokenStore
 from wxtcb.tokens.token_state import RETRY_BACKOFF, TokenState, dump_state, parse_state
+from wxtcb.tokens.user_code import UserCodeFailure, call_user_code
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from wxtcb.errors import TransportError
-from wxtcb.tokens.callbacks import call_user_code
+from wxtcb.tokens.user_code import call_user_code
 
 
 @pytest.mark.parametrize("error", [KeyError("x"), TransportError("no", endpoint="/x", sent=False)])
