@@ -380,7 +380,7 @@ async def test_plain_push_is_accepted_below_the_path(
         ("127.0.0.1", "S1GN" * 4, []),
         ("localhost", "S1GN" * 4, []),
         ("0.0.0.0", "S1GN" * 4, ["Warning: other machines can connect to 0.0.0.0 without TLS."]),
-        ("127.0.0.1", "S1GN", ["Warning: WXTCB_MESSAGE_TOKEN has fewer than 16 characters"]),
+        ("127.0.0.1", "S1GN", ["Warning: the message token has fewer than 16 characters"]),
     ],
 )
 def test_weak_settings_are_warned_of(
