@@ -90,3 +90,14 @@ def test_without_cryptography_the_extra_is_named(store, monkeypatch):
     monkeypatch.setitem(sys.modules, "cryptography.fernet", None)
     with pytest.raises(ImportError, match=r"needs cryptography: pip install 'wxtcb\[ticket\]'"):
         EncryptedStore(store, NEW)
+
+
+async def test_close_closes_the_other_store_if_that_can_be_closed(tmp_path):
+    """A store in memory has nothing to close."""
+    await EncryptedStore(MemoryStore(), NEW).aclose()
+    file = SqliteStore(tmp_path / "tokens.db")
+    encrypted = EncryptedStore(file, NEW)
+    await encrypted.load(APPID)
+    await encrypted.aclose()
+    with pytest.raises(TokenStoreError, match="closed"):
+        await file.load(APPID)
