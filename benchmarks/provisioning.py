@@ -46,7 +46,8 @@ class SandboxProcess:
     async def invalidate_token(self) -> None:
         """Invalidate the newest token."""
         async with aiohttp.ClientSession() as http:
-            await http.post(f"{self.base_url}/_sandbox/kill-token")
+            headers = {"Content-Type": "application/json"}
+            await http.post(f"{self.base_url}/_sandbox/kill-token", headers=headers, raise_for_status=True)
 
     async def count_listings(self) -> int:
         """Return the number of received requests that list environments."""

@@ -89,7 +89,7 @@ ONE_OF_EACH = [
     errors.TokenConflict(5, 16.0),
     errors.TokenStoreError("failed (OSError in x.py, line 3)"),
     errors.TransportError("no reply in time", endpoint=PATH, sent=True, timeout=True),
-    errors.BadReply("a redirect", endpoint=PATH, status=302, permanent=True),
+    errors.BadReply("no number", endpoint=PATH, status=200, permanent=True, reply={"errcode": 0, "env": "e-1"}),
     errors.OutcomeUnknown(annotated(errors.CloudUnavailable(-1000, "system error", endpoint=PATH)), endpoint=PATH),
     errors.PartialFailure(ShareResult(err_list=(FAILURE,)), [FAILURE], endpoint=PATH),
     errors.TransferError("no luck", status=403, code="AccessDenied", request_id="r-1", stored=None, bytes_sent=7),
@@ -130,7 +130,8 @@ def test_message_contains_path_code_effect_and_advice(code):
     """The message consists of path, code, errmsg, effect and a sentence of advice."""
     error_class, advice = ERRCODES[code]
     message = str(api_error(code, "the errmsg", endpoint=PATH))
-    assert message == f"{PATH}: {code} the errmsg. {error_class.effect} {advice}"
+    effect = "It may have taken effect." if error_class.ambiguous else "It had no effect."
+    assert message == f"{PATH}: {code} the errmsg. {effect} {advice}"
     assert len(advice.split()) > 2
     assert advice.endswith(".")
 
@@ -324,3 +325,32 @@ def test_partial_failure_takes_over_the_facts_of_its_cause():
     error = errors.PartialFailure(ShareResult(err_list=(FAILURE,)), [FAILURE], endpoint=PATH, cause=cause)
     assert (error.cause, error.maybe_acted, error.retry_after) == (cause, 2, 4.5)
     assert "-1 system error" in str(error)
+
+
+@pytest.mark.parametrize("code", [42006, 41021, 45040])
+def test_codes_of_the_public_tables_of_the_open_platform_are_known(code):
+    """They have a class and advice, although the pages of the calls do not list them."""
+    assert "Unknown to wxtcb" not in str(api_error(code, "", endpoint=PATH, repeat=Repeat.ONCE))
+    assert "It had no effect." in str(api_error(code, "", endpoint=PATH, repeat=Repeat.ONCE))
+
+
+def test_outcome_unknown_has_the_rid_of_its_cause():
+    """A failed create can be looked up in WeChat's console."""
+    cause = errors.CloudUnavailable(-1000, "system error", endpoint=PATH, rid="5f-a")
+    assert errors.OutcomeUnknown(cause, endpoint=PATH).rid == "5f-a"
+
+
+def test_outcome_unknown_has_the_reply_of_its_cause():
+    """The id of what was created is not lost, and the message does not advise another create."""
+    cause = errors.BadReply("no string", endpoint=PATH, status=200, reply={"errcode": 0, "env": "e-1"})
+    error = errors.OutcomeUnknown(cause, endpoint=PATH)
+    assert error.reply == {"errcode": 0, "env": "e-1"}
+    assert "reported a success" in str(error)
+
+
+def test_reason_of_the_platform_is_shown_on_one_line():
+    """A reason with line breaks and escape sequences cannot forge a line of a log."""
+    reason = "failed: busy\r\n2026-11-30 wxtcb INFO ok\x1b[2J" + "x" * 100_000
+    error = errors.OperationFailed(reason, resource="job 7", status="fail")
+    assert str(error).isprintable()
+    assert len(str(error)) < 3000

@@ -17,7 +17,7 @@ from hypothesis import given, strategies as st
 from rich.pretty import pretty_repr
 
 from wxtcb import Secret
-from wxtcb.secret import redact, redact_truncated
+from wxtcb.secret import Redactor, live_secrets, redact, redact_truncated
 
 PLAIN = "top-secret-value"
 WORDS = st.text(st.characters(exclude_characters="*%", exclude_categories=["Cs"]), min_size=1)
@@ -159,3 +159,52 @@ def test_redact_truncated_replaces_a_cut_secret_at_the_end(write):
     assert redact_truncated(f"<{write(secret)[:-1]}", Secret(secret)) == "<***"
     assert redact_truncated("<abcdefg", Secret("abcdefgh0")) == "<abcdefg"
     assert redact_truncated("<abcdefgh", Secret("abcdefgh0")) == "<***"
+
+
+@pytest.mark.parametrize("stride", [1, 12])
+def test_a_long_part_of_a_secret_is_redacted(stride):
+    """A secret that is cut, or quoted in two parts, is replaced as well; what surrounds it is kept."""
+    token = "AAbbCCddEEffGGhhIIjjKKllMMnnOOppQQrrSSttUUvvWWxxYYzz"
+    redact_parts = Redactor([Secret(token)], stride=stride)
+    assert redact_parts(f"bad token {token[:25]}, rid: 1") == "bad token ***, rid: 1"
+    assert redact_parts(f"{token[:26]} {token[26:]}") == "*** ***"
+    assert redact_parts(f"<{token[3:40]}>") == "<***>"
+
+
+@pytest.mark.parametrize("stride", [1, 12])
+def test_a_short_part_of_a_secret_is_kept(stride):
+    """Fewer than 12 characters may occur by chance."""
+    assert Redactor([Secret("abcdefghijklmnop")], stride=stride)("bcdefghijkl") == "bcdefghijkl"
+
+
+@given(st.text(st.sampled_from("abc"), min_size=12, max_size=60), st.data())
+def test_no_part_of_a_secret_remains(secret, data):
+    """Also if secrets share parts, no 12 characters of one remain."""
+    other = secret[::-1]
+    start = data.draw(st.integers(0, len(secret) - 12))
+    text = data.draw(st.text(st.sampled_from("abc "))) + secret[start:] + other[:13]
+    parts = {whole[index : index + 12] for whole in (secret, other) for index in range(len(whole) - 11)}
+    redacted = redact(text, Secret(secret), Secret(other))
+    assert not any(part in redacted for part in parts)
+
+
+def test_text_is_decoded_once_for_all_secrets(monkeypatch):
+    """A long percent-encoded text costs the same with ten secrets: it is not decoded for each form of each."""
+    decoded = []
+    monkeypatch.setattr("wxtcb.secret.unquote", lambda text: decoded.append(text) or unquote(text))
+    redact("%41" * 1000, *(Secret(f"secret-number-{number}/x") for number in range(10)))
+    assert len(decoded) == 1
+
+
+def test_secrets_with_lone_surrogates_can_be_compared():
+    """An environment variable that is not UTF-8 raises no error that quotes it."""
+    assert Secret("pass\ud800") == Secret("pass\ud800")
+    assert Secret("pass\ud800") != Secret("pass")
+
+
+def test_live_secrets_are_those_that_are_referenced():
+    """Two equal secrets are listed separately, so that dropping one does not hide the other."""
+    first, second = Secret(PLAIN), Secret(PLAIN)
+    assert sum(reference() is first or reference() is second for reference in live_secrets()) == 2
+    del first
+    assert sum(reference() == second for reference in live_secrets()) == 1

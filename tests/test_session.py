@@ -749,7 +749,7 @@ def record_closed_stores(monkeypatch):
 async def test_failure_while_opening_closes_what_was_opened(new_session, wechat, monkeypatch, tmp_path):
     """The session is not open afterwards, and can be entered again."""
     closed = record_closed_stores(monkeypatch)
-    session = new_session(token_store=f"sqlite:///{tmp_path}/tokens.db")
+    session = new_session(token_store=f"sqlite:///{tmp_path}/tokens.db", store_required=False)
     with monkeypatch.context() as patch:
         patch.setattr("wxtcb.tokens.cache.create_token_cache", unittest.mock.Mock(side_effect=KeyError))
         with pytest.raises(KeyError):
@@ -868,8 +868,8 @@ async def test_storage_client_is_closed_with_the_session(new_session):
 async def test_store_of_a_url_is_closed_by_the_session(new_session, tmp_path, monkeypatch):
     """The URL is in no repr, because it may contain a password. A store of the caller stays open."""
     closed = record_closed_stores(monkeypatch)
-    session = new_session(token_store=f"sqlite:///{tmp_path}/tokens.db")
+    session = new_session(token_store=f"sqlite:///{tmp_path}/tokens.db", store_required=False)
     assert "tokens.db" not in repr(session)
-    async with session, new_session(token_store=SqliteStore(tmp_path / "tokens.db")):
+    async with session, new_session(token_store=SqliteStore(tmp_path / "tokens.db"), store_required=False):
         opened = session._lifecycle.resources.token_cache.refresher.state_repository.store
     assert closed == [opened]

@@ -6,9 +6,13 @@ import importlib.util
 import sys
 import tomllib
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import aiohttp
 import pytest
+from aioresponses import aioresponses
+
+from wxtcb.testing import MockResponse
 
 ROOT: Final = Path(__file__).parent.parent
 
@@ -117,9 +121,111 @@ def test_plugin_is_not_registered_automatically() -> None:
 def test_plugin_works_without_pytest_asyncio(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without pytest-asyncio the fixture is a plain one, which that plugin would not run."""
     monkeypatch.setitem(sys.modules, "pytest_asyncio", None)
+    assert not hasattr(load_plugin().wxtcb_session, "_force_asyncio_fixture")
+
+
+MOCK_TEST: Final = """
+import aiohttp
+from aioresponses import CallbackResult
+from wxtcb.testing import mock_platform
+
+def answer(url, **kwargs):
+    assert json.loads(kwargs["data"].decode()) == {"alias": "tea"}
+    return CallbackResult(payload={"errcode": 0, "errmsg": "ok", "env": "tea-1", "tranid": "2"})
+
+async def test_create():
+    base_url = "https://api.weixin.qq.com"
+    with mock_platform() as mock:
+        token = {"component_access_token": "t", "expires_in": 7200}
+        mock.post(f"{base_url}/cgi-bin/component/api_component_token", payload=token)
+        mock.post(re.compile(f"{base_url}/componenttcb/createenv"), callback=answer)
+        async with (
+            aiohttp.ClientSession() as http,
+            wxtcb.Session(component_appid="wx1", component_appsecret="s", ticket="ticket@@@1", http=http) as session,
+        ):
+            assert (await environment.create_env(session, alias="tea")).env == "tea-1"
+            with pytest.raises(wxtcb.TransportError):
+                await environment.create_env(session.with_options(retry=wxtcb.RetryPolicy(attempts=1)), alias="tea")
+"""
+
+
+def test_replies_of_single_calls_can_be_given(project: Project) -> None:
+    """Aioresponses works with the aiohttp that wxtcb requires, for replies and for callbacks."""
+    project.run("import json, re\n" + MOCK_TEST, *ASYNCIO, "--asyncio-mode=auto").assert_outcomes(passed=1)
+
+
+async def test_response_works_without_the_context_manager() -> None:
+    """The response class can be passed to aioresponses for single replies."""
+    with aioresponses() as mock:
+        mock.get("http://x/", payload={"a": 1}, response_class=MockResponse)
+        async with aiohttp.ClientSession() as http, http.get("http://x/") as reply:
+            assert await reply.json() == {"a": 1}
+
+
+BACKEND: Final = """
+import os
+from contextlib import asynccontextmanager
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from wxtcb.tokens.ticket import TicketReceiver
+
+def build_app():
+    account = {"component_appid": os.environ["WXTCB_COMPONENT_APPID"], "token_store": os.environ["WXTCB_TOKEN_STORE"]}
+    receiver = TicketReceiver(
+        **account,
+        message_token=os.environ["WXTCB_MESSAGE_TOKEN"],
+        encoding_aes_key=os.environ["WXTCB_ENCODING_AES_KEY"],
+    )
+
+    @asynccontextmanager
+    async def lifespan(app):
+        async with receiver, wxtcb.Session(
+            **account,
+            component_appsecret=os.environ["WXTCB_COMPONENT_APPSECRET"],
+            base_url=os.environ["WXTCB_BASE_URL"],
+        ) as app.state.session:
+            yield
+
+    app = FastAPI(lifespan=lifespan)
+    app.add_route("/wechat/push", receiver)
+
+    @app.get("/environments")
+    async def list_environments():
+        return len((await environment.describe_envs(app.state.session)).info_list)
+
+    return app
+
+def test_app(wxtcb_environ, wxtcb_sandbox, monkeypatch):
+    assert {name for name in os.environ if name.startswith("WXTCB_")} == wxtcb_environ.keys()
+    app = build_app()
+    with TestClient(app) as client:
+        assert client.portal.call(wxtcb_sandbox.deliver, app).accepted
+        assert client.get("/environments").json() == 0
+"""
+
+
+def test_whole_application_can_be_tested(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An application gets all its variables from a fixture, and its ticket from the sandbox, without a socket."""
+    monkeypatch.setenv("WXTCB_TICKET_FILE", "/of/the/developer")
+    # Newer versions of Starlette ask for httpx2. In a process of its own: FastAPI would be imported twice otherwise.
+    project.run(BACKEND, "-W", "ignore:Using `httpx`", subprocess=True).assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize("name", ["pytest", "aioresponses"])
+def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """The message says what to install."""
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ImportError, match=r"pip install 'wxtcb\[testing\]'"):  # noqa: PT012 - the import or the call
+        module = load_plugin()
+        with module.mock_platform():
+            pass
+
+
+def load_plugin() -> Any:
+    """Import the plugin once more."""
     spec = importlib.util.find_spec("wxtcb.testing")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert not hasattr(module.wxtcb_session, "_force_asyncio_fixture")
+    return module

@@ -298,11 +298,11 @@ def test_instance_of_a_subclass_is_accepted():
 
 
 def test_variables_are_copied():
-    """A later change of the mapping does not reach the copy; a value of another type stays for the check."""
+    """A later change does not reach the copy, and strings become secrets; another type stays for the check."""
     variables = {"A": "a"}
     copied = validation.to_variables(variables)
     variables["B"] = "b"
-    assert copied == {"A": "a"}
+    assert copied == {"A": Secret("a")}
     assert validation.to_variables(None) is None
 
 

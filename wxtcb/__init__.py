@@ -47,6 +47,7 @@ from wxtcb.errors import (
     WxtcbError,
 )
 from wxtcb.events import Stats
+from wxtcb.limits import LIMITS
 from wxtcb.secret import Secret
 from wxtcb.session import Session
 
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from wxtcb import provision, sandbox, telemetry
 
 __all__ = [
+    "LIMITS",
     "TRANSFER_HOSTS",
     "AccountBlocked",
     "ApiError",

@@ -23,11 +23,11 @@
     └── ApiError                the platform answered with an errcode
         ├── PlatformBusy            -1
         ├── CloudUnavailable        -1000 and the transient cloud codes
-        ├── InvalidToken            40001 40014 40094 42001
+        ├── InvalidToken            40001 40014 40094 42001 42006
         ├── InvalidTicket           61005 61006 40091 (also a TicketError)
         ├── InvalidAppSecret        40125, and 40001 of the token call
         ├── RateLimited             45011
-        ├── QuotaExceeded           45009 48006
+        ├── QuotaExceeded           45009 45040 48006
         ├── IPNotAllowed            61004 40164 45035 40090
         ├── PermissionDenied        48001 85088 and the permission sets
         ├── AccountBlocked          48004 50002 61011
@@ -42,10 +42,13 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import re
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
+
+from wxtcb.limits import LIMITS
+from wxtcb.secret import escape_unprintable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 __all__ = [
     "AccountBlocked",
@@ -241,31 +244,50 @@ class BadReply(WxtcbError):
 
     `status` is the HTTP status. `permanent` is True if a retry would give the same response: a redirect (never
     followed), a response over the size limit (not read to its end), a reply with missing or mistyped fields.
+
+    `reply` is the JSON object of a success that cannot be read, for a call that adds something: it may be the only
+    proof of what was added. Secrets in it are redacted, and of a large one only the short fields are kept. Otherwise
+    None.
     """
 
-    def __init__(self, reason: str, *, endpoint: str, status: int, permanent: bool = False) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        endpoint: str,
+        status: int,
+        permanent: bool = False,
+        reply: Mapping[str, object] | None = None,
+    ) -> None:
+        hint = " The JSON of the reply is in .reply." if reply else ""
         # The platform answers errors with status 200 as well.
-        question = "" if status == 200 else " Is base_url right?"
-        message = f"{endpoint}: HTTP {status}, {reason}.{question}"
-        super().__init__(message, endpoint=endpoint, reason=f"HTTP {status}, {reason}")
-        self.status, self.permanent = status, permanent
+        hint += "" if status == 200 else " Is base_url right?"
+        reason = f"HTTP {status}, {reason}"
+        super().__init__(f"{endpoint}: {reason}.{hint}", endpoint=endpoint, reason=reason)
+        self.status, self.permanent, self.reply = status, permanent, reply
 
 
 class OutcomeUnknown(WxtcbError):
     """A call that is not idempotent was sent, and no response says whether it took effect.
 
     Check whether it took effect, for instance with `environment.describe_envs`, before retrying. `cause` is the error
-    that replaced the response.
+    that replaced the response. `rid` is that of the cause, or None. `reply` is the JSON of a success that cannot be
+    read, as in `BadReply`, or None.
     """
 
     # `cause` is an attribute because pickle drops `__cause__`.
     def __init__(self, cause: WxtcbError, *, endpoint: str) -> None:
+        advice = "Check whether it took effect before retrying."
+        reply: Mapping[str, object] | None = getattr(cause, "reply", None)
+        if reply and reply.get("errcode") == 0:
+            advice = "The platform reported a success; what it replied is in .reply. Do not retry."
         super().__init__(
-            f"{endpoint}: sent, but its outcome is unknown: {cause.reason}. Check whether it took effect before "
-            "retrying.",
+            f"{endpoint}: sent, but its outcome is unknown: {cause.reason}. {advice}",
             endpoint=endpoint,
         )
         self.cause = cause
+        self.rid: str | None = getattr(cause, "rid", None)
+        self.reply = reply
 
 
 class PartialFailure(WxtcbError):
@@ -292,7 +314,7 @@ class PartialFailure(WxtcbError):
         maybe_acted: int = 0,
     ) -> None:
         # A batch may have thousands of entries; the message quotes three of them.
-        first = "; ".join(map(str, failed[:3]))
+        first = "; ".join(str(each)[: LIMITS.errmsg_length] for each in failed[:3])
         more = f"; and {len(failed) - 3} more in .failed" if len(failed) > 3 else ""
         ended = f"; a later call failed: {cause.reason}" if cause else ""
         attempts = "1 earlier attempt" if maybe_acted == 1 else f"{maybe_acted} earlier attempts"
@@ -345,7 +367,8 @@ class OperationNotReady(WxtcbError):
     """
 
     def __init__(self, message: str, *, resource: str, status: str | None, env: str | None = None) -> None:
-        super().__init__(f"{resource}: {message}")
+        # The message may contain a reason of the platform, of any length.
+        super().__init__(escape_unprintable(f"{resource}: {message}"[: LIMITS.errmsg_length]))
         self.resource, self.status, self.env = resource, status, env
 
 
@@ -365,17 +388,30 @@ class ApiError(WxtcbError):
     """A response with an errcode other than 0.
 
     `errcode` and `errmsg` are the platform's. `rid` is the request id out of errmsg, or None; WeChat's console finds
-    a failed request by it for 7 days.
+    a failed request by it for 7 days. `ambiguous` is True if this attempt may have taken effect: the code says so, or
+    nothing is known about it.
     """
 
-    effect: ClassVar[str] = "It had no effect."
+    ambiguous: bool = False
     errcode: int
     errmsg: str
     rid: str | None
 
-    def __init__(self, errcode: int, errmsg: str, *, endpoint: str, rid: str | None = None, hint: str = "") -> None:
+    def __init__(
+        self,
+        errcode: int,
+        errmsg: str,
+        *,
+        endpoint: str,
+        rid: str | None = None,
+        hint: str = "",
+        ambiguous: bool = False,
+    ) -> None:
+        if ambiguous:
+            self.ambiguous = True
+        effect = "It may have taken effect." if self.ambiguous else "It had no effect."
         reason = f"{errcode} {errmsg}"
-        super().__init__(f"{endpoint}: {reason}. {self.effect} {hint}".rstrip(), endpoint=endpoint, reason=reason)
+        super().__init__(f"{endpoint}: {reason}. {effect} {hint}".rstrip(), endpoint=endpoint, reason=reason)
         self.errcode, self.errmsg, self.rid = errcode, errmsg, rid
 
 
@@ -383,13 +419,13 @@ class PlatformBusy(ApiError):
     """The platform is busy and asks for a retry; this attempt may have taken effect."""
 
     # The platform documents -1 as "try again later"; it does not promise that the attempt had no effect.
-    effect = "It may have taken effect."
+    ambiguous = True
 
 
 class CloudUnavailable(ApiError):
     """The cloud behind the platform failed; this attempt may have taken effect."""
 
-    effect = "It may have taken effect."
+    ambiguous = True
 
 
 class InvalidToken(ApiError):

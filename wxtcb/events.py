@@ -34,6 +34,7 @@ __all__ = [
     "TokenRefreshFailed",
     "TokenRefreshed",
     "TokenRejected",
+    "TokenStoreRolledBack",
     "TokenStoreWriteFailed",
 ]
 
@@ -168,6 +169,18 @@ class TokenStoreWriteFailed:
 
 
 @attrs.frozen
+class TokenStoreRolledBack:
+    """A token store that went back to token number `generation`, although it had number `newest_generation` before.
+
+    A backup was restored, a replica without the last write took over, or a program wrote an old document. This process
+    goes on with the newer token and stores it again. To begin anew on purpose, delete the stored document.
+    """
+
+    generation: int
+    newest_generation: int
+
+
+@attrs.frozen
 class TokenConflictDetected:
     """`conflicts` tokens in a row that were invalidated from outside this token store.
 
@@ -269,6 +282,7 @@ Event = (
     | TokenRefreshed
     | TokenRefreshFailed
     | TokenStoreWriteFailed
+    | TokenStoreRolledBack
     | TokenConflictDetected
     | TicketReceived
     | TicketWriteFailed

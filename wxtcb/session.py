@@ -116,12 +116,14 @@ class SessionOptions(TypedDict, total=False):
     """Options of a `Session` that no environment variable contains."""
 
     token_store: TokenStore | StoreURL | str | Secret | None
+    store_required: bool
     ticket_timeout: float | None
     retry: RetryPolicy
     timeout: Timeout
     connections: int
     max_fetches_per_hour: int | None
     allow_http: bool
+    transfer_hosts: Iterable[str]
     proxy: str | Secret | None
     ssl: tls.SSLContext | None
     http: aiohttp.ClientSession | aiohttp.TCPConnector | None
@@ -237,7 +239,9 @@ class Session:
         ticket: the newest component_verify_ticket (验证票据), or an async callable that returns it. None: the tickets
             that a `TicketReceiver` has written to the token store. Without a `token_store` there are none: then calls
             that need the session's token raise `TicketMissing`. Not allowed with a `token_source`.
-        token_store: a store, or its URL (``sqlite:///...``, ``redis://...``). None: the memory of this process.
+        token_store: a store, or its URL (``sqlite:///...``, ``rediss://...``). None: the memory of this process.
+        store_required: entering the session reads the store, and raises `TokenStoreError` if that fails. False: enter
+            also without the store. A store that fails later never ends the session.
         token_source: an async callable that returns a `ComponentToken` of an external service, or `ReadOnly()` for a
             process that only reads the store. None: tokens are fetched with app secret and ticket.
         ticket_timeout: seconds to wait for a ticket after requesting a push. None: raise `TicketMissing` at once.
@@ -273,6 +277,7 @@ class Session:
     )
     ticket: TicketSource | None = attrs.field(default=None, converter=_to_ticket_source, repr=False)
     token_store: TokenStore | StoreURL | None = attrs.field(default=None, converter=_to_token_store)
+    store_required: bool = attrs.field(default=True, validator=validation.type_validator(bool, optional=False))
     # Its validator reads the fields above. attrs runs validators after all fields are set.
     token_source: TokenSource | ReadOnly | None = attrs.field(
         default=None, converter=_to_token_source, repr=False, validator=_check_credentials
@@ -598,6 +603,8 @@ class Session:
                 max_fetches_per_hour=self.max_fetches_per_hour,
             )
             stack.push_async_callback(token_cache.aclose)
+            if store is not None and self.store_required:
+                await token_cache.refresher.state_repository.require_readable()
             return SessionResources(
                 loop=loop,
                 limiter=limiter,

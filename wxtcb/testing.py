@@ -1,4 +1,4 @@
-"""Pytest fixtures: the simulated platform, and a session connected to it.
+"""Pytest fixtures: the simulated platform, and a session connected to it; and your own replies for single calls.
 
 They need the extra ``testing``. Installing wxtcb does not register them with pytest; name the plugin in a test module,
 or for all tests in the conftest.py of the root directory::
@@ -8,20 +8,64 @@ or for all tests in the conftest.py of the root directory::
 Type annotations for the fixtures::
 
     async def test_opening(wxtcb_session: wxtcb.Session, wxtcb_sandbox: wxtcb.sandbox.Sandbox) -> None: ...
+
+PYTEST_DONT_REWRITE: there are no assertions here, and pytest would warn if a conftest.py imports this module first.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
-import pytest
+from aiohttp import ClientResponse
+
+try:
+    import pytest
+except ImportError as error:
+    raise ImportError("wxtcb.testing needs pytest: pip install 'wxtcb[testing]'") from error
 
 if TYPE_CHECKING:
+    from aioresponses import aioresponses
+
     from wxtcb.sandbox import Sandbox
     from wxtcb.session import Session
 
-__all__ = ["wxtcb_sandbox", "wxtcb_session"]
+__all__ = ["MockResponse", "mock_platform", "wxtcb_environ", "wxtcb_sandbox", "wxtcb_session"]
+
+
+class MockResponse(ClientResponse):
+    """Response for aioresponses, whose own (0.7.9) lacks the argument `stream_writer` of aiohttp 3.14.
+
+    `mock_platform` uses it. Without that, pass it to each reply: `mock.post(url, response_class=MockResponse)`.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - the arguments of any version of aiohttp
+        super().__init__(*args, **{"stream_writer": SimpleNamespace(output_size=0), **kwargs})
+
+
+@contextmanager
+def mock_platform(**options: object) -> Iterator[aioresponses]:
+    """Replace the requests of every `aiohttp.ClientSession` by your own replies; yield the `aioresponses` to set them.
+
+    Only a session on a `ClientSession` is affected (`Session(http=...)`), because the default transport does not use
+    one. A request without a matching reply raises `TransportError`. *options* are those of `aioresponses`.
+
+    In a callback, `kwargs["data"].decode()` is the body of the request.
+
+    Raises `ImportError` if aioresponses is missing.
+    """
+    try:
+        from aioresponses import aioresponses
+    except ImportError as error:
+        raise ImportError("mock_platform needs aioresponses: pip install 'wxtcb[testing]'") from error
+    # Replaced where aioresponses looks it up, so that replies of callbacks are covered as well.
+    with patch("aioresponses.core.ClientResponse", MockResponse), aioresponses(**options) as mock:
+        yield mock
 
 
 def _async_fixture(function: Callable[[Sandbox], AsyncIterator[Session]]) -> object:
@@ -47,6 +91,30 @@ def wxtcb_sandbox() -> Iterator[Sandbox]:
 
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(Sandbox()) as sandbox:
         yield sandbox
+
+
+@pytest.fixture
+def wxtcb_environ(wxtcb_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, str]:
+    """Set the environment variables of a program to `wxtcb_sandbox`, for one test; return them.
+
+    They are those of a session and of a ticket receiver, with a token store in the directory of the test. All other
+    variables whose name begins with ``WXTCB_`` are removed. A program that reads them when it is imported must be
+    imported by the test.
+    """
+    for name in [name for name in os.environ if name.startswith("WXTCB_")]:
+        monkeypatch.delenv(name)
+    variables = {
+        "WXTCB_BASE_URL": wxtcb_sandbox.url,
+        "WXTCB_COMPONENT_APPID": wxtcb_sandbox.component_appid,
+        "WXTCB_COMPONENT_APPSECRET": wxtcb_sandbox.component_appsecret,
+        "WXTCB_TICKET": wxtcb_sandbox.ticket,
+        "WXTCB_MESSAGE_TOKEN": wxtcb_sandbox.message_token,
+        "WXTCB_ENCODING_AES_KEY": wxtcb_sandbox.encoding_aes_key,
+        "WXTCB_TOKEN_STORE": f"sqlite:///{tmp_path / 'wxtcb-tokens.db'}",
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    return variables
 
 
 @_async_fixture

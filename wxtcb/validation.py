@@ -183,9 +183,12 @@ def check_variables(name: str, value: object) -> None:
             raise InvalidArgument(f"{name}: {key} must be a string or Secret in valid Unicode")
 
 
-def to_variables(value: Variables | None) -> Variables | None:
-    """Copy a mapping, so that a later change of the original cannot bypass the checks."""
-    return dict(value) if isinstance(value, Mapping) else value
+def to_variables(value: Variables | None) -> Mapping[str, Secret] | None:
+    """Copy a mapping, so that a later change of the original cannot bypass the checks, and wrap its strings."""
+    if not isinstance(value, Mapping):
+        return value
+    # The values are passwords and keys often enough. As plain strings, an errmsg that quotes the request showed them.
+    return {name: to_secret(text) if isinstance(text, str) else text for name, text in value.items()}
 
 
 def check_list(name: str, value: object, check_entry: Callable[[str, object], None]) -> None:
@@ -272,6 +275,16 @@ def int_range(minimum: int, maximum: int | None = None, *, optional: bool = True
             raise InvalidArgument(f"{name} must be {expected}, not {value!r}")
 
     return validator(check, optional=optional)
+
+
+def one_of(*values: str) -> Validator:
+    """Return a validator: the field must be one of *values*, or None."""
+
+    def check(name: str, value: object) -> None:
+        if value not in values:
+            raise InvalidArgument(f"{name} must be {' or '.join(map(repr, values))}, not {value!r}")
+
+    return validator(check, optional=True)
 
 
 def hide_arguments_in_traceback(cls: type[T]) -> type[T]:

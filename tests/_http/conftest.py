@@ -9,7 +9,6 @@ import ssl
 import pytest
 import trustme
 
-from wxtcb._http import transport as transport_module
 from wxtcb._http.client_session_transport import ClientSessionTransport
 from wxtcb._http.connector_transport import ConnectorTransport
 from wxtcb._http.transport import Timeout
@@ -129,12 +128,6 @@ async def opening(kind, client_tls):
             return transport
 
         yield start
-
-
-@pytest.fixture
-def small_replies(monkeypatch):
-    """Lower the limit of reply sizes to 1 MiB."""
-    monkeypatch.setattr(transport_module, "MAX_REPLY_BYTES", 1 << 20)
 
 
 @pytest.fixture

@@ -56,7 +56,7 @@ NOISE = Response(200, b"noise")
 ODD = Response(200, b'{"errcode": "x"}')
 HUGE = ResponseTooLarge(200)
 FORBIDDEN = Response(403, b"no")
-INVALID_TOKEN_CODES = [40001, 40014, 40094, 42001]
+INVALID_TOKEN_CODES = [40001, 40014, 40094, 42001, 42006]
 ALL = list(Repeat)
 
 
@@ -117,10 +117,18 @@ class Harness:
         self.executor = RequestExecutor(self.platform, self.limiter, time, uniform=self.uniform)
 
     async def call(
-        self, repeat, *steps, policy=None, credentials=None, needs=Credential.COMPONENT, path=PATH, may_send=None
+        self,
+        repeat,
+        *steps,
+        policy=None,
+        credentials=None,
+        needs=Credential.COMPONENT,
+        path=PATH,
+        may_send=None,
+        **more,
     ):
         self.platform.play(path, *steps)
-        endpoint = Endpoint(path, Done, repeat, needs)
+        endpoint = Endpoint(path, Done, repeat, needs, **more)
         body = encode_body({"a": Secret("S3CRET-in-body")}, endpoint=path)
         return await self.executor.execute(
             endpoint,
@@ -237,7 +245,7 @@ async def test_http_4xx_is_not_retried_and_had_no_effect(harness, repeat):
     assert (harness.sends, caught.value.maybe_acted) == (1, 0)
 
 
-@pytest.mark.parametrize("errcode", [45009, 48006, 61004, 40164, 61005, 61006, 40125, 85088, 48001, 40097, 12345])
+@pytest.mark.parametrize("errcode", [45009, 45040, 61004, 40164, 61005, 61006, 40125, 85088, 48001, 40097, 41021])
 @pytest.mark.parametrize("repeat", ALL)
 async def test_rejection_is_not_retried_and_had_no_effect(harness, repeat, errcode):
     """A permanent errcode raises its error after one send and shows that the token was accepted."""
@@ -248,9 +256,18 @@ async def test_rejection_is_not_retried_and_had_no_effect(harness, repeat, errco
     assert harness.all_slots_are_back()
 
 
-async def test_busy_create_is_not_retried_with_retry_busy_creates_false(harness):
+@pytest.mark.parametrize("errcode", [12345, -999999, -504002])
+@pytest.mark.parametrize(("repeat", "acted"), [(Repeat.READ, 0), (Repeat.SET, 1), (Repeat.ONCE, 1), (Repeat.NEVER, 1)])
+async def test_errcode_that_may_follow_an_effect_is_counted(harness, repeat, acted, errcode):
+    """An unknown code, or a failure of an invoked function, is raised after one send, which may have taken effect."""
+    with pytest.raises(ApiError) as caught:
+        await harness.call(repeat, errcode)
+    assert (caught.value.errcode, caught.value.maybe_acted, harness.sends) == (errcode, acted, 1)
+
+
+async def test_busy_create_is_not_retried_with_busy_creates_false(harness):
     """It raises OutcomeUnknown, while a read is still retried."""
-    policy = RetryPolicy(retry_busy_creates=False)
+    policy = RetryPolicy(busy_creates=False)
     with pytest.raises(OutcomeUnknown) as caught:
         await harness.call(Repeat.ONCE, -1, policy=policy)
     assert isinstance(caught.value.cause, PlatformBusy)
@@ -848,3 +865,10 @@ async def test_veto_reports_earlier_possible_effects(harness):
 async def test_may_send_that_returns_true_changes_nothing(harness):
     """The call succeeds."""
     assert await harness.call(Repeat.ONCE, may_send=lambda: True) == Done()
+
+
+async def test_error_names_the_coroutine_next_to_the_path(harness):
+    """One path may serve several coroutines, so the path alone does not say which one failed."""
+    with pytest.raises(ApiError, match=r"^db_record_query \(/componenttcb/dbrecord\): 40097") as caught:
+        await harness.call(Repeat.READ, 40097, path="/componenttcb/dbrecord", name="db_record_query")
+    assert caught.value.endpoint == "/componenttcb/dbrecord"

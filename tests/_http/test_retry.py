@@ -30,6 +30,7 @@ TABLE = [
     ("sent, then timeout, reset, 5xx or unreadable", FailureKind.REPLY_LOST, True, RETRY, UNKNOWN),
     ("sent, then 3xx or another shape", FailureKind.INVALID_REPLY, True, RAISE, UNKNOWN),
     ("other 4xx, quotas, addresses, tickets, secrets", FailureKind.REJECTED, False, RAISE, RAISE),
+    ("unknown codes", FailureKind.UNCERTAIN, True, RAISE, RAISE),
 ]
 
 
@@ -67,9 +68,11 @@ SORTED = [
 CODES = {
     FailureKind.BUSY: [-1],
     FailureKind.CLOUD_UNAVAILABLE: [-1000, -501001, -501002, -502011, -601001, -601003],
-    FailureKind.INVALID_TOKEN: [40001, 40014, 40094, 42001],
+    FailureKind.INVALID_TOKEN: [40001, 40014, 40094, 42001, 42006],
     FailureKind.RATE_LIMITED: [45011],
-    FailureKind.REJECTED: [45009, 48006, 61004, 40164, 61005, 61006, 40125, 85088, 48001, 40097, 40101, -501005, 12345],
+    FailureKind.REJECTED: [
+        *(45009, 45040, 48006, 61004, 40164, 61005, 61006, 40125, 85088, 48001, 40097, 40101, 41021, -501005, 12345)
+    ],
 }
 
 
@@ -90,30 +93,31 @@ def test_ambiguous_failures_are_those_of_the_table(cause, acted):
     assert (cause in AMBIGUOUS_FAILURES) is acted
 
 
-def test_busy_create_is_not_retried_with_retry_busy_creates_false():
+def test_busy_create_is_not_retried_with_busy_creates_false():
     """Its outcome is unknown, while READ and SET calls are retried."""
-    verdicts = [decide(repeat, FailureKind.BUSY, retry_busy_creates=False) for repeat in Repeat]
+    verdicts = [decide(repeat, FailureKind.BUSY, busy_creates=False) for repeat in Repeat]
     assert verdicts == [RETRY, RETRY, UNKNOWN, UNKNOWN]
 
 
 @given(
     st.sampled_from([FailureKind.REPLY_LOST, FailureKind.CLOUD_UNAVAILABLE, FailureKind.INVALID_REPLY]), st.booleans()
 )
-def test_ambiguous_create_is_never_retried(cause, retry_busy_creates):
+def test_ambiguous_create_is_never_retried(cause, busy_creates):
     """Under every policy the outcome of a ONCE call without a usable reply is unknown."""
-    assert decide(Repeat.ONCE, cause, retry_busy_creates=retry_busy_creates) is UNKNOWN
+    assert decide(Repeat.ONCE, cause, busy_creates=busy_creates) is UNKNOWN
 
 
 @given(st.sampled_from(sorted(AMBIGUOUS_FAILURES, key=lambda cause: cause.name)), st.booleans())
-def test_ambiguous_call_with_repeat_never_is_never_retried(cause, retry_busy_creates):
-    """Its outcome is unknown under every policy, also after -1."""
-    assert decide(Repeat.NEVER, cause, retry_busy_creates=retry_busy_creates) is UNKNOWN
+def test_ambiguous_call_with_repeat_never_is_never_retried(cause, busy_creates):
+    """Its outcome is unknown under every policy, also after -1; an uncertain errcode is raised as it is."""
+    expected = RAISE if cause is FailureKind.UNCERTAIN else UNKNOWN
+    assert decide(Repeat.NEVER, cause, busy_creates=busy_creates) is expected
 
 
 @given(st.sampled_from(Repeat), st.sampled_from(FailureKind))
-def test_retry_busy_creates_changes_one_cell_of_the_table(repeat, cause):
+def test_busy_creates_changes_one_cell_of_the_table(repeat, cause):
     """The option affects only ONCE calls after -1."""
-    same = decide(repeat, cause) is decide(repeat, cause, retry_busy_creates=False)
+    same = decide(repeat, cause) is decide(repeat, cause, busy_creates=False)
     assert same is ((repeat, cause) != (Repeat.ONCE, FailureKind.BUSY))
 
 
@@ -129,8 +133,18 @@ def test_classify_error(error, cause):
     ("code", "cause"), [(code, cause) for cause, codes in CODES.items() for code in codes], ids=str
 )
 def test_classify_errcode(code, cause):
-    """Known errcodes have their kinds, all others are rejections."""
+    """Known errcodes have their kinds, all others are rejections of a read."""
     assert classify(errcodes.api_error(code, "", endpoint=PATH)) is cause
+
+
+@pytest.mark.parametrize("code", [9300999, 88888, -999999, -501000, -504001, -504002])
+@pytest.mark.parametrize("repeat", [Repeat.SET, Repeat.ONCE, Repeat.NEVER])
+def test_code_that_may_follow_an_effect_is_uncertain(code, repeat):
+    """An unknown code, and a failure of an invoked function, does not say that the call had no effect."""
+    error = errcodes.api_error(code, "", endpoint=PATH, repeat=repeat)
+    assert classify(error) is FailureKind.UNCERTAIN
+    assert "may have taken effect" in str(error)
+    assert "had no effect" not in str(error)
 
 
 @pytest.mark.parametrize(("repeat", "most"), [(Repeat.READ, 8), (Repeat.SET, 8), (Repeat.ONCE, 5), (Repeat.NEVER, 5)])
@@ -145,7 +159,7 @@ def test_default_policy_delays():
     ceilings = [policy.backoff(attempt, lambda _, most: most) for attempt in range(1, 9)]
     assert ceilings == [0.5, 1, 2, 4, 8, 8, 8, 8]
     assert policy.backoff(3, lambda least, _: least) == 0
-    assert (policy.window, policy.retry_busy_creates) == (60.0, True)
+    assert (policy.window, policy.busy_creates) == (60.0, True)
 
 
 @given(
@@ -168,10 +182,10 @@ def test_invalid_policy_is_rejected(field, value):
 
 
 @pytest.mark.parametrize("value", [None, 0, "no"])
-def test_retry_busy_creates_must_be_a_bool(value):
+def test_busy_creates_must_be_a_bool(value):
     """A string such as "no" must not count as true, because a create may be billed twice."""
-    with pytest.raises(errors.InvalidArgument, match="RetryPolicy: retry_busy_creates must be bool"):
-        RetryPolicy(retry_busy_creates=value)
+    with pytest.raises(errors.InvalidArgument, match="RetryPolicy: busy_creates must be bool"):
+        RetryPolicy(busy_creates=value)
 
 
 @given(st.integers(1, 600), st.lists(ERRORS | st.none()))

@@ -8,6 +8,7 @@ import ssl
 import traceback
 
 import aiohttp
+import attrs
 import pytest
 
 from wxtcb._http import client_session_transport
@@ -170,13 +171,13 @@ BOMB = gzip.compress(bytes(20 << 20))
     ],
     ids=["length", "chunked", "chunked without end", "until close", "gzip bomb"],
 )
-async def test_reply_size_is_limited_for_every_encoding(serve, connect, small_replies, data):
-    """At most `MAX_REPLY_BYTES` are read: with a length, chunked, until close, and after decompression."""
+async def test_reply_size_is_limited_for_every_encoding(serve, connect, data):
+    """At most `max_reply_bytes` are read: with a length, chunked, until close, and after decompression."""
     server = await serve(data)
     assert await (await connect(server.url)).send(REQUEST) == ResponseTooLarge(200)
 
 
-async def test_contradicting_length_headers_do_not_lift_the_limit(serve, connect, small_replies):
+async def test_contradicting_length_headers_do_not_lift_the_limit(serve, connect):
     """A small Content-Length with a chunked body is limited, too."""
     body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(BIG), BIG)
     server = await serve(plain(body, "Content-Length: 13", "Transfer-Encoding: chunked"))
@@ -184,15 +185,18 @@ async def test_contradicting_length_headers_do_not_lift_the_limit(serve, connect
     assert not isinstance(outcome, Response)
 
 
-async def test_reply_of_exactly_the_limit_is_read(serve, connect, small_replies):
-    """`MAX_REPLY_BYTES` bytes are accepted."""
+async def test_reply_of_exactly_the_limit_is_read(serve, connect):
+    """A reply of 1 MiB is accepted; an endpoint may have a higher limit."""
     body = b"x" * (1 << 20)
     server = await serve(plain(b"", "Transfer-Encoding: chunked") + b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
     chunked = await (await connect(server.url)).send(REQUEST)
     assert chunked == Response(200, body)
+    server = await serve(plain(BIG, f"Content-Length: {len(BIG)}"))
+    higher = attrs.evolve(REQUEST, max_reply_bytes=len(BIG))
+    assert await (await connect(server.url)).send(higher) == Response(200, BIG)
 
 
-async def test_too_large_reply_closes_its_connection(serve, connect, small_replies):
+async def test_too_large_reply_closes_its_connection(serve, connect):
     """The rest of it is not read as the next reply."""
     server = await serve(lambda number: plain(BIG, f"Content-Length: {len(BIG)}") if number == 1 else OK)
     transport = await connect(server.url)

@@ -5,27 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from types import SimpleNamespace
 
 import aiohttp
 import attrs
 import orjson
 import pytest
 import pytest_asyncio
-from aioresponses import CallbackResult, aioresponses
+from aioresponses import CallbackResult
 
 import wxtcb
 from wxtcb.sandbox import Sandbox
+from wxtcb.testing import mock_platform
 
 TOKEN_PATH = "/cgi-bin/component/api_component_token"
 NEW_TOKEN = {"component_access_token": "token-of-the-session", "expires_in": 7200}
-
-
-class Response(aiohttp.ClientResponse):
-    """A response with the stream writer that aiohttp 3.14 requires and aioresponses 0.7.9 does not set."""
-
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, stream_writer=SimpleNamespace(output_size=0), **kwargs)
 
 
 @attrs.frozen
@@ -63,14 +56,14 @@ class Platform:
         else:
             self.sent.append(request)
             reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
-        return CallbackResult(body=orjson.dumps(reply), response_class=Response)
+        return CallbackResult(body=orjson.dumps(reply))
 
 
 @pytest.fixture
 def platform():
     """Answer every URL from a fake platform."""
     made = Platform()
-    with aioresponses() as border:
+    with mock_platform() as border:
         border.post(re.compile(".*"), callback=made.answer, repeat=True)
         yield made
 

@@ -96,6 +96,8 @@ def test_password_is_stored_as_a_secret(password):
     [
         *rejections(cloudrun.Server, "env_id", ["", " "]),
         *rejections(cloudrun.Server, "service_name", ["", " "]),
+        *rejections(cloudrun.Server, "log_type", ["foo", "", 1]),
+        *rejections(cloudrun.Server, "public_access", [3, -1, True, "1"]),
         *rejections(cloudrun.Server, "es_info", [{"id": 1}, cloudrun.VpcInfo(), "es"]),
         *rejections(cloudrun.EsInfo, "password", [1, True, b"text", ["text"]]),
         *rejections(cloudrun.VpcInfo, "subnet_ids", ["s-1", [""]]),

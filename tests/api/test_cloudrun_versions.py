@@ -197,7 +197,7 @@ def test_environment_variables_are_copied_and_in_no_repr():
     mine = {"KEY": "in-clear", "TOKEN": wxtcb.Secret("secret-value")}
     version = cloudrun.Version(**REQUIRED, env_params=mine, sidecar_specs=[cloudrun.SidecarSpec(env_var=mine)])
     mine["KEY"] = "changed"
-    assert version.env_params["KEY"] == version.sidecar_specs[0].env_var["KEY"] == "in-clear"
+    assert version.env_params["KEY"] == version.sidecar_specs[0].env_var["KEY"] == wxtcb.Secret("in-clear")
     assert not any(text in repr(version) for text in ("in-clear", "secret-value", "KEY"))
     assert hash(version) == hash(version)
 

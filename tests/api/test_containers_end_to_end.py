@@ -48,7 +48,7 @@ async def test_service_life_cycle(session, env):
     first, second = [(await containers.create_cs_version(session, VERSION, env=env)).version_name for _ in "12"]
     for name in (first, second):
         detail = await containers.wait_until_version_normal(session, env, "echo", name, interval=0.001)
-        assert (detail.status, detail.env_params, detail.upload_type) == ("normal", {"KEY": "k"}, "image")
+        assert (detail.status, detail.env_params, detail.upload_type) == ("normal", {"KEY": wxtcb.Secret("k")}, "image")
 
     shares = [VersionFlow(version_name=first, flow_ratio=80), VersionFlow(version_name=second, flow_ratio=20)]
     await containers.set_cs_propotion(session, TrafficSplit(env=env, service_name="echo", items=shares))

@@ -177,7 +177,7 @@ def test_variables_are_copied():
     given = {"A": "a"}
     config = CsVersionConfig(env_params=given)
     given["B"] = None
-    assert config.env_params == {"A": "a"}
+    assert config.env_params == {"A": wxtcb.Secret("a")}
 
 
 @pytest.mark.parametrize(
@@ -185,13 +185,14 @@ def test_variables_are_copied():
     [
         CsVersion(**REQUIRED, env_params={"A": "a"}),
         CsVersionConfig(env_params={"A": "a"}),
-        containers.CsVersionDetail(env_params={"A": "a"}),
+        containers.CsVersionDetail(env_params={"A": wxtcb.Secret("a")}),
     ],
     ids=lambda value: type(value).__name__,
 )
 def test_class_with_variables_is_hashable(value):
     """A mapping has no hash: variables are compared, but not part of the hash."""
-    others = {attrs.evolve(value, env_params=each) for each in ({"A": "a"}, {"A": "b"}, None)}
+    one = {"A": wxtcb.Secret("a")}
+    others = {attrs.evolve(value, env_params=each) for each in (one, {"A": wxtcb.Secret("b")}, None)}
     assert (len(others), value in others) == (3, True)
 
 
@@ -238,10 +239,10 @@ async def test_echoed_secret_variable_is_redacted(session, platform, times):
 
 @pytest.mark.parametrize(
     ("written", "read"),
-    [("", {}), ("null", {}), (None, None), ("{}", {}), ('{"A":"a","PORT":80}', {"A": "a", "PORT": 80})],
+    [("", {}), ("null", {}), (None, None), ("{}", {}), ('{"A":"a","PORT":80}', {"A": wxtcb.Secret("a"), "PORT": 80})],
 )
 async def test_variables_are_returned_as_a_mapping(session, platform, written, read):
-    """They are JSON in a string, empty without variables, and in no repr."""
+    """They are JSON in a string, empty without variables, and in no repr; strings among them are secrets."""
     platform.replies = [{**DONE, "version_name": "v", "env_params": written}]
     detail = await containers.get_cs_version_detail(session, "e", "s", "v")
     assert (detail.env_params, detail.version_name) == (read, "v")

@@ -116,6 +116,17 @@ async def test_rejected_create_with_env_type_has_no_hint(session, platform, code
     assert HINT not in str(caught.value)
 
 
+@pytest.mark.parametrize("alias", ["a" * 21, "a-", "a--b", "aB"])
+async def test_rejected_create_explains_the_narrower_rule_for_an_alias(session, platform, alias):
+    """WeChat's page allows more than Tencent Cloud, so the alias is sent, and explained if it is rejected."""
+    platform.replies = [{"errcode": 40097, "errmsg": "invalid args"}] * 2
+    with pytest.raises(wxtcb.InvalidRequest, match="at most 20 characters"):
+        await environment.create_env(session, alias=alias, env_type="run")
+    with pytest.raises(wxtcb.InvalidRequest) as caught:
+        await environment.create_env(session, alias="a" * 18 + "-9", env_type="run")
+    assert "20 characters" not in str(caught.value)
+
+
 async def test_other_rejection_has_no_hint(session, platform):
     """Other error codes have nothing to do with EnvType."""
     platform.replies = [{"errcode": 47001, "errmsg": "data format error"}]
@@ -262,3 +273,13 @@ async def test_invalid_wait_is_rejected_before_the_first_poll(session, platform,
     with pytest.raises(wxtcb.InvalidArgument, match=rf"^{name}\b"):
         await environment.wait_until_normal(session, "e", **{name: seconds})
     assert platform.sent == []
+
+
+async def test_ensure_env_does_not_create_while_an_alias_cannot_be_read(session, platform):
+    """The environment may exist, and a second one would be billed."""
+    odd, good = {"env": "e-1", "status": "NORMAL"}, {"env": "e-2", "alias": "other", "status": "NORMAL"}
+    platform.replies = [{"errcode": 0, "errmsg": "ok", "info_list": [odd, good]}] * 2
+    with pytest.raises(wxtcb.BadReply, match="nothing was created"):
+        await environment.ensure_env(session, alias="mine")
+    assert (await environment.ensure_env(session, alias="other")).env == "e-2"
+    assert len(platform.sent) == 2

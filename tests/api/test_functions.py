@@ -161,7 +161,16 @@ def test_variables_are_copied():
     variables = {"A": "1"}
     config = FunctionConfig(environment_variables=variables)
     variables["A"] = "2"
-    assert config.environment_variables == {"A": "1"}
+    assert config.environment_variables == {"A": wxtcb.Secret("1")}
+
+
+async def test_variable_given_as_a_string_is_in_no_error(session, platform):
+    """A platform that repeats the request in errmsg does not bring it into logs and spans."""
+    platform.replies = [{"errcode": 40097, "errmsg": 'bad {"key":"KEY","value":"hunter2-hunter2"}'}]
+    config = FunctionConfig(environment_variables={"KEY": "hunter2-hunter2"})
+    with pytest.raises(wxtcb.InvalidRequest) as caught:
+        await functions.update_scf_config(session, "e", "f", config)
+    assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

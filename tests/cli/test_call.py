@@ -107,7 +107,7 @@ def test_full_disk_after_a_call_says_that_the_call_was_answered(platform: Platfo
     _, err = process.communicate()
     assert process.returncode == 1
     assert "api_component_token itself was answered" in err
-    assert platform.sandbox.world.credentials._token not in err
+    assert platform.sandbox.world.credentials.token not in err
 
 
 def test_partial_failure_prints_the_reply(cli: Cli, platform: Platform) -> None:

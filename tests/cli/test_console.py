@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from wxtcb.cli.console import (
     echo_err_newline,
     echo_out,
     escape_unprintable,
+    print_json,
     print_table,
 )
 from wxtcb.cli.runner import prepare_standard_streams
@@ -209,3 +211,28 @@ def test_ctrl_c_at_the_question_cancels(monkeypatch: pytest.MonkeyPatch, capsys:
     with pytest.raises(KeyboardInterrupt):
         confirm("Spend?")
     assert capsys.readouterr().err == "Spend? [y/N] \nNothing was changed.\n"
+
+
+class Screen(io.StringIO):
+    """Standard output that is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_json_on_a_terminal_contains_no_control_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """C1 and bidirectional characters are escaped, and the output is the same JSON; Chinese stays readable."""
+    value = {"errmsg": "商户 \x9b31m \u202e \x1b[2J", "rows": [1, 2]}
+    screen = Screen()
+    monkeypatch.setattr(sys, "stdout", screen)
+    print_json(value)
+    text = screen.getvalue()
+    assert all(line.isprintable() for line in text.split("\n"))
+    assert "商户" in text
+    assert json.loads(text) == value
+
+
+def test_json_in_a_pipe_is_unchanged(capsys: pytest.CaptureFixture[str]) -> None:
+    """Another program reads it, and needs no escapes."""
+    print_json({"errmsg": "\u202e"})
+    assert "\u202e" in capsys.readouterr().out

@@ -99,7 +99,7 @@ def test_tenants_that_are_not_done_are_listed(cli: Cli, tenants: Tenants, platfo
     assert lines[1].startswith("  f: unfinished - ")
     assert lines[2] == "  2 not started"
     assert lines[3].startswith("0 of 4 done in")
-    assert "\nStopped early: /componenttcb/createenv: 45009" in summary
+    assert "\nStopped early: create_env (/componenttcb/createenv): 45009" in summary
     assert "00:00 (UTC+08:00)\n" in summary
 
 
@@ -111,7 +111,7 @@ def test_ambiguous_create_is_checked_after_the_settle_time(
     result = cli("provision", tenants("a,x,,"), "--yes", "--settle", 0.01)
     assert result.exit_code == 0, result.output
     assert len(platform.sandbox.world.environments) == 1
-    assert "\na: outcome unknown, checking - environment: /componenttcb/createenv" in result.stdout
+    assert "\na: outcome unknown, checking - environment: create_env (/componenttcb/createenv)" in result.stdout
 
 
 def test_environment_that_is_not_ready_in_time_has_failed(

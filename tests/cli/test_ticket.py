@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import aiohttp
 import pytest
@@ -64,6 +64,8 @@ def configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     for name, value in ENV.items():
         monkeypatch.setenv(name, value)
+    # An absolute path, which is no warning.
+    monkeypatch.setenv("WXTCB_TOKEN_STORE", f"sqlite:///{tmp_path}/tokens.db")
 
 
 @pytest.fixture
@@ -88,9 +90,8 @@ def read_until(stream: object, *texts: str) -> list[str]:
 
 def push_ticket(env: dict[str, str]) -> dict[str, Any]:
     """Make the sandbox push a ticket now, and return the result."""
-    result: dict[str, Any] = json.load(
-        urlopen(f"{env['WXTCB_BASE_URL']}/_sandbox/push", data=b"", timeout=HANG_TIMEOUT)
-    )
+    request = Request(f"{env['WXTCB_BASE_URL']}/_sandbox/push", b"", {"Content-Type": "application/json"})
+    result: dict[str, Any] = json.load(urlopen(request, timeout=HANG_TIMEOUT))
     return result
 
 
@@ -139,7 +140,7 @@ def test_tickets_are_received_after_restarts(tmp_path: Path, port: int) -> None:
     contains_ticket, stopping = lines[-1].splitlines()
     assert contains_ticket.startswith("The store contains a ticket.")
     assert stopping.startswith("Stopping: ")
-    while push_ticket(env)["answer"] and not has_stopped_pushing(env):
+    while push_ticket(env)["result"] and not has_stopped_pushing(env):
         pass
 
     third = start_receiver()

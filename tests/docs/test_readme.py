@@ -21,7 +21,6 @@ from aiohttp.test_utils import TestClient, TestServer
 
 import wxtcb
 from wxtcb.sandbox import Sandbox
-from wxtcb.sandbox.admin import ADMIN_ROUTES
 
 ROOT: Final = Path(__file__).parents[2]
 README: Final = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -95,12 +94,6 @@ def test_every_error_has_a_row() -> None:
     public = {name: getattr(wxtcb, name) for name in wxtcb.__all__}
     raised = [name for name, kind in public.items() if isinstance(kind, type) and issubclass(kind, wxtcb.WxtcbError)]
     assert [name for name in raised if f"{name}`" not in table] == []
-
-
-def test_every_admin_route_is_documented() -> None:
-    """The section on testing lists every path of the sandbox's admin API."""
-    text = section("Test your own code")
-    assert [path for _, path in ADMIN_ROUTES if path not in text] == []
 
 
 def test_the_number_of_calls_is_correct() -> None:

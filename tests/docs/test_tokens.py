@@ -21,7 +21,9 @@ from wxtcb.tokens.providers import API_COMPONENT_TOKEN
 
 ROOT = Path(__file__).parents[2]
 DOCS = (ROOT / "docs" / "tokens.md").read_text(encoding="utf-8")
-STORE, ENCRYPTED, PLAIN_PUSHES, OWNERS = re.findall(r"^```python\n(.*?)^```$", DOCS, re.MULTILINE | re.DOTALL)
+STORE, ENCRYPTED, PLAIN_PUSHES, OWNERS, WITHOUT_TTL = re.findall(
+    r"^```python\n(.*?)^```$", DOCS, re.MULTILINE | re.DOTALL
+)
 
 
 async def output_of(program: str, tmp_path: Path) -> str:
@@ -61,6 +63,16 @@ def test_sessions_with_other_token_owners_can_be_created(monkeypatch: pytest.Mon
     module.write_text(OWNERS)
     variables = runpy.run_path(str(module))
     assert {type(variables[name]) for name in ("external", "read_only")} == {wxtcb.Session}
+
+
+def test_session_with_tokens_without_a_lifetime_can_be_created(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The service is asked again after a minute."""
+    monkeypatch.setenv("WXTCB_COMPONENT_APPID", "wx0123456789abcdef")
+    module = tmp_path / "without_ttl.py"
+    module.write_text(WITHOUT_TTL)
+    variables = runpy.run_path(str(module))
+    assert isinstance(variables["session"], wxtcb.Session)
+    assert asyncio.run(variables["fetch_from_service"]()).expires_in == 60
 
 
 def test_receiver_of_plain_pushes_can_be_created(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ def do_not_commit_binding(patch):
     patch.setattr(StepContext, "bind_environment", bind_environment)
 
 
-def retry_busy_creates(patch):
+def busy_creates(patch):
     real = StepContext.__attrs_post_init__
 
     def post_init(self):
@@ -169,7 +169,7 @@ BROKEN_RULES = {
     clear_ambiguous_intent: NO_PROOF,
     ignore_deadline: NO_PROOF,
     trust_wall_clock: NO_PROOF,
-    retry_busy_creates: NO_PROOF,
+    busy_creates: NO_PROOF,
     create_without_listing: NOT_FRESH,
     trust_old_listings: NOT_FRESH,
     do_not_commit_intent: "without an intent",

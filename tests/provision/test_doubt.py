@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 import wxtcb
-from wxtcb.provision import Journal, MemoryJournal, Outcome, Provisioner, Run, Tenant
+from wxtcb.provision import STEPS, Journal, MemoryJournal, Outcome, Provisioner, Run, Tenant
 from wxtcb.provision.events import StepDone, StepOutcomeUnknown, TenantFinished
 from wxtcb.provision.journal import JournalConflict
 from wxtcb.sandbox import Fault, FaultKind, Sandbox
@@ -358,3 +358,34 @@ async def test_unsent_calls_are_unfinished(
     entries = [entry for entry in run.report.tenants if entry.step == step]
     assert sorted(entry.outcome.value for entry in entries) == ["unfinished"] * 15 + ["unknown"]
     assert {entry.summary for entry in entries if entry.outcome is Outcome.UNFINISHED} == {f"stopped at {step}"}
+
+
+@pytest.mark.parametrize("tranid", ["absent", "odd"])
+async def test_create_without_a_readable_order_number_is_no_ambiguous_create(harness: Harness, tranid: str) -> None:
+    """The reply names the environment, so there is nothing to check, and no time is lost."""
+    if tranid == "absent":
+        harness.sandbox.faults.missing("tranid", path=CREATE)
+    else:
+        text = '{"errcode":0,"errmsg":"ok","tranid":[1],"env":"e-kept"}'
+        harness.sandbox.faults.script(CREATE, [Fault(FaultKind.NOT_OBJECT, text=text)])
+    events = await harness.collect_events([Tenant("a", alias="x")], steps=STEPS[:1])
+    assert not any(isinstance(event, StepOutcomeUnknown) for event in events)
+    (entry,) = (event.report for event in events if isinstance(event, TenantFinished))
+    assert entry.problems == ()
+    assert entry.env == ("e-kept" if tranid == "odd" else next(iter(harness.sandbox.world.environments)))
+    assert harness.sandbox.count(CREATE) == 1
+
+
+@pytest.mark.parametrize("errcode", [9300999, -999999, -501000])
+async def test_create_with_an_errcode_that_does_not_rule_out_an_effect_is_checked(
+    harness: Harness, errcode: int
+) -> None:
+    """The environment that it has created all the same is adopted, and none is created twice."""
+    text = f'{{"errcode":{errcode},"errmsg":"odd"}}'
+    harness.sandbox.faults.script(CREATE, [Fault(FaultKind.NOT_OBJECT, text=text)])
+    events = await harness.collect_events([Tenant("a", alias="x")])
+    (unknown,) = (event for event in events if isinstance(event, StepOutcomeUnknown))
+    assert "may have taken effect" in unknown.problem.message
+    (entry,) = (event.report for event in events if isinstance(event, TenantFinished))
+    assert [entry.env] == list(harness.sandbox.world.environments)
+    assert harness.sandbox.count(CREATE) == 1

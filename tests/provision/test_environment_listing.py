@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 
 import pytest
 
 from wxtcb._concurrency.shared_poll import SharedPoller
 from wxtcb.api.environment import EnvInfo, EnvList
-from wxtcb.provision import STEPS
+from wxtcb.provision import STEPS, Outcome
 from wxtcb.provision.plan import AliasIndex
 from wxtcb.provision.reconciliation import EnvironmentListing, ExpectedEnvironments, WaitForVisibility
 from wxtcb.provision.step import StepResult
@@ -38,7 +39,7 @@ async def test_incomplete_list_is_not_trusted(harness: Harness) -> None:
     harness.sandbox.faults.script(LIST, [None, *[Fault(FaultKind.INCOMPLETE_LIST)] * 3])
     report = await harness.provision(plain_tenants(8), concurrency=1, interval=50, steps=STEPS[:1])
     assert report.all_done
-    incomplete = [number for number, seen in enumerate(harness.sandbox.seen) if seen.outcome == "hiccup"]
+    incomplete = [number for number, seen in enumerate(harness.sandbox.seen) if seen.outcome == "incomplete-list"]
     paths = [seen.path for seen in harness.sandbox.seen]
     assert paths[incomplete[0] : incomplete[0] + 5] == [LIST] * 4 + [CREATE]
 
@@ -106,3 +107,47 @@ def test_wait_for_visibility_times_out() -> None:
     """A tenant continues at the deadline although no listing has succeeded."""
     wait = WaitForVisibility(ExpectedEnvironments(1.0, {}, frozenset({"x-1"})), due_at=0.0, deadline=5.0)
     assert (wait.check_timeout(4.0), wait.check_timeout(5.0)) == (None, StepResult.RETRY)
+
+
+async def test_row_whose_alias_cannot_be_read_prevents_creates(harness: Harness) -> None:
+    """It may be the environment of a tenant, so that a missing alias proves nothing; the plan says so."""
+    harness.sandbox.world.add("other")
+    harness.sandbox.faults.missing("info_list.alias", path=LIST)
+    report = await harness.provision(plain_tenants(1))
+    assert not report.all_done
+    assert "alias cannot be read" in report.tenants[0].summary
+    assert harness.sandbox.count(CREATE) == 0
+
+
+async def test_row_whose_alias_becomes_unreadable_stops_the_creates(harness: Harness) -> None:
+    """A plan that was made before does not create on the strength of such a list."""
+    harness.sandbox.world.add("other")
+    async with harness.provisioner() as provisioner:
+        plan = await provisioner.plan(plain_tenants(1))
+        harness.sandbox.faults.missing("info_list.alias", path=LIST)
+        await asyncio.sleep(6)
+        report = await provisioner.apply(plan).wait()
+    assert not report.all_done
+    assert harness.sandbox.count(CREATE) == 0
+
+
+async def test_unreadable_alias_of_a_known_environment_hinders_nothing(harness: Harness) -> None:
+    """The journal binds it by its id: its tenant stays ready, and a new one gets an environment."""
+    async with harness.provisioner() as provisioner:
+        assert (await provisioner.apply(plain_tenants(1)).wait()).all_done
+        (env,) = harness.sandbox.world.environments
+        row = {"env": env, "status": "NORMAL"}
+        text = json.dumps({"errcode": 0, "errmsg": "ok", "info_list": [row]})
+        harness.sandbox.faults.script(LIST, [Fault(FaultKind.NOT_OBJECT, text=text)])
+        plan = await provisioner.plan(plain_tenants(2))
+    assert [each.action.value for each in plan.tenants] == ["ready", "create"]
+
+
+async def test_outcome_check_does_not_trust_a_list_with_an_unreadable_alias(harness: Harness) -> None:
+    """An ambiguous create is not sent again while its own row may be the one that cannot be read."""
+    harness.sandbox.faults.script(CREATE, [Fault(FaultKind.DROP_AFTER)])
+    harness.sandbox.faults.script(LIST, [None])
+    harness.sandbox.faults.missing("info_list.alias", path=LIST)
+    report = await harness.provision(plain_tenants(1), timeout=60.0)
+    assert report.tenants[0].outcome is Outcome.UNKNOWN
+    assert harness.sandbox.count(CREATE) == 1

@@ -174,7 +174,7 @@ async def test_rejected_create_fails_only_its_tenant(harness: Harness) -> None:
     failed, done = report.tenants
     assert (failed.outcome, failed.done, done.outcome) == (Outcome.FAILED, (), Outcome.DONE)
     assert isinstance(failed.problems[0].error, wxtcb.InvalidRequest)
-    assert failed.summary.startswith("environment: /componenttcb/createenv: 40097")
+    assert failed.summary.startswith("environment: create_env (/componenttcb/createenv): 40097")
 
 
 async def test_partly_failed_share_does_not_stop_services(harness: Harness) -> None:

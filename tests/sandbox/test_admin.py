@@ -6,15 +6,19 @@ from typing import Any
 
 import pytest
 
-from wxtcb.sandbox import ReadyPolicy
+from wxtcb.sandbox import FaultKind, ReadyPolicy
+from wxtcb.sandbox.admin import handle_admin_request
 
 from .receiver import serve_receiver
 from .sandbox_harness import CREATE, ESTABLISH, LIST, PUSH, TOKEN, Harness
 from .test_functions import DELETE, create, invoke, statuses
 
+JSON = {"Content-Type": "application/json"}
+
 
 async def admin(harness: Harness, method: str, path: str, **options: Any) -> tuple[int, Any]:
     """Send a request to the admin API and return status and JSON."""
+    options = {"headers": JSON if method == "POST" else {}} | options
     async with harness.http.request(method, f"/_sandbox{path}", **options) as reply:
         return reply.status, await reply.json()
 
@@ -26,23 +30,34 @@ async def test_state_has_credentials_counts_and_environments(harness: Harness) -
     assert status == 200
     assert state["component_appid"] == harness.sandbox.component_appid
     assert state["component_appsecret"] == harness.sandbox.component_appsecret
-    assert (state["ticket"], state["mints"], state["kills"]) == (harness.sandbox.ticket, 1, 0)
+    assert (state["ticket"], state["tokens_issued"], state["forced_expirations"]) == (harness.sandbox.ticket, 1, 0)
     assert state["counts"] == {CREATE: 1}
     assert [row["status"] for row in state["environments"]] == ["UNAVAILABLE"]
 
 
 async def test_faults_can_be_added_and_cleared(harness: Harness) -> None:
     """Posted faults apply at once, until they are deleted."""
-    assert await admin(harness, "POST", "/faults", json=[{"trouble": "busy"}]) == (200, {"added": 1})
+    assert await admin(harness, "POST", "/faults", json=[{"kind": "busy"}]) == (200, {"added": 1})
     assert (await harness.call(LIST, {}))["errcode"] == -1
     assert await admin(harness, "DELETE", "/faults") == (200, {})
     assert (await harness.call(LIST, {}))["errcode"] == 0
 
 
+async def test_faults_are_listed(harness: Harness) -> None:
+    """The list has every kind, and the active faults in the form in which they can be added."""
+    faults = [{"kind": "slow", "path": LIST, "seconds": 0.5}, {"kind": "incomplete-list", "envs": ["e"], "times": 2}]
+    assert await admin(harness, "POST", "/faults", json=faults) == (200, {"added": 2})
+    status, content = await admin(harness, "GET", "/faults")
+    assert (status, content["active"], content["expire_token_every"]) == (200, faults, None)
+    assert [row["kind"] for row in content["kinds"]] == [kind.value for kind in FaultKind]
+    assert {"kind": "drop", "takes_effect": False} in content["kinds"]
+    assert {"kind": "drop-after", "takes_effect": True} in content["kinds"]
+
+
 @pytest.mark.parametrize(
     ("path", "raw"),
     [
-        ("/faults", b'[{"trouble": "bsy"}]'),
+        ("/faults", b'[{"kind": "bsy"}]'),
         ("/faults", b"nonsense"),
         ("/kill-token", b"[]"),
         ("/kill-token", b'{"evry": 1}'),
@@ -64,14 +79,14 @@ async def test_faults_can_be_added_and_cleared(harness: Harness) -> None:
         ("/operations", b'{"seconds": -1}'),
         ("/operations", b'{"seconds": 1e999}'),
         ("/operations", b'{"seconds": true}'),
-        ("/operations", b'{"looks": 1.5}'),
-        ("/operations", b'{"looks": -1}'),
+        ("/operations", b'{"polls": 1.5}'),
+        ("/operations", b'{"polls": -1}'),
         ("/operations", b'{"builds_fail": 1}'),
         ("/operations", b'{"release_fails": null}'),
         ("/functions", b"{}"),
         ("/functions", b'{"name": 1}'),
         ("/functions", b'{"name": "f", "fails": 1}'),
-        ("/functions", b'{"name": "f", "answers": 1}'),
+        ("/functions", b'{"name": "f", "results": 1}'),
         ("/push", b""),
         ("/push", b"nonsense"),
         ("/push", b"[]"),
@@ -94,9 +109,9 @@ async def test_invalid_request_gets_400_and_changes_nothing(harness: Harness, pa
 
 async def test_token_can_be_expired(harness: Harness) -> None:
     """The token can be expired once, or at an interval that can be set and removed."""
-    assert await admin(harness, "POST", "/kill-token") == (200, {"killed": False})
+    assert await admin(harness, "POST", "/kill-token") == (200, {"expired": False})
     harness.sandbox.world.issue_token()
-    assert await admin(harness, "POST", "/kill-token") == (200, {"killed": True})
+    assert await admin(harness, "POST", "/kill-token") == (200, {"expired": True})
     assert await admin(harness, "POST", "/kill-token", json={"every": 2}) == (200, {"every": 2.0})
     assert await admin(harness, "POST", "/kill-token", json={"every": None}) == (200, {"every": None})
 
@@ -110,8 +125,8 @@ async def test_share_can_be_confirmed(harness: Harness) -> None:
 
 async def test_operations_can_be_delayed_and_fail(harness: Harness) -> None:
     """Operations can be delayed and made to fail; options that are not given keep their value."""
-    slow = {"seconds": 2.5, "looks": 1, "builds_fail": False, "release_fails": False}
-    assert await admin(harness, "POST", "/operations", json={"seconds": 2.5, "looks": 1}) == (200, slow)
+    slow = {"seconds": 2.5, "polls": 1, "builds_fail": False, "release_fails": False}
+    assert await admin(harness, "POST", "/operations", json={"seconds": 2.5, "polls": 1}) == (200, slow)
     assert harness.sandbox.world.operations_ready_after == ReadyPolicy(2.5, 1)
     failing = slow | {"builds_fail": True, "release_fails": True}
     options = {"builds_fail": True, "release_fails": True}
@@ -128,7 +143,7 @@ async def test_result_and_failure_of_functions_can_be_set(harness: Harness) -> N
     await create(harness, [env])
     assert await statuses(harness, env) == {"f": "CreateFailed"}
     await harness.call(DELETE, {"env": env, "functionname": "f"})
-    options = {"name": "f", "answer": {"tea": "龙井"}}
+    options = {"name": "f", "result": {"tea": "龙井"}}
     assert await admin(harness, "POST", "/functions", json=options) == (200, {"name": "f", "fails": False})
     await create(harness, [env])
     assert await statuses(harness, env) == {"f": "Active"}
@@ -140,7 +155,7 @@ async def test_tickets_can_be_pushed(harness: Harness) -> None:
     async with serve_receiver() as receiver:
         options = {"url": receiver.url, "every": None}
         assert await admin(harness, "POST", "/push", json=options) == (200, options)
-        assert await admin(harness, "POST", "/push") == (200, {"accepted": True, "answer": "HTTP 200 'success'"})
+        assert await admin(harness, "POST", "/push") == (200, {"accepted": True, "result": "HTTP 200 'success'"})
         assert receiver.tickets(harness.sandbox) == [harness.sandbox.ticket]
     harness.clock.advance(60)
     assert (await admin(harness, "POST", "/push"))[1]["accepted"] is False
@@ -231,3 +246,65 @@ async def test_deeply_nested_body_is_truncated(harness: Harness) -> None:
 async def test_unknown_route_gets_404(harness: Harness) -> None:
     """An unknown path or method gets 404."""
     assert (await admin(harness, "PUT", "/faults"))[0] == 404
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "evil.example"},
+        {"Host": "evil.example:{port}"},
+        {"Host": "127.0.0.1"},
+        {"Host": "127.0.0.1:1"},
+        {"Host": "127.0.0.1:{port}.evil.example"},
+        {"Host": ""},
+        {"Origin": "http://evil.example"},
+        {"Origin": "https://127.0.0.1:{port}"},
+        {"Origin": "http://127.0.0.1:1"},
+        {"Origin": "null"},
+        {"Origin": ""},
+        {"Host": "evil.example:{port}", "Origin": "http://evil.example:{port}"},
+    ],
+)
+@pytest.mark.parametrize(("method", "path"), [("GET", ""), ("GET", "/seen"), ("POST", "/push"), ("DELETE", "/faults")])
+async def test_request_of_a_web_page_is_rejected(
+    harness: Harness, headers: dict[str, str], method: str, path: str
+) -> None:
+    """A request for another host, or from a page of another origin, gets 403 and no credentials."""
+    harness.sandbox.faults.busy()
+    sent = {name: value.format(port=harness.sandbox.port) for name, value in headers.items()}
+    status, content = await admin(harness, method, path, headers=sent | JSON)
+    assert (status, list(content)) == (403, ["error"])
+    assert harness.sandbox.faults.next_fault(LIST) is not None
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:{port}", "localhost:{port}", "LOCALHOST:{port}", "[::1]:{port}"])
+@pytest.mark.parametrize("has_origin", [False, True])
+async def test_own_names_are_accepted(harness: Harness, host: str, *, has_origin: bool) -> None:
+    """The names of the loopback interface are accepted with the sandbox's port, and as the origin of a page."""
+    host = host.format(port=harness.sandbox.port)
+    origin = {"Origin": f"http://{host.lower()}"} if has_origin else {}
+    assert (await admin(harness, "GET", "", headers={"Host": host, **origin}))[0] == 200
+
+
+async def test_port_80_may_be_omitted(harness: Harness) -> None:
+    """A client does not name port 80 in the header."""
+    headers = {"Host": "127.0.0.1", "Content-Type": "application/json"}
+    real_port, harness.sandbox.port = harness.sandbox.port, 80
+    status, _ = await handle_admin_request(harness.sandbox, "GET", "/_sandbox", headers, b"")
+    harness.sandbox.port = real_port
+    assert status == 200
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
+async def test_order_that_is_not_json_is_rejected(harness: Harness, content_type: str) -> None:
+    """A page can send these content types without asking first; such an order gets 415 and changes nothing."""
+    harness.sandbox.world.issue_token()
+    status, content = await admin(harness, "POST", "/kill-token", data=b"", headers={"Content-Type": content_type})
+    assert (status, harness.sandbox.world.forced_expirations) == (415, 0)
+    assert "Content-Type: application/json" in content["error"]
+
+
+async def test_parameters_of_the_content_type_are_ignored(harness: Harness) -> None:
+    """A content type may name the charset."""
+    headers = {"Content-Type": "Application/JSON; charset=utf-8"}
+    assert (await admin(harness, "POST", "/kill-token", data=b"", headers=headers))[0] == 200

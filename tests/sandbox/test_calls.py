@@ -189,6 +189,22 @@ async def test_query_is_validated(harness: Harness) -> None:
     assert [dict(seen.query) for seen in harness.sandbox.seen] == [{}, {"accesstoken": "x"}, {"access_token": "***"}]
 
 
+@pytest.mark.parametrize("names", [("component_access_token",), ("access_token", "component_access_token")])
+async def test_token_may_have_the_name_of_the_component(harness: Harness, names: tuple[str, ...]) -> None:
+    """Other clients send `component_access_token` instead of `access_token`, or next to it; neither is recorded."""
+    token = harness.sandbox.world.issue_token()
+    assert (await harness.post(LIST, {}, **dict.fromkeys(names, token)))["errcode"] == 0
+    assert dict(harness.sandbox.seen[-1].query) == dict.fromkeys(names, "***")
+
+
+async def test_two_different_tokens_are_rejected(harness: Harness) -> None:
+    """If the token has two names, both must have the same value."""
+    token = harness.sandbox.world.issue_token()
+    reply = await harness.post(LIST, {}, access_token=token, component_access_token="x")
+    assert reply["errcode"] == 40097
+    assert "differs" in reply["errmsg"]
+
+
 async def test_duplicated_query_parameter_is_rejected(harness: Harness) -> None:
     """A duplicated token is rejected with the name of the parameter, even if one of them is valid."""
     url = f"{LIST}?access_token={harness.sandbox.world.issue_token()}&access_token=x"

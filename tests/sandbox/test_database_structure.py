@@ -11,6 +11,7 @@ from wxtcb.sandbox import World
 from wxtcb.sandbox.errors import PlatformError
 
 from .fixtures import PEOPLE, call, with_people
+from .sandbox_harness import Harness
 
 
 @pytest.fixture
@@ -75,3 +76,19 @@ def test_the_acl_is_kept(world: World, env: str) -> None:
     assert modified("CUSTOM", rule="{}") == {"acl_tag": "CUSTOM", "rule": "{}"}
     assert modified("READONLY", rule="") == {"acl_tag": "READONLY"}
     assert modified("ADMINONLY") == {"acl_tag": "ADMINONLY"}
+
+
+@pytest.mark.parametrize("places", [("query",), ("body",), ("query", "body")])
+async def test_action_is_accepted_in_query_and_body(harness: Harness, places: tuple[str, ...]) -> None:
+    """Programs send the action in the query alone, in the body alone, or in both; each of them is served."""
+    env, action = harness.sandbox.world.add("a"), {"action": "get"}
+    token = harness.sandbox.world.issue_token()
+    body, query = action if "body" in places else {}, action if "query" in places else {}
+    reply = await harness.post("/componenttcb/dbcollection", {"env": env, **body}, access_token=token, **query)
+    assert (reply["errcode"], reply["total"]) == (0, 0)
+
+
+def test_message_about_an_existing_collection_is_the_platforms(world: World, env: str) -> None:
+    """A program recognises by "Table exist" that it has created the collection in an earlier run."""
+    with pytest.raises(PlatformError, match="Table exist"):
+        call(world, "dbcollection", action="add", env=env, collection_name="people")

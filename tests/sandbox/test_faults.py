@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from wxtcb.sandbox import Fault, FaultKind, Faults, InvalidFault
+from wxtcb.sandbox.faults import parse_fault_option
 
 from .sandbox_harness import CREATE, LIST, PUSH, TOKEN
 
@@ -95,18 +96,19 @@ def test_redirect_status_is_from_300_to_399(status: int) -> None:
     [
         ({}, r"\$ must be an array"),
         ([1], r"\$\[0\] must be an object"),
-        ([{"trouble": "busy", "tims": 1}], r"\$\[0\].tims is unknown"),
-        ([{"trouble": "bsy"}], "bsy"),
+        ([{"kind": "busy", "tims": 1}], r"\$\[0\].tims is unknown"),
+        ([{"kind": "bsy"}], r"\$\[0\]: kind 'bsy' is unknown; known are busy, .*drop-after, .*echo-message$"),
+        ([{"kind": ["busy"]}], "is unknown"),
         ([{}], "None"),
-        ([{"trouble": "busy", "times": 0}], "times"),
-        ([{"trouble": "busy", "times": True}], "times"),
-        ([{"trouble": "busy", "probability": 2}], "probability"),
-        ([{"trouble": "busy", "probability": "1"}], "probability"),
-        ([{"trouble": "errcode", "errcode": "1"}], "errcode"),
-        ([{"trouble": "http", "status": 1000}], r"\$\[0\]: status"),
-        ([{"trouble": "redirect", "status": 200}], r"\$\[0\]: status"),
-        ([{"trouble": "hiccup", "envs": "e"}], "envs"),
-        ([{"trouble": "busy", "path": 1}], "path"),
+        ([{"kind": "busy", "times": 0}], "times"),
+        ([{"kind": "busy", "times": True}], "times"),
+        ([{"kind": "busy", "probability": 2}], "probability"),
+        ([{"kind": "busy", "probability": "1"}], "probability"),
+        ([{"kind": "errcode", "errcode": "1"}], "errcode"),
+        ([{"kind": "http", "status": 1000}], r"\$\[0\]: status"),
+        ([{"kind": "redirect", "status": 200}], r"\$\[0\]: status"),
+        ([{"kind": "incomplete-list", "envs": "e"}], "envs"),
+        ([{"kind": "busy", "path": 1}], "path"),
     ],
 )
 def test_invalid_description_is_rejected(entries: object, pattern: str) -> None:
@@ -121,7 +123,55 @@ def test_list_is_loaded_completely_or_not_at_all() -> None:
     """A valid fault before an invalid one is not added."""
     faults = Faults()
     with pytest.raises(InvalidFault):
-        faults.load([{"trouble": "busy"}, {}])
+        faults.load([{"kind": "busy"}, {}])
     assert faults.next_fault(LIST) is None
-    assert faults.load([{"trouble": "hiccup", "envs": ["e"], "times": 1}]) == 1
+    assert faults.load([{"kind": "incomplete-list", "envs": ["e"], "times": 1}]) == 1
     assert faults.next_fault(LIST) == Fault(FaultKind.INCOMPLETE_LIST, envs=("e",), times=1)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("busy", Fault(FaultKind.BUSY)),
+        ("drop-after:/componenttcb/createenv", Fault(FaultKind.DROP_AFTER, path=CREATE)),
+        ("drop-after:/componenttcb/createenv:2", Fault(FaultKind.DROP_AFTER, path=CREATE, times=2)),
+        ("drop::2", Fault(FaultKind.DROP, times=2)),
+        ("slow,seconds=1.5", Fault(FaultKind.SLOW, seconds=1.5)),
+        ("missing:/x:1,name=info_list.status", Fault(FaultKind.MISSING, path="/x", times=1, name="info_list.status")),
+        ("busy,probability=0.5,times=3", Fault(FaultKind.BUSY, probability=0.5, times=3)),
+    ],
+)
+def test_fault_can_be_written_in_one_word(text: str, fault: Fault) -> None:
+    """The option of the command has kind, path and number of requests, and the other fields by name."""
+    assert parse_fault_option(text) == fault
+
+
+@pytest.mark.parametrize(
+    ("text", "pattern"),
+    [
+        ("", "known are busy"),
+        ("drp", "drp: kind 'drp' is unknown; known are busy"),
+        ("drop:/x:0", "times"),
+        ("drop:/x:many", "times"),
+        ("drop:/x:", "times"),
+        ("drop:/x:1:2", "expected KIND"),
+        ("slow,3", "expected KIND"),
+        ("slow,second=3", "slow.second is unknown"),
+        ("slow,kind=3", "known are"),
+    ],
+)
+def test_invalid_fault_option_is_rejected(text: str, pattern: str) -> None:
+    """The message names the error, and for a wrong kind the known ones."""
+    with pytest.raises(InvalidFault, match=pattern):
+        parse_fault_option(text)
+
+
+def test_active_faults_have_the_remaining_number() -> None:
+    """A fault that is used up is not active any more."""
+    faults = Faults()
+    faults.busy(path=LIST, times=2)
+    faults.drop(path=LIST, times=1)
+    faults.next_fault(LIST)
+    assert faults.active == [Fault(FaultKind.BUSY, path=LIST, times=1), Fault(FaultKind.DROP, path=LIST, times=1)]
+    faults.next_fault(LIST)
+    assert [fault.kind for fault in faults.active] == [FaultKind.DROP]

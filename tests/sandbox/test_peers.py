@@ -73,7 +73,7 @@ async def peer(world: World) -> AsyncIterator[Peer]:
 async def test_receiver_has_the_newest_ticket_all_week(world: World, clock: Clock) -> None:
     """With repeated and late pushes and rotated keys, the receiver has the newest ticket after each round."""
     pushes = PushSchedule(world, PushSettings(every=600, repeated=0.3, late=0.3))
-    pushes.receiver_responded = True
+    pushes.receiver_accepted = True
     store = MemoryStore()
     for _ in range(7):
         peer = Peer.of(world, store)
@@ -139,3 +139,33 @@ async def test_receiver_responds_as_the_platform_requires(world: World) -> None:
         ticket = await peer.receiver.newest_ticket()
     assert ticket is not None
     assert ticket.reveal() == sandbox.ticket
+
+
+async def test_ticket_is_delivered_to_an_application_without_a_socket(world: World, peer: Peer) -> None:
+    """The receiver, as an ASGI application, gets a new ticket and accepts it."""
+    sandbox = Sandbox(world=world)
+    before = sandbox.ticket
+    result = await sandbox.deliver(peer.receiver)
+    assert (result.accepted, sandbox.pushes.sent, sandbox.ticket != before) == (True, 1, True)
+    ticket = await peer.receiver.newest_ticket()
+    assert ticket is not None
+    assert ticket.reveal() == sandbox.ticket
+
+
+async def test_result_of_an_application_is_reported(world: World) -> None:
+    """The status of another response is in the result; an application that sends none has no status."""
+    sent: list[dict[str, object]] = []
+
+    async def reject(scope: dict[str, object], receive: object, send: object) -> None:
+        sent.extend([scope, await receive(), await receive()])
+        await send({"type": "http.response.start", "status": 403, "headers": []})
+        await send({"type": "http.response.body", "body": b"no", "more_body": True})
+        await send({"type": "http.response.body", "body": b" way"})
+
+    async def ignore(*_: object) -> None:
+        pass
+
+    sandbox = Sandbox(world=world)
+    assert str(await sandbox.deliver(reject, path="/x")) == "HTTP 403 'no way'"
+    assert (sent[0]["method"], sent[0]["path"], sent[2]) == ("POST", "/x", {"type": "http.disconnect"})
+    assert str(await sandbox.deliver(ignore)) == "no response"

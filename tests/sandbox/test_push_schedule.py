@@ -20,10 +20,10 @@ WEEK = 7 * 86_400
 
 @pytest.fixture
 def pushes(world: World) -> PushSchedule:
-    """Return a schedule whose receiver has responded before."""
+    """Return a schedule whose receiver has accepted a push before."""
     schedule = PushSchedule(world)
     schedule.configure(PushSettings(every=600))
-    schedule.receiver_responded = True
+    schedule.receiver_accepted = True
     return schedule
 
 
@@ -86,12 +86,12 @@ def test_previous_push_can_come_late(pushes: PushSchedule) -> None:
     assert second.create_time > late.create_time
 
 
-@pytest.mark.parametrize("responded", [False, True])
-def test_old_push_is_signed_anew(world: World, clock: Clock, *, responded: bool) -> None:
+@pytest.mark.parametrize("accepted", [False, True])
+def test_old_push_is_signed_anew(world: World, clock: Clock, *, accepted: bool) -> None:
     """A late push, or the first one to a receiver that starts late, is the same message with a new signature."""
     pushes = PushSchedule(world, PushSettings(every=600, late=1))
     [first] = pushes.due_pushes()
-    pushes.receiver_responded = responded
+    pushes.receiver_accepted = accepted
     clock.advance(601)
     again = pushes.due_pushes()[-1]
     settings = world.message_settings
@@ -106,7 +106,7 @@ def test_repetitions_follow_from_the_seed(clock: Clock) -> None:
         pushes = PushSchedule(
             World(clock=clock, started_at_unix=0, seed=seed), PushSettings(every=600, repeated=0.5, late=0.5)
         )
-        pushes.receiver_responded = True
+        pushes.receiver_accepted = True
         return [pushes.due_pushes() for _ in range(20)]
 
     assert rounds(1) == rounds(1)
@@ -127,18 +127,41 @@ def test_pushing_stops_after_failures_in_a_row(pushes: PushSchedule) -> None:
     assert not pushes.stopped
 
 
-def test_first_push_is_repeated_until_the_receiver_responds(pushes: PushSchedule) -> None:
-    """The first push is repeated every second, and nothing counts until the receiver responds."""
+@pytest.mark.parametrize("result", [NO_RESPONSE, FAILED])
+def test_first_ticket_is_pushed_again_until_it_is_accepted(
+    pushes: PushSchedule, clock: Clock, result: PushResult
+) -> None:
+    """A receiver that is not running yet, or rejects the first push, gets the ticket again every second."""
     pushes.configure(PushSettings(every=600))
     [first] = pushes.due_pushes()
     for _ in range(2 * MAX_CONSECUTIVE_FAILURES):
-        pushes.record_result(NO_RESPONSE)
-        assert pushes.next_delay == 1
+        pushes.record_result(result)
+        assert (pushes.next_delay, pushes.stopped) == (1, False)
+        clock.advance(1)
         assert pushes.due_pushes() == [first]
-    assert (pushes.sent, pushes.failed, pushes.stopped) == (0, 0, False)
-    pushes.record_result(FAILED)
-    assert (pushes.sent, pushes.failed, pushes.next_delay) == (1, 1, 600)
+    pushes.record_result(ACCEPTED)
+    assert pushes.next_delay == 600
     assert pushes.due_pushes() != [first]
+
+
+def test_failures_before_the_first_acceptance_do_not_stop_pushing(pushes: PushSchedule) -> None:
+    """Rejected pushes count as failed, but in a row only after an accepted one; without a response none counts."""
+    pushes.configure(PushSettings(every=600))
+    for result in [NO_RESPONSE, *[FAILED] * MAX_CONSECUTIVE_FAILURES, ACCEPTED, *[FAILED] * MAX_CONSECUTIVE_FAILURES]:
+        assert not pushes.stopped
+        pushes.record_result(result)
+    assert pushes.stopped
+    assert (pushes.sent, pushes.failed) == (2 * MAX_CONSECUTIVE_FAILURES + 1, 2 * MAX_CONSECUTIVE_FAILURES)
+
+
+def test_old_first_ticket_is_replaced(pushes: PushSchedule, world: World, clock: Clock) -> None:
+    """A ticket that was not accepted for hours is followed by a new one, before it expires."""
+    pushes.configure(PushSettings(every=600))
+    [first] = pushes.due_pushes()
+    clock.advance(6 * 3600)
+    [second] = pushes.due_pushes()
+    assert read(pushes, second)["ComponentVerifyTicket"] == world.ticket
+    assert read(pushes, first)["ComponentVerifyTicket"] != world.ticket
 
 
 @pytest.mark.parametrize(("every", "delay"), [(0.5, 0.5), (None, None)])

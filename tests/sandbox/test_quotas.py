@@ -140,7 +140,7 @@ async def test_rid_expires_after_a_week(harness: Harness, clock: Clock) -> None:
 
 async def test_number_of_rids_and_size_of_bodies_are_limited(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest request is dropped first, and a long body is truncated."""
-    monkeypatch.setattr(request_log, "_MAX_REQUESTS", 2)
+    monkeypatch.setattr(request_log, "_MAX_FAILED_REQUESTS", 2)
     found = [await fail_call(harness) for _ in range(3)]
     assert [(await harness.call(RID, {"rid": rid}))["errcode"] for rid in reversed(found)] == [0, 0, 76001]
     errmsg = (await harness.call(CREATE, {"alias": "1" * 5000}))["errmsg"]

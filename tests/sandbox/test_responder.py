@@ -209,7 +209,7 @@ async def test_call_with_expired_token_gets_42001(harness: Harness) -> None:
     """The call that expires the token is the first one to fail."""
     harness.sandbox.faults.expire_token(times=1)
     assert (await harness.call(LIST, {}))["errcode"] == 42001
-    assert (harness.sandbox.world.forced_expirations, harness.sandbox.seen[-1].outcome) == (1, "kill-token")
+    assert (harness.sandbox.world.forced_expirations, harness.sandbox.seen[-1].outcome) == (1, "expire-token")
 
 
 async def test_tokens_expire_at_intervals(harness: Harness) -> None:

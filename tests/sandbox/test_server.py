@@ -6,7 +6,7 @@ import pytest
 
 from wxtcb.sandbox import Sandbox
 
-from .sandbox_harness import TOKEN, Harness
+from .sandbox_harness import CREATE, LIST, TOKEN, Harness
 
 
 async def test_unknown_path_is_an_html_404(harness: Harness) -> None:
@@ -43,3 +43,27 @@ async def test_port_in_use_is_an_oserror(harness: Harness) -> None:
     with pytest.raises(OSError, match="address"):
         await sandbox.__aenter__()
     await sandbox.__aexit__(None, None, None)
+
+
+async def test_reset_keeps_credentials_and_settings_only(harness: Harness) -> None:
+    """A reset removes environments, faults and records; the token of a running program stays valid."""
+    sandbox = harness.sandbox
+    sandbox.world.visible_after = 5.0
+    token, credentials = sandbox.world.issue_token(), harness.account()
+    assert (await harness.post(CREATE, {"alias": "a"}, access_token=token))["errcode"] == 0
+    sandbox.faults.busy()
+    harness.clock.advance(60)
+    now = sandbox.world.unix_time()
+    sandbox.reset()
+    assert (dict(sandbox.world.environments), len(sandbox.seen), sandbox.counts) == ({}, 0, {})
+    assert (sandbox.world.visible_after, sandbox.world.unix_time()) == (5.0, now)
+    assert (harness.account(), sandbox.pushes.world) == (credentials, sandbox.world)
+    assert (await harness.post(LIST, {}, access_token=token))["info_list"] == []
+
+
+async def test_reset_by_the_admin_api(harness: Harness) -> None:
+    """Another process can reset the sandbox."""
+    harness.sandbox.world.add("a")
+    async with harness.http.post("/_sandbox/reset", headers={"Content-Type": "application/json"}) as reply:
+        assert (reply.status, await reply.json()) == (200, {})
+    assert not harness.sandbox.world.environments

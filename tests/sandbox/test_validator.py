@@ -12,7 +12,7 @@ from hypothesis import given, strategies as st
 from wxtcb.sandbox.errors import PlatformError
 from wxtcb.sandbox.routes import HANDLERS
 from wxtcb.sandbox.schema import ENDPOINT_SCHEMAS, FieldSchema, JsonType, ObjectSchema, parse_endpoint
-from wxtcb.sandbox.validator import check_action_matches, check_body, check_duplicate_keys, check_query
+from wxtcb.sandbox.validator import check_body, check_duplicate_keys, check_query, merge_action
 
 from .sandbox_harness import CREATE, ESTABLISH, SHARE, TOKEN
 
@@ -119,12 +119,19 @@ def test_action_selects_the_allowed_fields(body: dict[str, object], errcode: int
     assert caught.value.errcode == errcode
 
 
-def test_query_and_body_must_have_the_same_action() -> None:
-    """If the query has no action, the one in the body counts."""
-    check_action_matches({"action": "get"}, {"action": "get"})
-    check_action_matches({}, {"action": "get"})
+@pytest.mark.parametrize(
+    ("query", "body"), [({"action": "get"}, {}), ({}, {"action": "get"}), ({"action": "get"},) * 2]
+)
+def test_action_may_be_in_query_or_body(query: dict[str, str], body: dict[str, object]) -> None:
+    """The action is taken from query or body, or from both if they are equal."""
+    assert merge_action(query, body) == {"action": "get"}
+
+
+@pytest.mark.parametrize("other", ["add", None, 1])
+def test_different_actions_in_query_and_body_are_rejected(other: object) -> None:
+    """An action in the body that differs from the one in the query is rejected."""
     with pytest.raises(PlatformError, match=r"\?action differs"):
-        check_action_matches({"action": "get"}, {"action": "add"})
+        merge_action({"action": "get"}, {"action": other})
 
 
 @pytest.mark.parametrize("raw", [b"{}", b'{"a": {"a": 1}, "b": [{"a": 1}, {"a": 1}]}', b'{"a": 1' + b"0" * 5000 + b"}"])
@@ -159,7 +166,7 @@ def test_number_field_accepts_integers() -> None:
 
 
 def test_field_can_be_in_the_query() -> None:
-    """A field in the query is validated like one in the body; one in both places is required in both."""
+    """A field in the query is validated like one in the body; one that may be in either place is optional there."""
     call = parse_endpoint(
         {
             "name": "x",
@@ -168,14 +175,15 @@ def test_field_can_be_in_the_query() -> None:
             "credential": "component",
             "fields": [
                 {"name": "env", "type": "string", "required": True, "place": "query"},
-                {"name": "action", "type": "string", "required": True, "place": "query+body"},
+                {"name": "action", "type": "string", "required": True, "place": "query or body"},
             ],
             "errcodes": [],
         }
     )
     check_query(call, {"access_token": "", "env": "e", "action": "get"})
+    check_query(call, {"env": "e"})
     check_body(call, {"action": "get"})
-    for query, errcode in (({"env": "e"}, 40101), ({"env": "", "action": "get"}, 40097), ({"envs": "e"}, 40097)):
+    for query, errcode in (({"action": "get"}, 40101), ({"env": "", "action": "get"}, 40097), ({"envs": "e"}, 40097)):
         with pytest.raises(PlatformError, match=r"\?") as caught:
             check_query(call, query)
         assert caught.value.errcode == errcode

@@ -45,6 +45,37 @@ def test_repr_has_no_secret(world: World) -> None:
     assert not any(secret in text for secret in (token, world.ticket, world.credentials.secret))
 
 
+def test_earlier_token_can_live_beyond_a_newer_one(world: World, clock: Clock) -> None:
+    """With an overlap, an earlier token is accepted for so many seconds after the newer one was issued."""
+    world.token_overlap = 300
+    first, second = world.issue_token(), world.issue_token()
+    clock.advance(299)
+    for token in (first, second):
+        world.credentials.check_token(token, world.clock())
+    clock.advance(1)
+    assert token_errcode(world, first) == 40001
+    world.credentials.check_token(second, world.clock())
+
+
+def test_overlap_does_not_extend_the_life_of_a_token(world: World, clock: Clock) -> None:
+    """An earlier token is invalid from its own expiry on."""
+    world.token_overlap = 300
+    first = world.issue_token()
+    clock.advance(world.token_ttl - 1)
+    world.issue_token()
+    world.credentials.check_token(first, world.clock())
+    clock.advance(1)
+    assert token_errcode(world, first) == 40001
+
+
+def test_forced_expiry_ends_the_overlap(world: World) -> None:
+    """Forced expiry invalidates every token."""
+    world.token_overlap = 300
+    first, second = world.issue_token(), world.issue_token()
+    world.expire_token()
+    assert (token_errcode(world, first), token_errcode(world, second)) == (40001, 42001)
+
+
 def test_ready_immediately_needs_the_first_poll(world: World) -> None:
     """An environment stays UNAVAILABLE until the first poll, which shows it NORMAL."""
     _, env = world.create("a")

@@ -40,7 +40,9 @@ class SandboxProcess:
     async def post(self, path, body=None):
         """Call the admin API of the sandbox, at `kill-token` or `faults`."""
         url = f"{self.session_options['base_url']}/_sandbox/{path}"
-        async with aiohttp.ClientSession() as http, http.post(url, json=body) as response:
+        data, headers = b"" if body is None else json.dumps(body), {"Content-Type": "application/json"}
+        async with aiohttp.ClientSession() as http, http.post(url, data=data, headers=headers) as response:
+            response.raise_for_status()
             return await response.json()
 
 

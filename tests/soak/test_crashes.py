@@ -19,11 +19,11 @@ PROGRAM = Path(__file__).with_name("provisioner.py")
 CREATE = "/componenttcb/createenv"
 LIST = "/componenttcb/describeenvs"
 FAULTS = [
-    {"trouble": "busy-after", "path": CREATE, "probability": 0.05},
-    {"trouble": "drop-after", "path": CREATE, "probability": 0.03},
-    {"trouble": "slow", "path": CREATE, "probability": 0.05, "seconds": 3.0},
-    {"trouble": "slow", "path": CREATE, "seconds": 0.5},
-    {"trouble": "hiccup", "path": LIST, "probability": 0.02},
+    {"kind": "busy-after", "path": CREATE, "probability": 0.05},
+    {"kind": "drop-after", "path": CREATE, "probability": 0.03},
+    {"kind": "slow", "path": CREATE, "probability": 0.05, "seconds": 3.0},
+    {"kind": "slow", "path": CREATE, "seconds": 0.5},
+    {"kind": "incomplete-list", "path": LIST, "probability": 0.02},
 ]
 
 

@@ -20,7 +20,7 @@ from .fleet import Fleet, Watch
 
 running_valkey = runpy.run_path(str(Path(__file__).parents[1] / "tokens" / "valkey_server.py"))["running_valkey"]
 
-SLOW = {"trouble": "slow", "path": API_COMPONENT_TOKEN.path}
+SLOW = {"kind": "slow", "path": API_COMPONENT_TOKEN.path}
 
 
 @attrs.frozen
@@ -113,9 +113,9 @@ async def test_fleet_fetches_once_per_invalidated_token(start_sandbox, scale, st
             await fleet.make_progress()
         assert await fleet.end()
         state = await sandbox.state()
-    print(fleet.summary(), {name: state[name] for name in ("kills", "mints")})
+    print(fleet.summary(), {name: state[name] for name in ("forced_expirations", "tokens_issued")})
     assert fleet.failed == {}
-    assert (state["kills"], state["mints"]) == (kills, kills + 1)
+    assert (state["forced_expirations"], state["tokens_issued"]) == (kills, kills + 1)
     assert watch.regressions() == []
 
 
@@ -127,11 +127,11 @@ async def test_fleet_without_shared_store_fetches_in_vain(start_sandbox, scale):
             await fleet.start(2)
             await sandbox.post("kill-token")
             async with asyncio.timeout(300):
-                while (state := await sandbox.state())["mints"] <= state["kills"] + 1 + 3:
+                while (state := await sandbox.state())["tokens_issued"] <= state["forced_expirations"] + 1 + 3:
                     await asyncio.sleep(0.05)
         finally:
             await fleet.abandon()
-    print({name: state[name] for name in ("kills", "mints")})
+    print({name: state[name] for name in ("forced_expirations", "tokens_issued")})
 
 
 @attrs.define(eq=False)
@@ -197,9 +197,9 @@ async def test_killed_or_paused_refresh_costs_one_fetch(start_sandbox, scale, st
         await fleet.make_progress()
         assert await fleet.end()
         state = await sandbox.state()
-    print(fleet.summary(), state["kills"], state["mints"], disturbance.lost, disturbance.hits)
+    print(fleet.summary(), state["forced_expirations"], state["tokens_issued"], disturbance.lost, disturbance.hits)
     assert fleet.failed == {}
-    assert state["mints"] <= state["kills"] + 1 + disturbance.lost
+    assert state["tokens_issued"] <= state["forced_expirations"] + 1 + disturbance.lost
     assert watch.regressions() == []
 
 
@@ -221,7 +221,7 @@ async def test_store_outage(start_sandbox, scale, store, seconds):
         store.stop()
         await asyncio.sleep(seconds * scale)
         assert fleet.failed == {}
-        assert (await sandbox.state())["mints"] == 1
+        assert (await sandbox.state())["tokens_issued"] == 1
         store.start()
         await fleet.make_progress()
         store.stop()
@@ -242,11 +242,14 @@ async def test_store_outage(start_sandbox, scale, store, seconds):
         assert await fleet.end()
         state = await sandbox.state()
     alone = fleet.counts("store_write_failures")
-    print(fleet.summary(), f"fetches during outage {away['mints']}, total {state['mints']}, refreshed alone {alone},")
+    print(
+        fleet.summary(),
+        f"fetches during outage {away['tokens_issued']}, total {state['tokens_issued']}, refreshed alone {alone},",
+    )
     print(f"failed during outage {sum(failed.values())}; {fleet.failed}")
     if seconds == 5:
         assert fleet.failed == {}
-        assert state["mints"] == 3
-    assert away["mints"] <= 1 + processes
+        assert state["tokens_issued"] == 3
+    assert away["tokens_issued"] <= 1 + processes
     assert all(alone <= 1 for alone in fleet.counts("store_write_failures"))
-    assert state["mints"] <= 1 + processes + processes + 1
+    assert state["tokens_issued"] <= 1 + processes + processes + 1

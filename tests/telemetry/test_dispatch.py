@@ -18,8 +18,9 @@ import pytest
 
 import wxtcb
 from wxtcb import errors, events, telemetry
+from wxtcb._protocol.errcodes import api_error
 from wxtcb.api import environment
-from wxtcb.telemetry.dispatch import to_hooks
+from wxtcb.telemetry.dispatch import LoggingHook, to_hooks
 from wxtcb.telemetry.metrics import COUNTERS, GAUGES, SessionRegistry, increment_for
 
 CREATE = "/componenttcb/createenv"
@@ -204,6 +205,7 @@ EVENTS = [
     (events.TokenRefreshFailed("rejected", BUSY, 1.0, 0.5), "token.refreshes", ("rejected", "PlatformBusy")),
     (events.TokenRefreshed(1, "rejected", 7200.0, 0.5, from_store=True), "token.refreshes", ("rejected", "from_store")),
     (events.TokenStoreWriteFailed(1, "OSError"), "token.writes.failed", ()),
+    (events.TokenStoreRolledBack(5, 7), "token.rollbacks", ()),
     (events.TokenConflictDetected(3, 1.0, "share"), "token.conflicts", ()),
     (events.TicketReceived(1413192605, is_newest=True), "tickets", ("stored",)),
     (events.TicketReceived(1413192605, is_newest=False), "tickets", ("ignored",)),
@@ -368,3 +370,21 @@ async def test_retry_event_has_call_number_and_reason(new_session, wechat):
 async def fetch_token(session):
     """Make the session fetch its token."""
     await session.call(wxtcb.Endpoint("/tcb/any", wxtcb.Done, wxtcb.Repeat.READ), {})
+
+
+def test_log_of_a_retry_advises_nobody(caplog):
+    """The library itself tries again, so the advice for a person would mislead."""
+    error = api_error(-1, "system error rid: 5f-a", endpoint=CREATE, repeat=wxtcb.Repeat.ONCE)
+    LoggingHook()(events.RetryScheduled(CREATE, 1, 1, 0.5, error, "busy"))
+    assert caplog.messages == [f"{CREATE} failed (attempt 1), retrying in 0.50 s: -1 system error rid: 5f-a"]
+
+
+@pytest.mark.virtual_time
+async def test_log_record_names_the_platform(new_session, wechat, caplog):
+    """One process may have sessions of two platforms."""
+    wechat.play(LIST, -1)
+    wechat.usual[LIST] = {"info_list": []}
+    async with new_session() as session:
+        await environment.describe_envs(session)
+    (record,) = [each for each in caplog.records if each.levelno == logging.WARNING]
+    assert record.component_appid == session.component_appid

@@ -75,7 +75,7 @@ def instrumented(**options):
 
 
 def token_of(sandbox):
-    return sandbox.world.credentials._token
+    return sandbox.world.credentials.token
 
 
 async def spans_of_a_call(sandbox, **options):
@@ -288,7 +288,7 @@ def test_quoted_secret_is_redacted_as_a_whole(text, hidden):
 @pytest.mark.parametrize(
     "text",
     [
-        "token 8 fetched (advisory) in 0.25 s",
+        "token 8 fetched in 0.25 s, because the platform rejected the previous one; it expires in 7200 s",
         "https://api.weixin.qq.com/componenttcb/createenv?action=query",
         "no token",
         "tokenizer=5",
@@ -388,3 +388,103 @@ def test_url_filter_leaves_other_urls_unchanged():
     """The filter applies to all requests of a process."""
     url = URL("https://a.example/b?c=d%20e#f")
     assert url_filter(url) == str(url)
+
+
+def test_value_of_a_secret_in_use_is_redacted_under_any_name():
+    """No spelling of a name matters: the value itself is known, whole, cut off, or as a key."""
+    secret = wxtcb.Secret("Zq7-odd-value_8205917346-wmxvkrtznbqyhclp")
+    value = secret.reveal()
+    event = {"x": f"got {value}!", "y": [value[:20]], value: 1, "z": value[5:40].encode()}
+    assert sentry_filter(event, {}) == {"x": "got ***!", "y": ["***"], "***": 1, "z": "***"}
+    del secret
+    assert sentry_filter(f"got {value}!", {}) == f"got {value}!"
+
+
+def test_short_secret_in_use_is_not_searched():
+    """An environment variable "production" must not change every event."""
+    secret = wxtcb.Secret("production")
+    assert sentry_filter({"environment": secret.reveal()}, {}) == {"environment": "production"}
+
+
+def test_redactor_is_built_once_for_the_same_secrets(monkeypatch):
+    """An application with many secrets does not pay for them with each event."""
+    secrets = [wxtcb.Secret(f"secret-number-{number:04}") for number in range(100)]
+    sentry_filter("x", {})
+    built = []
+    monkeypatch.setattr("wxtcb.telemetry.filters.Redactor", lambda *_, **__: built.append(1))
+    sentry_filter({"a": ["x"] * 10}, {})
+    assert not built
+    assert len(secrets) == 100
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "WXTCB_TOKEN_STORE",
+        "WXTCB_TOKEN_STORE_KEY",
+        "fernet_key",
+        "AuthorizationCode",
+        "PreAuthCode",
+        "passwd",
+        "credentials",
+        "Set-Cookie",
+        "environment_variables",
+    ],
+)
+def test_value_of_a_common_name_is_redacted(name):
+    """As a key of any kind, in an assignment, and in JSON."""
+    assert sentry_filter({name: SECRET, name.encode(): SECRET}, {}) == {name: "***"}
+    assert sentry_filter(f"{name}={SECRET} x", {}) == f"{name}=*** x"
+    assert sentry_filter(json.dumps({name: SECRET}), {}) == json.dumps({name: "***"})
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"errcode": 40001, "status_code": 200, "retry_code": True},
+        '{"errcode": 40001, "errmsg": "no"}',
+        "errcode=40001&x=1",
+        "error code: InvalidKey",
+        "token store: the connection was lost",
+    ],
+    ids=repr,
+)
+def test_number_or_prose_behind_a_common_name_is_kept(value):
+    """An errcode is needed to understand an event, and a sentence must remain readable."""
+    assert sentry_filter(value, {}) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "hidden"),
+    [
+        ("redis://:s3cret-pw@host:6379/0", "redis://:***@host:6379/0"),
+        ("rediss://user:p@ss@host/0 down", "rediss://user:***@host/0 down"),
+        ("http://bob:s3cret-pw@proxy:3128", "http://bob:***@proxy:3128"),
+        ("https://host:8080/a@b", "https://host:8080/a@b"),
+        ("https://host:8080?a=b@c", "https://host:8080?a=b@c"),
+    ],
+)
+def test_password_in_a_url_is_redacted(text, hidden):
+    """One rule covers stores, proxies and databases; a port and a path are no password."""
+    assert sentry_filter(text, {}) == hidden
+
+
+@pytest.mark.parametrize("value", [SECRET, f"<![CDATA[{SECRET}]]>", f"\n<![CDATA[{SECRET}]]>\n"], ids=repr)
+@pytest.mark.parametrize("name", ["ComponentVerifyTicket", "AuthorizationCode", "PreAuthCode"])
+def test_xml_of_a_push_is_redacted(name, value):
+    """WeChat pushes credentials as XML."""
+    hidden = sentry_filter(f"<xml><{name}>{value}</{name}><CreateTime>5</CreateTime></xml>", {})
+    assert SECRET not in hidden
+    assert "<CreateTime>5</CreateTime>" in hidden
+
+
+@pytest.mark.parametrize("kind", [set, frozenset, tuple, list])
+def test_every_kind_of_collection_is_filtered(kind):
+    """Sets become lists."""
+    assert sentry_filter(kind([f"access_token={SECRET}"]), {}) == ["access_token=***"]
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_every_kind_of_bytes_is_filtered(kind):
+    """They become strings."""
+    assert sentry_filter({"body": kind(f"access_token={SECRET}".encode())}, {}) == {"body": "access_token=***"}

@@ -15,6 +15,7 @@ from wxtcb.errors import (
     BadReply,
     InvalidAppSecret,
     IPNotAllowed,
+    PermissionDenied,
     PlatformBusy,
     SessionClosed,
     TicketError,
@@ -26,7 +27,7 @@ from wxtcb.events import TokenRefreshed, TokenRefreshFailed, TokenRejected
 from wxtcb.secret import Secret
 from wxtcb.telemetry.dispatch import HookDispatcher
 from wxtcb.tokens.cache import RefreshWindows, create_token_cache
-from wxtcb.tokens.providers import is_transient
+from wxtcb.tokens.providers import ComponentToken, ExternalTokenProvider, is_transient
 from wxtcb.tokens.refresh import RefreshedToken, TokenRefresher
 from wxtcb.tokens.state_repository import StateRepository
 from wxtcb.tokens.stores import MemoryStore
@@ -405,6 +406,15 @@ async def test_rate_limit_of_the_token_call_backs_off_for_a_minute():
     assert harness.fetches == 1
 
 
+async def test_unauthorized_token_call_is_repeated_after_a_second():
+    """WeChat has answered 48001 to a platform that had the permission; calls wait, and go on when it ends."""
+    harness = CacheHarness(lambda number: errcode(48001) if number < 4 else 7200, seconds=0)
+    token = await harness.token()
+    assert token.value == Secret("T0KEN-4")
+    assert clock() == 1000 + 1 + 2 + 4
+    assert {type(event.error) for event in harness.emitted(TokenRefreshFailed)} == {PermissionDenied}
+
+
 async def test_permanent_failure_is_raised_at_once():
     """A permanent failure reaches the caller without a backoff."""
     harness = CacheHarness(lambda number: errcode(61004), seconds=0)
@@ -619,3 +629,23 @@ async def test_busy_token_call_is_transient():
     await harness.token()
     assert isinstance(harness.emitted(TokenRefreshFailed)[0].error, PlatformBusy)
     assert clock() == pytest.approx(1001)
+
+
+async def test_source_may_return_the_same_token_every_minute():
+    """A service that gives no lifetime is asked again before a minute is over, and at once after a rejection."""
+    current, asked_at = ["T0KEN-1"], []
+
+    async def source():
+        asked_at.append(clock())
+        return ComponentToken(Secret(current[0]), 60)
+
+    harness = CacheHarness(provider=ExternalTokenProvider(source))
+    for _ in range(600):
+        token = await harness.token()
+        assert token.value == Secret("T0KEN-1")
+        await asyncio.sleep(1)
+    assert len(asked_at) == 12
+    current[0] = "T0KEN-2"
+    harness.cache.invalidate(await harness.token(), 40001)
+    assert (await harness.token()).value == Secret("T0KEN-2")
+    assert clock() == 1600

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,3 +93,20 @@ async def test_session_prefers_the_ticket_in_its_store(monkeypatch: pytest.Monke
         )
         async with wxtcb.Session.from_env(token_store=store) as session:
             assert await session.token()
+
+
+async def test_no_thread_returns_the_ticket_in_the_clear(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In debug mode, asyncio logs what a thread returned."""
+    loop, futures = asyncio.get_running_loop(), list[asyncio.Future[object]]()
+    run_in_executor = loop.run_in_executor
+
+    def record(*args: Any) -> asyncio.Future[object]:
+        futures.append(run_in_executor(*args))
+        return futures[-1]
+
+    monkeypatch.setattr(loop, "run_in_executor", record)
+    path = tmp_path / "ticket"
+    path.write_text("T1CKET\n")
+    path.chmod(0o600)
+    assert await ConfiguredTicket(path, "WXTCB_TICKET_FILE")() == Secret("T1CKET")
+    assert [repr(future.result()) for future in futures] == ["***"]

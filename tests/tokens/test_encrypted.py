@@ -101,3 +101,33 @@ async def test_close_closes_the_other_store_if_that_can_be_closed(tmp_path):
     await encrypted.aclose()
     with pytest.raises(TokenStoreError, match="closed"):
         await file.load(APPID)
+
+
+@pytest.mark.parametrize("document", ["T0KEN", "wxtcb-store-1 3 wxB T0KEN"])
+async def test_document_of_another_platform_is_rejected(store, document):
+    """A program that copies a document to another appid, without the key, gets an error and not the other token."""
+    encrypted = EncryptedStore(store, NEW)
+    await encrypted.compare_and_set("wxA", document, version="")
+    copied = (await store.load("wxA")).document
+    await store.compare_and_set("wxB", copied, version="")
+    with pytest.raises(TokenStoreError, match="encrypted for another platform than wxB") as caught:
+        await encrypted.load("wxB")
+    assert caught.value.permanent
+    assert "T0KEN" not in str(caught.value)
+    assert (await encrypted.load("wxA")).document == document
+
+
+@pytest.mark.parametrize(("appid", "document"), [("wx A", "B"), ("", "wxA"), ("wx1 2", ""), ("令牌", "\ud800")])
+async def test_document_of_any_appid_is_returned_unchanged(store, appid, document):
+    """The appid in the ciphertext may have any characters, and is no part of the document."""
+    encrypted = EncryptedStore(store, NEW)
+    assert await encrypted.compare_and_set(appid, document, version="")
+    assert (await encrypted.load(appid)).document == document
+
+
+async def test_error_names_the_store_below(tmp_path):
+    """The message has the path of the file."""
+    async with SqliteStore(tmp_path / "tokens.db") as file:
+        await file.compare_and_set(APPID, "in the clear", version="")
+        with pytest.raises(TokenStoreError, match=f"sqlite:///{tmp_path}/tokens.db contains"):
+            await EncryptedStore(file, NEW).load(APPID)

@@ -24,6 +24,7 @@ from wxtcb.errors import (
     InvalidTicket,
     IPNotAllowed,
     OutcomeUnknown,
+    PermissionDenied,
     PlatformBusy,
     RateLimited,
     TicketError,
@@ -182,6 +183,7 @@ async def test_rejections_have_specific_classes(harness, errcode, kind):
         (-1, PlatformBusy),
         (-1000, CloudUnavailable),
         (45011, RateLimited),
+        (48001, PermissionDenied),
     ],
 )
 async def test_transient_failures_are_raised_and_not_remembered(harness, step, kind):
@@ -225,9 +227,9 @@ async def test_cancelled_fetch_is_a_cancellation_with_the_same_args(harness):
     assert caught.value.args == ("closing",)
 
 
-@pytest.mark.parametrize("errcode", [-1, -1000, 45011])
+@pytest.mark.parametrize("errcode", [-1, -1000, 45011, 48001])
 def test_transient_errors(errcode):
-    """Busy, cloud unavailable and the rate limit are transient."""
+    """Busy, cloud unavailable, the rate limit, and "api unauthorized" of the token call are transient."""
     assert is_transient(api_error(errcode, "", endpoint=PATH))
 
 
@@ -237,6 +239,7 @@ def test_transient_errors(errcode):
         TicketError("none"),
         TokenFetchLimit(30, 9),
         *(api_error(code, "", endpoint=PATH) for code in (40125, 61004, 45009)),
+        api_error(48001, "", endpoint=API_START_PUSH_TICKET.path),
     ],
 )
 def test_permanent_errors(error):

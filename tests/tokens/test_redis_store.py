@@ -25,6 +25,7 @@ from wxtcb.tokens.state_repository import StateRepository
 from wxtcb.tokens.token_state import TokenState
 
 from .bounded_wait import LONG, finish
+from .token_harness import APPID as HARNESS_APPID, CacheHarness
 from .valkey_server import running_valkey, shared_valkey
 
 APPID = "wx0123456789abcdef"
@@ -279,7 +280,7 @@ async def test_no_subscription_stays_open(store, other, admin):
 
 # Rights and refusals
 
-RIGHTS = "on >S3CRET resetchannels ~wxtcb:* +@connection +eval +evalsha +hget +hset +exists +time"
+RIGHTS = "on >S3CRET resetchannels ~wxtcb:* +@connection +eval +evalsha +hget +hset +exists +time +expire"
 
 
 async def set_user(admin, *rights):
@@ -303,6 +304,14 @@ async def test_documented_permissions_suffice(server, admin, rights, subscriptio
         await wait_for_subscribers(admin, subscriptions)
         assert await store.compare_and_set(APPID, "two", version=version)
         await finish(waiting)
+
+
+async def test_user_without_permission_to_expire_keys_may_write(server, admin):
+    """Then the key does not expire."""
+    await set_user(admin, "-expire")
+    async with as_user(server) as store:
+        await write(store, "one")
+    assert await admin.ttl(KEY) == -1
 
 
 async def test_wrong_password_is_not_shown(server, admin):
@@ -390,6 +399,48 @@ def test_message_of_the_server_is_not_quoted():
     assert "S3CRET" not in f"{error!r} {error.__cause__!r} {error.__context__!r}"
 
 
+# Expiry
+
+
+async def test_key_expires_a_day_after_each_change(store, admin):
+    """A change begins the day anew; a read and a rejected change do not."""
+    version = await write(store, "one")
+    assert 86000 < await admin.ttl(KEY) <= 86400
+    await admin.expire(KEY, 100)
+    await store.load(APPID)
+    assert not await store.compare_and_set(APPID, "no", version="another")
+    assert await admin.ttl(KEY) <= 100
+    assert await store.compare_and_set(APPID, "two", version=version)
+    assert 86000 < await admin.ttl(KEY) <= 86400
+
+
+async def test_expired_key_causes_one_fetch_by_all_processes(server, admin):
+    """Valid tokens stay in use; when they are rejected, one process fetches, and the others find its token."""
+    async with contextlib.AsyncExitStack() as stack:
+        processes = [
+            CacheHarness(
+                store=await stack.enter_async_context(RedisStore.from_url(server.url)),
+                seconds=0.01,
+                owner=f"host:{number}",
+                brand=f"T{number}",
+            )
+            for number in range(8)
+        ]
+        tokens = await asyncio.gather(*(process.token() for process in processes))
+        await admin.pexpire(f"wxtcb:{{{HARNESS_APPID}}}", 1)
+        while await admin.keys("*"):
+            await asyncio.sleep(0.01)
+        assert all(process.cache.cached() is not None for process in processes)
+        assert sum(process.fetches for process in processes) == 1
+        for process, token in zip(processes, tokens, strict=True):
+            process.cache.invalidate(token, 42001)
+        tokens = await asyncio.gather(*(process.token() for process in processes for _ in range(5)))
+        assert len({token.value for token in tokens}) == 1
+        assert sum(process.fetches for process in processes) == 2
+        for process in processes:
+            await process.cache.aclose()
+
+
 # Servers that go away
 
 
@@ -409,6 +460,17 @@ async def test_client_works_when_the_server_is_back(own_server):
         assert (await store.load(APPID)).document is None
         assert not await store.compare_and_set(APPID, "late", version=version)
         await write(store, "two")
+
+
+async def test_error_names_the_server_and_no_password(own_server):
+    """The message has the address, also that of a caller's client."""
+    path = own_server.server.unix_socket_path
+    own_server.kill()
+    async with RedisStore.from_url(f"unix://someone:S3CRET@{path}?db=3") as store:
+        with pytest.raises(TokenStoreError, match=rf"unix://\*\*\*@{path}\?db=3 cannot be reached") as caught:
+            await store.load(APPID)
+    assert "S3CRET" not in f"{caught.value!r}"
+    assert "someone" not in f"{caught.value!r}"
 
 
 async def test_server_that_stops_during_a_wait_is_an_error(own_server):
@@ -744,6 +806,57 @@ def test_invalid_url_is_rejected_and_not_quoted(url):
         frames += [show.repr_instance(value, 1) for value in trace.tb_frame.f_locals.values()]
         trace = trace.tb_next
     assert "S3CRET" not in " ".join(frames)
+
+
+@pytest.mark.parametrize(
+    ("url", "masked"),
+    [
+        ("redis://localhost", "redis://localhost:6379/0"),
+        ("redis://127.9.9.9:1/2", "redis://127.9.9.9:1/2"),
+        ("redis://me:S3CRET@[::1]:7", "redis://***@[::1]:7/0"),
+        ("redis://", "redis://localhost:6379/0"),
+        ("unix:///run/valkey.sock", "unix:///run/valkey.sock?db=0"),
+        ("rediss://:S3CRET@cache:6380/1", "rediss://***@cache:6380/1"),
+        ("rediss://cache?ssl_check_hostname=true&ssl_cert_reqs=required", "rediss://cache:6379/0"),
+        ("redis://:S3CRET@10.1.2.3?wxtcb_plain=1", "redis://***@10.1.2.3:6379/0"),
+        ("redis://10.1.2.3?db=4&wxtcb_plain=1", "redis://10.1.2.3:6379/4"),
+        ("rediss://cache?ssl_cert_reqs=none&wxtcb_unverified=1&db=5", "rediss://cache:6379/5"),
+    ],
+)
+def test_url_of_a_protected_connection_is_accepted(url, masked):
+    """A connection on this machine, with TLS, or permitted by an option of the URL; the store masks the password."""
+    assert RedisStore.from_url(url).masked_url == masked
+
+
+@pytest.mark.parametrize(
+    ("url", "option"),
+    [
+        ("redis://:S3CRET@10.1.2.3:6379/0", "allow_plain"),
+        ("redis://:S3CRET@cache", "allow_plain"),
+        ("redis://:S3CRET@localhost.example", "allow_plain"),
+        ("redis://:S3CRET@0.0.0.0", "allow_plain"),
+        ("redis://%31%30.1.2.3?password=S3CRET", "allow_plain"),
+        ("redis:///0?host=10.1.2.3&password=S3CRET", "allow_plain"),
+        ("redis://:S3CRET@cache?wxtcb_unverified=1", "allow_plain"),
+        ("rediss://:S3CRET@cache?ssl_cert_reqs=none", "allow_unverified"),
+        ("rediss://:S3CRET@cache?ssl_check_hostname=false", "allow_unverified"),
+        ("rediss://:S3CRET@127.0.0.1?ssl_check_hostname=false", "allow_unverified"),
+        ("rediss://:S3CRET@cache?ssl_cert_reqs=none&wxtcb_plain=1", "allow_unverified"),
+    ],
+)
+def test_url_of_an_unprotected_connection_needs_an_option(url, option):
+    """The message names the server and the option, and shows no password."""
+    with pytest.raises(InvalidArgument, match=rf"^rediss?://.*{option}=True") as caught:
+        RedisStore.from_url(url)
+    assert "S3CRET" not in f"{caught.value!r}"
+    assert RedisStore.from_url(url, **{option: True}).masked_url in str(caught.value)
+
+
+def test_address_of_a_client_of_the_caller(shared_cluster):
+    """It is that of its options; for a cluster, that of the nodes which the client was given."""
+    assert RedisStore(Redis(host="10.1.2.3", password="S3CRET")).masked_url == "redis://***@10.1.2.3:6379/0"
+    cluster = RedisCluster(host="127.0.0.1", port=shared_cluster.port)
+    assert RedisStore(cluster).masked_url == f"redis://127.0.0.1:{shared_cluster.port}"
 
 
 def test_empty_prefix_is_rejected():

@@ -24,7 +24,13 @@ from wxtcb.errors import (
     TransportError,
     WxtcbError,
 )
-from wxtcb.events import TokenConflictDetected, TokenRefreshed, TokenRefreshFailed, TokenStoreWriteFailed
+from wxtcb.events import (
+    TokenConflictDetected,
+    TokenRefreshed,
+    TokenRefreshFailed,
+    TokenStoreRolledBack,
+    TokenStoreWriteFailed,
+)
 from wxtcb.secret import Secret
 from wxtcb.tokens.providers import ComponentToken
 from wxtcb.tokens.refresh import RefreshRequest
@@ -397,6 +403,109 @@ async def test_store_that_lost_its_data_works_again(fleet, store):
     one.cache.invalidate(await one.token(), 40001)
     assert (await one.token()).value == new.value
     assert fetches([one, two]) == 3
+
+
+async def roll_back(store, document):
+    """Write an older *document* to the store, as a restored backup does."""
+    stored = await store.load(APPID)
+    assert await store.compare_and_set(APPID, document, version=stored.version)
+
+
+async def refresh(harness):
+    """Let the platform revoke the token of *harness*, and return the next one."""
+    harness.cache.invalidate(await harness.token(), 42001)
+    return await harness.token()
+
+
+async def test_older_state_in_the_store_is_not_used(fleet, store):
+    """Its token is not used, its fetches count on, and the next token continues the numbers."""
+    one, two = fleet(2)
+    await one.token()
+    backup = (await store.load(APPID)).document
+    current = await refresh(one)
+    await refresh(one)
+    await refresh(one)
+    newest = await two.token()
+    assert newest.generation == 4
+    await roll_back(store, backup)
+    assert (await one.refresher.state_repository.read()).state.token.value == newest.value != current.value
+    assert (await refresh(two)).generation == 5
+    assert (await state_of(store)).generation == 5
+    assert len((await state_of(store)).fetch_times) == fetches([one, two]) == 5
+    assert two.emitted(TokenStoreRolledBack) == [TokenStoreRolledBack(1, 4)]
+
+
+async def test_older_state_does_not_reset_the_hourly_limit(fleet, store):
+    """A program that writes an old document again and again causes no more fetches than the limit allows."""
+    [one] = fleet(1, max_fetches_per_hour=3)
+    await one.token()
+    backup = (await store.load(APPID)).document
+    for _ in range(2):
+        await refresh(one)
+        await roll_back(store, backup)
+    assert isinstance(await catch(refresh(one)), TokenFetchLimit)
+    assert one.fetches == 3
+
+
+async def test_older_state_is_reported_once(fleet, store):
+    """Further reads of the same document are no further event."""
+    [one] = fleet(1)
+    await one.token()
+    backup = (await store.load(APPID)).document
+    await refresh(one)
+    await roll_back(store, backup)
+    for _ in range(3):
+        await one.refresher.state_repository.read()
+    assert one.emitted(TokenStoreRolledBack) == [TokenStoreRolledBack(1, 2)]
+
+
+async def test_newer_ticket_and_lease_of_an_older_state_are_used(fleet, store):
+    """Another process may have stored a ticket, or be fetching, since the store went back."""
+    [one] = fleet(1)
+    await one.token()
+    backup = (await store.load(APPID)).document
+    await refresh(one)
+    await roll_back(store, backup)
+    await StateRepository(store, APPID).update(
+        lambda state, now: state.with_ticket(Secret("new"), 7, now).with_lease(
+            "other", "host:9", now, not_latest=False, counts_as_fetch=True
+        )
+    )
+    state = (await one.refresher.state_repository.read()).state
+    assert (state.generation, state.ticket.value, state.lease.owner) == (2, Secret("new"), "host:9")
+    assert len(state.fetch_times) == 3
+
+
+async def test_emptied_store_begins_anew_and_rejects_older_states(fleet, store):
+    """Deleting the document is the way to begin anew: numbers begin at 1, in all processes, without an event."""
+    one, two = fleet(2)
+    await one.token()
+    backup = (await store.load(APPID)).document
+    for _ in range(3):
+        await refresh(one)
+    await two.token()
+    store._documents.clear()
+    await asyncio.sleep(1)
+    assert (await refresh(one)).generation == 1
+    assert (await refresh(two)).value == (await one.token()).value
+    assert not one.emitted(TokenStoreRolledBack) + two.emitted(TokenStoreRolledBack)
+    await roll_back(store, backup)
+    # The token in the backup has number 1 too, but it was requested earlier.
+    assert (await refresh(two)).generation == 2
+
+
+async def test_state_written_after_the_store_went_back_is_used(fleet, store):
+    """A process that did not know the newer token has fetched another one, which is newer still."""
+    one, two = fleet(2)
+    await two.token()
+    backup = (await store.load(APPID)).document
+    for _ in range(3):
+        await refresh(one)
+    await roll_back(store, backup)
+    newest = await refresh(two)
+    assert newest.generation == 2
+    assert (await refresh(one)).value == newest.value
+    assert not one.emitted(TokenStoreRolledBack)
 
 
 @pytest.mark.parametrize("document", ["", "null", "[]", '{"format":99}', '{"format":1,"token":5}'])

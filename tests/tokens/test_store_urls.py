@@ -46,6 +46,18 @@ async def test_sqlite_url_is_a_file(tmp_path, monkeypatch, wrap):
         assert (tmp_path / name).exists()
 
 
+@pytest.mark.parametrize(("path", "count"), [("tokens.db", 1), ("./tokens.db", 1), ("{}/tokens.db", 0)])
+async def test_new_file_of_a_relative_path_is_a_warning(tmp_path, monkeypatch, caplog, path, count):
+    """It names the file; there is none for an absolute path, or for a file that exists."""
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        store = open_store(f"sqlite:///{path.format(tmp_path)}")
+        await store.load(APPID)
+        await store.aclose()
+    assert len(caplog.records) == count
+    assert all(f"created the token store {tmp_path}/tokens.db" in each.getMessage() for each in caplog.records)
+
+
 @pytest.mark.parametrize("url", ["redis://:S3CRET@127.0.0.1/0", "rediss://cache:6380", "unix:///run/valkey.sock?db=1"])
 def test_redis_urls_are_passed_to_the_store(redis_urls, url):
     """RedisStore gets the URL unchanged, and its result is returned."""

@@ -8,12 +8,16 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 import wxtcb
+from wxtcb._concurrency.tasks import run_in_thread
 from wxtcb.errors import InvalidArgument, TokenStoreError
-from wxtcb.tokens.stores import MemoryStore, SqliteStore
+from wxtcb.tokens import stores
+from wxtcb.tokens.store_urls import open_store
+from wxtcb.tokens.stores import MemoryStore, SqliteStore, store_name
 
 from .bounded_wait import LONG, finish
 
@@ -74,6 +78,35 @@ async def test_relative_path_is_resolved_when_the_store_is_created(tmp_path, mon
         monkeypatch.chdir("/")
         assert await store.compare_and_set(APPID, "document", version="")
     assert (tmp_path / "tokens.db").exists()
+
+
+async def test_masked_url_is_that_of_the_absolute_path(tmp_path, monkeypatch):
+    """It opens the same file; special characters are percent-encoded."""
+    monkeypatch.chdir(tmp_path)
+    store = SqliteStore("a?b#c%d 令牌.db")
+    assert store.masked_url == f"sqlite:///{tmp_path}/a%3Fb%23c%25d 令牌.db"
+    assert open_store(store.masked_url).path == store.path
+
+
+def test_name_of_a_store_of_another_class_is_that_of_the_class():
+    """Its attributes may contain secrets, and are not read."""
+    assert store_name(MemoryStore()) == "MemoryStore"
+    assert store_name(mock.Mock()) == "Mock"
+
+
+async def test_no_thread_returns_a_document_in_the_clear(tmp_path, monkeypatch):
+    """In debug mode, asyncio logs what a thread returned."""
+    results = []
+
+    async def run_and_record(function):
+        results.append(await run_in_thread(function))
+        return results[-1]
+
+    monkeypatch.setattr(stores, "run_in_thread", run_and_record)
+    async with SqliteStore(tmp_path / "tokens.db") as store:
+        assert await store.compare_and_set(APPID, "T0KEN", version="")
+        assert (await store.load(APPID)).document == "T0KEN"
+    assert "T0KEN" not in repr(results)
 
 
 async def test_file_is_created_at_the_first_use(tmp_path):

@@ -129,7 +129,7 @@ class CacheHarness:
         self.limiter = RequestLimiter(10, time, time)
         self.events = []
         observers = HookDispatcher((self.events.append,))
-        shared = StateRepository(self.store, APPID)
+        shared = StateRepository(self.store, APPID, observers)
         settings = {"owner": "here:1", "provider": self.source, "uniform": uniform} | options
         self.refresher = TokenRefresher(
             state_repository=shared, dispatcher=observers, now=time, sleep=self.limiter.sleep, **settings

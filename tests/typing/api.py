@@ -69,7 +69,7 @@ async def sessions() -> None:
         component_appsecret=Secret("s"),
         ticket=newest_ticket,
         token_store=None,
-        retry=RetryPolicy(retry_busy_creates=False),
+        retry=RetryPolicy(busy_creates=False),
         timeout=Timeout(connect=5, reply=30),
         connections=100,
         max_fetches_per_hour=None,
@@ -93,6 +93,9 @@ async def shared_sessions(pool: aiohttp.TCPConnector, client: redis.asyncio.Redi
     Session(component_appid="wx1", component_appsecret="s", token_store="sqlite:///tokens.db", ticket_timeout=60)
     Session(component_appid="wx1", component_appsecret="s", token_store=tokens.MemoryStore(), http=pool)
     Session(component_appid="wx1", component_appsecret="s", token_store=RedisStore(client, prefix="mine"))
+    plain = RedisStore.from_url("redis://host", allow_plain=True, allow_unverified=False)
+    assert_type(plain.masked_url, str)
+    Session(component_appid="wx1", component_appsecret="s", token_store=plain, store_required=False)
     Session(component_appid="wx1", token_source=central)
     async with tokens.SqliteStore("tokens.db") as file:
         store: tokens.TokenStore = EncryptedStore(file, key=["new", b"old"])
@@ -106,6 +109,7 @@ async def refused_sessions(session: Session) -> None:
     Session(component_appid="wx1", component_appsecret=None, token_source=newest_ticket)  # type: ignore[arg-type]
     Session(component_appid="wx1", component_appsecret="s", ticket_timeout="60")  # type: ignore[arg-type]
     RedisStore("redis://host")  # type: ignore[arg-type]
+    Session(component_appid="wx1", component_appsecret="s", store_required=None)  # type: ignore[arg-type]
     Session("wx1", component_appsecret="s")  # type: ignore[call-arg]
     Session(component_appid=1, component_appsecret="s")  # type: ignore[arg-type]
     Session(component_appid="wx1", component_appsecret=b"s")  # type: ignore[arg-type]
@@ -127,14 +131,14 @@ async def environments(session: Session) -> None:
     assert_type(await environment.create_env(session, alias="a", env_type="run"), NewEnv)
     new = await environment.create_env(session, alias="a", env_type=None)
     assert_type(new.env, str)
-    assert_type(new.tranid, str)
+    assert_type(new.tranid, str | None)
     assert_type(new.maybe_acted, int)
 
     listed = await environment.describe_envs(session)
     assert_type(listed, EnvList)
     assert_type(listed.info_list, tuple[EnvInfo, ...])
     assert_type(listed.by_env, Mapping[str, EnvInfo])
-    assert_type(listed.info_list[0].update_time, str)
+    assert_type(listed.info_list[0].update_time, str | None)
     assert_type(listed.info_list[0].package_id, str | None)
 
     share = environment.Share(env="e", appids=["wx1"])

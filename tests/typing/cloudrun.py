@@ -87,7 +87,7 @@ def version() -> cloudrun.Version:
         service_volume_mounts=[cloudrun.ServiceVolumeMount(name="v", mount_path="/v")],
         policy_detail=[cloudrun.PolicyDetail(policy_type="cpu", policy_threshold=60)],
     )
-    assert_type(whole.env_params, Mapping[str, str | Secret] | None)
+    assert_type(whole.env_params, Mapping[str, Secret] | None)
     assert_type(whole.sidecar_specs, tuple[cloudrun.SidecarSpec, ...] | None)
     assert_type(whole.image_info, cloudrun.ImageInfo | None)
     assert_type(whole.cpu, float)

@@ -87,7 +87,7 @@ async def creating(session: Session) -> None:
         image_pull_secret="n",
         mount_wx_token=True,
     )
-    assert_type(version.env_params, Mapping[str, str | Secret] | None)
+    assert_type(version.env_params, Mapping[str, Secret] | None)
     new = await containers.create_cs_version(session, version, env="e")
     assert_type(new, NewCsVersion)
     assert_type(new.version_name, str | None)

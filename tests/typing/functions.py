@@ -42,7 +42,7 @@ async def deploying(session: Session, made: Code) -> None:
     assert_type(await functions.batch_upload_scf_code(session, iter(["e"]), "f", made), MultiEnvResult)
     net = PublicNet(public_net_status="ENABLE", eip_status="DISABLE")
     config = FunctionConfig(memory_size=256, environment_variables={"a": "b", "c": Secret("d")}, public_net=net)
-    assert_type(config.environment_variables, Mapping[str, str | Secret] | None)
+    assert_type(config.environment_variables, Mapping[str, Secret] | None)
     assert_type(await functions.update_scf_config(session, "e", "f", config), Done)
     assert_type(await functions.delete_scf(session, "e", "f"), Done)
     await functions.batch_upload_scf(session, ["e"], "f", b"PK")  # type: ignore[arg-type]

@@ -31,6 +31,9 @@ async def use_receiver() -> None:
     """Create a receiver with a store or a URL, and use it in an application."""
     store = MemoryStore()
     TicketReceiver(component_appid="wx0", message_token=Secret("t"), encoding_aes_key="k", token_store="sqlite:///t.db")
+    TicketReceiver(
+        component_appid="wx0", message_token="t", encoding_aes_key="k", token_store=store, store_required=False
+    )
     async with TicketReceiver(
         component_appid="wx0", message_token="t", encoding_aes_key="k", token_store=store, on_notification=handle
     ) as receiver:

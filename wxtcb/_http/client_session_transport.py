@@ -134,7 +134,7 @@ class ClientSessionTransport:
             if body.requested and not body.sent:
                 response.close()
                 return transport.Vetoed() if body.vetoed else UNSOLICITED_REPLY
-            return await _read_response(response)
+            return await _read_response(response, request.max_reply_bytes)
         except asyncio.CancelledError as error:
             return transport.map_cancellation(error, sent=body.sent, closed=self.http.closed)
         # Any exception of aiohttp may hold the URL with the token, so none may leave.
@@ -152,9 +152,11 @@ def _has_unsolicited_data(writer: AbstractStreamWriter) -> bool:
     return bool(getattr(getattr(writer, "protocol", None), "should_close", False))
 
 
-async def _read_response(response: aiohttp.ClientResponse) -> transport.Response | transport.ResponseTooLarge:
+async def _read_response(
+    response: aiohttp.ClientResponse, max_bytes: int
+) -> transport.Response | transport.ResponseTooLarge:
     try:
-        body = await transport.read_bounded(response.content)
+        body = await transport.read_bounded(response.content, max_bytes)
     finally:
         # Once everything is read, the connection is back in the pool and this does nothing.
         response.close()

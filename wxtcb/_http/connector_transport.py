@@ -245,7 +245,7 @@ class ConnectorTransport:
         while 100 <= message.code < 200 and message.code != 101:
             message, attempt.stream = await protocol.read()
         attempt.raise_if_aborted()
-        reply = await read_bounded(attempt.stream)
+        reply = await read_bounded(attempt.stream, request.max_reply_bytes)
         if reply is None:
             return ResponseTooLarge(message.code)
         attempt.release_connection()

@@ -21,7 +21,6 @@ import attrs
 from wxtcb import events
 from wxtcb._http.retry import AMBIGUOUS_FAILURES, FailureKind, RetryDecision, RetryPolicy, RetryQuota, classify, decide
 from wxtcb._http.transport import (
-    MAX_REPLY_BYTES,
     Request,
     Response,
     ResponseTooLarge,
@@ -136,7 +135,11 @@ class _Call(Generic[R]):
     holds_slot: bool = False
 
     def annotate(self, error: WxtcbError) -> None:
-        """Add the number of attempts and of possible effects to *error*."""
+        """Add the name of the call, the number of attempts and of possible effects to *error*."""
+        path, name, message = self.endpoint.path, self.endpoint.name, str(error)
+        # The path alone does not say which coroutine failed: one path may serve several.
+        if message.startswith(f"{path}: ") and not path.endswith(f"/{name}"):
+            error.args = (f"{name} ({path}){message[len(path) :]}",)
         error.maybe_acted = self.maybe_acted
         # After one attempt the number says nothing.
         if self.attempts > 1:
@@ -236,7 +239,8 @@ class RequestExecutor:
             call.attempt_started_at = self.now()
             # Counted first: a call that is cancelled in this attempt must report it, too.
             call.attempts += 1
-            request = Request(endpoint.path, call.body, token.value if token else None, call.query, call.may_send)
+            secret = token.value if token else None
+            request = Request(endpoint.path, call.body, secret, call.query, call.may_send, endpoint.max_reply_bytes)
             result = await self.send_once(endpoint, request)
             if isinstance(result, Reply):
                 return self._on_success(call, result, token)
@@ -295,7 +299,7 @@ class RequestExecutor:
             # The platform checks the token first, so any other errcode shows that it accepted this one.
             token.accepted = True
 
-        match decide(repeat, failure, retry_busy_creates=call.retry_policy.retry_busy_creates):
+        match decide(repeat, failure, busy_creates=call.retry_policy.busy_creates):
             case RetryDecision.REFRESH_TOKEN if token is not None:
                 # The slot is held during the refresh, because another call that got it would wait for the same refresh.
                 await self._refresh_token(call, error, token)
@@ -392,7 +396,7 @@ def read_result(endpoint: Endpoint[R], outcome: SendOutcome, secrets: tuple[Secr
             reason = "a redirect, which wxtcb does not follow" if redirect else excerpt(endpoint, body, secrets)
             return BadReply(reason, endpoint=endpoint.path, status=status, permanent=redirect)
         case ResponseTooLarge(status):
-            reason = f"a reply larger than {MAX_REPLY_BYTES >> 20} MiB"
+            reason = f"a reply of more than {endpoint.max_reply_bytes:,} bytes"
             return BadReply(reason, endpoint=endpoint.path, status=status, permanent=True)
         case Vetoed():
             return SendVetoed(endpoint=endpoint.path)

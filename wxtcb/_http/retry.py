@@ -31,6 +31,7 @@ class FailureKind(Enum):
     REPLY_LOST = "sent, but no usable reply arrived"
     INVALID_REPLY = "sent, but the reply is unusable and would be so again"
     REJECTED = "rejected; a retry would be rejected again"
+    UNCERTAIN = "an errcode that does not rule out an effect, and that a retry would not fix"
 
     @property
     def label(self) -> str:
@@ -51,7 +52,13 @@ class RetryDecision(Enum):
 # The request was sent and may have taken effect. -1 is one of them: the platform asks for a retry, but that does not
 # rule out an effect.
 AMBIGUOUS_FAILURES: Final = frozenset(
-    {FailureKind.BUSY, FailureKind.CLOUD_UNAVAILABLE, FailureKind.REPLY_LOST, FailureKind.INVALID_REPLY}
+    {
+        FailureKind.BUSY,
+        FailureKind.CLOUD_UNAVAILABLE,
+        FailureKind.REPLY_LOST,
+        FailureKind.INVALID_REPLY,
+        FailureKind.UNCERTAIN,
+    }
 )
 _API_FAILURE_KINDS: Final = (
     (errors.InvalidToken, FailureKind.INVALID_TOKEN),
@@ -74,16 +81,17 @@ def classify(error: errors.WxtcbError) -> FailureKind:
             # The call itself was not sent: it failed while a token was fetched for it.
             return FailureKind.NOT_SENT
         case errors.ApiError():
-            return next((kind for cls, kind in _API_FAILURE_KINDS if isinstance(error, cls)), FailureKind.REJECTED)
+            other = FailureKind.UNCERTAIN if error.ambiguous else FailureKind.REJECTED
+            return next((kind for cls, kind in _API_FAILURE_KINDS if isinstance(error, cls)), other)
         # Such as SendVetoed and SessionClosed: no request was sent, and a retry would fail in the same way.
         case _:
             return FailureKind.REJECTED
 
 
-def decide(repeat: Repeat, failure: FailureKind, *, retry_busy_creates: bool = True) -> RetryDecision:
+def decide(repeat: Repeat, failure: FailureKind, *, busy_creates: bool = True) -> RetryDecision:
     """Return what to do after *failure* of a call whose endpoint has the repeat rule *repeat*.
 
-    With *retry_busy_creates* False, -1 is not retried for `Repeat.ONCE`; its outcome counts as unknown.
+    With *busy_creates* False, -1 is not retried for `Repeat.ONCE`; its outcome counts as unknown.
     """
     match failure:
         case FailureKind.INVALID_TOKEN:
@@ -92,11 +100,12 @@ def decide(repeat: Repeat, failure: FailureKind, *, retry_busy_creates: bool = T
             return RetryDecision.WAIT_FOR_RATE_LIMIT
         case FailureKind.NOT_SENT:
             return RetryDecision.RETRY
-        case FailureKind.REJECTED:
+        # An uncertain one is raised as it is: its errcode says more than `OutcomeUnknown`, and `maybe_acted` counts it.
+        case FailureKind.REJECTED | FailureKind.UNCERTAIN:
             return RetryDecision.RAISE
         # The platform documents a retry at -1 even for calls that add something. `Repeat.NEVER` is excluded: only the
         # caller can judge whether such a call may be repeated.
-        case FailureKind.BUSY if not repeat.is_unsafe_to_repeat or (retry_busy_creates and repeat is Repeat.ONCE):
+        case FailureKind.BUSY if not repeat.is_unsafe_to_repeat or (busy_creates and repeat is Repeat.ONCE):
             return RetryDecision.RETRY
         case _ if repeat.is_unsafe_to_repeat:
             return RetryDecision.RAISE_OUTCOME_UNKNOWN
@@ -116,7 +125,7 @@ class RetryPolicy:
     - `base`, `cap`: the delay after attempt n is drawn between 0 and ``min(cap, base * 2 ** (n - 1))`` seconds.
     - `window`: no attempt starts later than this many seconds after the first one. Time spent waiting for a slot, for
       the minute limit (45011) and for a token does not count.
-    - `retry_busy_creates`: whether a call that adds something is retried after -1, as the platform documents. If False,
+    - `busy_creates`: whether a call that adds something is retried after -1, as the platform documents. If False,
       it raises `OutcomeUnknown`. Calls with `Repeat.NEVER` always do.
 
     `attempts` and `once_attempts` do not count attempts that are resent after an invalid token or the minute limit.
@@ -127,7 +136,7 @@ class RetryPolicy:
     base: float = attrs.field(default=0.5, validator=validator(check_seconds))
     cap: float = attrs.field(default=8.0, validator=validator(check_seconds))
     window: float = attrs.field(default=60.0, validator=validator(check_seconds))
-    retry_busy_creates: bool = attrs.field(default=True, validator=type_validator(bool, optional=False))
+    busy_creates: bool = attrs.field(default=True, validator=type_validator(bool, optional=False))
 
     def max_attempts(self, repeat: Repeat) -> int:
         """Return the maximum number of attempts of a call with the repeat rule *repeat*."""

@@ -19,6 +19,7 @@ import attrs
 from aiohttp.http import HttpProcessingError
 from yarl import URL
 
+from wxtcb.limits import LIMITS
 from wxtcb.validation import check_seconds, validator
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MAX_REPLY_BYTES: Final = 32 * 1024 * 1024
 HEADERS: Final = {"Content-Type": "application/json; charset=utf-8"}
 
 
@@ -60,7 +60,8 @@ class Timeout:
 class Request:
     """Request of one attempt; its repr shows no secret.
 
-    A transport calls `may_send` right before it writes the first byte. Unless that returns True, it sends nothing.
+    A transport calls `may_send` right before it writes the first byte. Unless that returns True, it sends nothing. It
+    reads at most `max_reply_bytes` of a body, after decompression.
     """
 
     path: str
@@ -68,6 +69,7 @@ class Request:
     token: Secret | None = None
     query: Mapping[str, str] | None = None
     may_send: Callable[[], bool] | None = attrs.field(default=None, repr=False)
+    max_reply_bytes: int = LIMITS.reply_bytes
 
     def is_vetoed(self) -> bool:
         """Return whether `may_send` forbids the request. If it raises, the loop's exception handler gets the error."""
@@ -105,7 +107,7 @@ class SendFailure:
 
 @attrs.frozen
 class ResponseTooLarge:
-    """Response with a body of more than `MAX_REPLY_BYTES` bytes; the rest was not read."""
+    """Response with a body of more than `Request.max_reply_bytes` bytes; the rest was not read."""
 
     status: int
 
@@ -186,16 +188,16 @@ def _is_closing_or_readable(connection: asyncio.BaseTransport) -> bool:
     return bool(poll.poll(0))
 
 
-async def read_bounded(stream: aiohttp.StreamReader) -> bytes | None:
-    """Read *stream* to its end and return all bytes, or None once there are more than `MAX_REPLY_BYTES`."""
+async def read_bounded(stream: aiohttp.StreamReader, max_bytes: int) -> bytes | None:
+    """Read *stream* to its end and return all bytes, or None once there are more than *max_bytes*."""
     # Most replies arrive in one chunk, which needs no copy.
     chunk = await stream.readany()
     if stream.at_eof():
-        return chunk if len(chunk) <= MAX_REPLY_BYTES else None
+        return chunk if len(chunk) <= max_bytes else None
     whole = bytearray(chunk)
-    while len(whole) <= MAX_REPLY_BYTES and (chunk := await stream.readany()):
+    while len(whole) <= max_bytes and (chunk := await stream.readany()):
         whole += chunk
-    return bytes(whole) if len(whole) <= MAX_REPLY_BYTES else None
+    return bytes(whole) if len(whole) <= max_bytes else None
 
 
 def map_cancellation(error: asyncio.CancelledError, *, sent: bool, closed: bool) -> SendCancelled | SendFailure:

@@ -27,6 +27,7 @@ from wxtcb._object_storage.response import StorageResponse
 from wxtcb._object_storage.upload import transfer_error
 from wxtcb._object_storage.urls import secrets_in_url
 from wxtcb.errors import InvalidArgument, SessionClosed, TransferError
+from wxtcb.limits import LIMITS
 from wxtcb.secret import Secret
 from wxtcb.validation import check_positive_int
 
@@ -37,7 +38,7 @@ DownloadProgress = Callable[[int, int | None], object]
 
 MAX_BREAKS_WITHOUT_PROGRESS: Final = 5
 # The largest object that one upload to COS can create; an endless response must not fill the disk.
-MAX_DOWNLOAD_BYTES: Final = 5 * 1024**3
+MAX_DOWNLOAD_BYTES: Final = LIMITS.download_bytes
 
 _NO_FILE_MESSAGE: Final = "No file was created; an existing one is unchanged."
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-\d+/(\d+)")

@@ -7,7 +7,9 @@ from xml.parsers import expat
 
 import attrs
 
-MAX_BODY_BYTES: Final = 64 * 1024
+from wxtcb.limits import LIMITS
+
+MAX_BODY_BYTES: Final = LIMITS.storage_reply_bytes
 
 _ERROR_FIELDS: Final = {"Code": "code", "Message": "message", "RequestId": "request_id"}
 _MAX_TEXT_LENGTH: Final = 300

@@ -25,7 +25,8 @@ from wxtcb._protocol.errcodes import api_error
 from wxtcb._protocol.fields import Encoded, wire_fields
 from wxtcb._protocol.structuring import SLICE_SIZE, describe_error, structure_hook, structure_lists_in_slices
 from wxtcb.errors import ApiError, BadReply, InvalidArgument
-from wxtcb.secret import Secret, redact
+from wxtcb.limits import LIMITS
+from wxtcb.secret import Redactor, Secret, escape_unprintable, redact
 from wxtcb.validation import check_mapping, check_query
 
 R = TypeVar("R", bound=Reply)
@@ -33,13 +34,19 @@ R = TypeVar("R", bound=Reply)
 # A response above this size is read by `read_large_reply`. Up to it, reading takes about a millisecond.
 LARGE_REPLY_BYTES: Final = 64 * 1024
 
-# WeChat writes the request id at the end of errmsg: "invalid args rid: 5f9a-3c".
+# The platform writes the id of the request at the end of errmsg, in one of three forms: "invalid args rid: 5f9a-3c",
+# "hint: [Ke0a1234]" and "hints: [ req_id: Ke0a1234 ]".
 _RID: Final = re.compile(r"\brid:\s*([0-9A-Za-z-]+)")
+_HINT: Final = re.compile(r"\bhints?:\s*\[\s*(?:req_id:\s*)?([^\]\s]{1,64})\s*\]")
+_RID_TAIL_LENGTH: Final = 200
+# A shorter value, such as that of an environment variable "1", occurs by chance everywhere. Replacing it would make the
+# message unreadable, and show where the value is.
+_MIN_SECRET_LENGTH: Final = 3
+_MAX_KEPT_DEPTH: Final = 8
 # Some gateways put a byte order mark before the JSON, which orjson does not accept.
 _BOM: Final = b"\xef\xbb\xbf"
 # A secret of these characters alone is written unchanged by every escape (JSON, HTML, URL).
 _UNRESERVED: Final = re.compile(r"[\w.~-]*", re.ASCII)
-_MAX_EXCERPT_BYTES: Final = 4096
 # The fields of a batch's entries in which the platform describes a failure; it may quote the request there.
 _REASON_FIELDS: Final = ("errmsg", "errormsg", "result")
 # Values that need no conversion. Checked by exact type, because that is the fastest check of the usual case.
@@ -168,9 +175,11 @@ def read_reply(endpoint: Endpoint[R], data: bytes, secrets: tuple[Secret, ...] =
     fields = _parse_envelope(endpoint, data, secrets)
     if not isinstance(fields, dict):
         return fields
-    for _ in _redact_reasons(endpoint, fields, secrets):
-        pass
-    return _structure_reply(endpoint, fields, data)
+    # Compared here as well, because most replies need no generator.
+    if endpoint.reply.failed is not Reply.failed:
+        for _ in _redact_reasons(endpoint, fields, secrets):
+            pass
+    return _structure_reply(endpoint, fields, data, secrets)
 
 
 async def read_large_reply(
@@ -191,13 +200,15 @@ async def read_large_reply(
             await asyncio.sleep(0)
             done = 0
     await asyncio.sleep(0)
-    return _structure_reply(endpoint, fields, data)
+    return _structure_reply(endpoint, fields, data, secrets)
 
 
 def _parse_envelope(
     endpoint: Endpoint[Reply], data: bytes, secrets: tuple[Secret, ...]
 ) -> dict[str, object] | ApiError | BadReply:
     """Return the JSON object of a success, or the error that the response stands for."""
+    if len(data) > LARGE_REPLY_BYTES and (reason := _too_dense(data)):
+        return _bad_reply(endpoint, reason, permanent=True)
     try:
         fields = orjson.loads(data.removeprefix(_BOM))
     except orjson.JSONDecodeError as error:
@@ -210,45 +221,114 @@ def _parse_envelope(
     # Some calls, for instance that of the token, send no errcode with a success.
     errcode = fields.get("errcode", 0)
     if type(errcode) is not int:
-        return _bad_reply(endpoint, "the reply's errcode is not an integer")
+        reply = _kept_reply(endpoint, data, secrets) if errcode in ("0", None) else None
+        return _bad_reply(endpoint, "the reply's errcode is not an integer", reply=reply)
     if errcode == 0:
         return fields
     errmsg = fields.get("errmsg")
-    text = redact(errmsg, *secrets) if isinstance(errmsg, str) else ""
-    rid = _RID.search(text)
+    redactor = _message_redactor(secrets)
+    errmsg = errmsg if isinstance(errmsg, str) else ""
+    text = _clean(errmsg, redactor)
+    ends = (text, _clean(errmsg[-_RID_TAIL_LENGTH:], redactor))
+    rid = next((found[1] for form in (_RID, _HINT) for each in ends if (found := form.search(each))), None)
     return api_error(
-        errcode, text, endpoint=endpoint.path, rid=rid and rid[1], without_token=endpoint.credential is Credential.NONE
+        errcode,
+        text,
+        endpoint=endpoint.path,
+        repeat=endpoint.repeat,
+        rid=rid,
+        without_token=endpoint.credential is Credential.NONE,
     )
 
 
+def _too_dense(data: bytes) -> str | None:
+    """Return why the JSON in *data* is not decoded: 3 bytes such as ``{},`` take 70 in memory, and compress well."""
+    if data.count(b"{") + data.count(b"[") > LIMITS.reply_containers:
+        return f"the reply has more than {LIMITS.reply_containers:,} objects and arrays"
+    if data.count(b",") > LIMITS.reply_values:
+        return f"the reply has more than {LIMITS.reply_values:,} values"
+    return None
+
+
+def _message_redactor(secrets: tuple[Secret, ...]) -> Redactor:
+    return Redactor(secret for secret in secrets if len(secret.reveal()) >= _MIN_SECRET_LENGTH)
+
+
+def _clean(text: str, redactor: Redactor) -> str:
+    """Return a text of the platform without secrets, on one line, and cut to the limit of an errmsg."""
+    limit = LIMITS.errmsg_length
+    # Cut before anything else, so that no work depends on the length.
+    redacted = redactor(text) if len(text) <= limit else redactor.redact_truncated(text[:limit])
+    escaped = escape_unprintable(redacted)
+    return escaped if len(text) <= limit and len(escaped) <= limit else f"{escaped[:limit]}…"
+
+
+def _kept_reply(endpoint: Endpoint[Reply], data: bytes, secrets: tuple[Secret, ...]) -> dict[str, object] | None:
+    """Return the JSON of a success that cannot be read, if it may be the only proof of what the call has added.
+
+    *secrets* are redacted. Of a large reply, the fields at the top that are short are returned.
+    """
+    if not (endpoint.repeat.is_unsafe_to_repeat and endpoint.reply.keeps_raw):
+        return None
+    redactor = _message_redactor(secrets)
+    # Read again, because reading a large reply converts its lists in place.
+    fields = cast("dict[str, object]", orjson.loads(data.removeprefix(_BOM)))
+    if len(data) <= LIMITS.kept_reply_bytes:
+        return cast("dict[str, object]", _redact_json(fields, redactor, _MAX_KEPT_DEPTH))
+    kept, size = dict[str, object](), 0
+    for name, value in fields.items():
+        if isinstance(value, str | int | float | None) and (size := size + len(name) + len(str(value))) <= (
+            LIMITS.kept_reply_bytes
+        ):
+            kept[redactor(name)] = redactor(value) if isinstance(value, str) else value
+    return kept
+
+
+def _redact_json(value: object, redactor: Redactor, depth: int) -> object:
+    if isinstance(value, str):
+        return redactor(value)
+    if not isinstance(value, dict | list):
+        return value
+    if depth == 0:
+        return "***"
+    if isinstance(value, list):
+        return [_redact_json(each, redactor, depth - 1) for each in value]
+    return {redactor(name): _redact_json(each, redactor, depth - 1) for name, each in value.items()}
+
+
 def _redact_reasons(endpoint: Endpoint[Reply], fields: dict[str, object], secrets: tuple[Secret, ...]) -> Iterator[int]:
-    """Redact the reasons of a batch's failures in place; yield `SLICE_SIZE` after as many entries."""
+    """Clean the reasons of a batch's failures in place; yield `SLICE_SIZE` after as many entries."""
     # Only a class that overrides `failed` quotes reasons in an error.
     if endpoint.reply.failed is Reply.failed:
         return
+    redactor = _message_redactor(secrets)
     lists = [value for value in fields.values() if isinstance(value, list)]
     entries = (entry for entries in ([fields], *lists) for entry in entries if isinstance(entry, dict))
     for count, entry in enumerate(entries, 1):
         for name in _REASON_FIELDS:
             if isinstance(reason := entry.get(name), str):
-                entry[name] = redact(reason, *secrets)
+                entry[name] = _clean(reason, redactor)
         if count % SLICE_SIZE == 0:
             yield SLICE_SIZE
 
 
-def _structure_reply(endpoint: Endpoint[R], fields: dict[str, object], data: bytes) -> R | BadReply:
+def _structure_reply(
+    endpoint: Endpoint[R], fields: dict[str, object], data: bytes, secrets: tuple[Secret, ...]
+) -> R | BadReply:
     try:
         reply: R = structure_hook(endpoint.reply)(fields, endpoint.reply)
     except Exception as error:
         # Any exception: a reply class of the caller may have validators, and the request has been sent. The lines of
         # cattrs quote no value, so the reply may contain a secret.
         reasons = cattrs.transform_error(error, format_exception=describe_error)
-        return _bad_reply(endpoint, "; ".join(reasons), permanent=True)
+        return _bad_reply(endpoint, "; ".join(reasons), permanent=True, reply=_kept_reply(endpoint, data, secrets))
     return attach_metadata(reply, raw=data if reply.keeps_raw else None)
 
 
-def _bad_reply(endpoint: Endpoint[Reply], reason: str, *, permanent: bool = False) -> BadReply:
-    return BadReply(reason, endpoint=endpoint.path, status=200, permanent=permanent)
+def _bad_reply(
+    endpoint: Endpoint[Reply], reason: str, *, permanent: bool = False, reply: Mapping[str, object] | None = None
+) -> BadReply:
+    return BadReply(reason, endpoint=endpoint.path, status=200, permanent=permanent, reply=reply)
 
 
 def excerpt(endpoint: Endpoint[Reply], data: bytes, secrets: tuple[Secret, ...]) -> str:
@@ -263,8 +343,8 @@ def excerpt(endpoint: Endpoint[Reply], data: bytes, secrets: tuple[Secret, ...])
     # Cutting the page could cut a secret in two, and the first half would not be recognised. So more is read than is
     # kept: a character of a secret takes at most 6 bytes ("\u0041").
     margin = 6 * max((len(secret.reveal()) for secret in secrets), default=0)
-    head = redact(data[: _MAX_EXCERPT_BYTES + margin].decode(errors="replace"), *secrets)
-    if len(data) > _MAX_EXCERPT_BYTES + margin:
+    head = redact(data[: LIMITS.excerpt_bytes + margin].decode(errors="replace"), *secrets)
+    if len(data) > LIMITS.excerpt_bytes + margin:
         head = head[: len(head) - margin]
     text = " ".join(re.sub(r"<[^>]*>", " ", head).split())
     return size if "{" in text or "[" in text else f"{size}, {text[:120]!r}"

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, ClassVar, Final, Generic, TypeVar, cast
 import attrs
 
 from wxtcb.errors import InvalidArgument
-from wxtcb.validation import check_string, type_validator, validator
+from wxtcb.limits import LIMITS
+from wxtcb.validation import check_positive_int, check_string, type_validator, validator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -129,7 +130,7 @@ class Endpoint(Generic[R_co]):
 
     `path` begins with a slash. `reply` is the attrs class of the reply. `name` is the argument of ``wxtcb call``.
     `official` is the platform's name of the interface. If a path serves several purposes, `action` selects one; it is
-    sent in the query and in the body.
+    sent in the query and in the body. A reply of more than `max_reply_bytes`, after decompression, is a `BadReply`.
     """
 
     path: str = attrs.field(validator=validator(_check_path))
@@ -143,3 +144,6 @@ class Endpoint(Generic[R_co]):
     official: str = attrs.field(kw_only=True, default="", validator=type_validator(str, optional=False))
     # WeChat's pages disagree whether the action belongs into the query or into the body.
     action: str | None = attrs.field(kw_only=True, default=None, validator=validator(check_string, optional=True))
+    max_reply_bytes: int = attrs.field(
+        kw_only=True, default=LIMITS.reply_bytes, validator=validator(check_positive_int)
+    )

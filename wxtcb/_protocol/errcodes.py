@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Final
 
 from wxtcb import errors
+from wxtcb._protocol.endpoint import Repeat
 
 _CREDENTIAL_REJECTED = "The token is wrong, expired or no longer the latest."
 _WAIT_FOR_TICKET = "Wait for the next push (every 10 minutes), or request one with api.token.api_start_push_ticket."
@@ -70,6 +71,7 @@ ERRCODES: Final[Mapping[int, tuple[type[errors.ApiError], str]]] = MappingProxyT
         40014: (errors.InvalidToken, _CREDENTIAL_REJECTED),
         40094: (errors.InvalidToken, _CREDENTIAL_REJECTED),
         42001: (errors.InvalidToken, _CREDENTIAL_REJECTED),
+        42006: (errors.InvalidToken, _CREDENTIAL_REJECTED),
         40091: (errors.InvalidTicket, _WAIT_FOR_TICKET),
         61005: (errors.InvalidTicket, "The ticket is older than 12 hours. " + _WAIT_FOR_TICKET),
         61006: (errors.InvalidTicket, "The ticket does not belong to this platform. " + _WAIT_FOR_TICKET),
@@ -77,6 +79,7 @@ ERRCODES: Final[Mapping[int, tuple[type[errors.ApiError], str]]] = MappingProxyT
         # Limits and quotas
         45011: (errors.RateLimited, "The limit of this path is reset with the next minute."),
         45009: (errors.QuotaExceeded, "Wait for the reset (presumably midnight, China time), or clear the quota."),
+        45040: (errors.QuotaExceeded, "The monthly quota of this call is used up; wait for the next month."),
         48006: (errors.QuotaExceeded, "The ten quota resets of this month are used up; wait for the next month."),
         # Allowed addresses, permissions, blocked accounts
         61004: (errors.IPNotAllowed, _ALLOWED_IPS),
@@ -114,6 +117,10 @@ ERRCODES: Final[Mapping[int, tuple[type[errors.ApiError], str]]] = MappingProxyT
         41002: (errors.InvalidRequest, "The appid is missing."),
         41004: (errors.InvalidRequest, "The component_appsecret is missing."),
         41018: (errors.InvalidRequest, "The component_appid is missing."),
+        41021: (
+            errors.InvalidRequest,
+            "The request arrived without its component_access_token: a proxy may strip the query. " + _REPORT_BUG,
+        ),
         42002: (errors.InvalidRequest, _REAUTHORISE),
         42007: (errors.InvalidRequest, _REAUTHORISE),
         43001: (errors.InvalidRequest, "The call must be a GET: a proxy may change the method. " + _REPORT_BUG),
@@ -142,19 +149,38 @@ ERRCODES: Final[Mapping[int, tuple[type[errors.ApiError], str]]] = MappingProxyT
 )
 
 
+# Codes that follow after the call has begun to act: -504001 and -504002 are failures of a function that was invoked.
+AMBIGUOUS_ERRCODES: Final = frozenset({-501000, -504001, -504002})
+
+
 def api_error(
-    errcode: int, errmsg: str, *, endpoint: str, rid: str | None = None, without_token: bool = False
+    errcode: int,
+    errmsg: str,
+    *,
+    endpoint: str,
+    repeat: Repeat = Repeat.READ,
+    rid: str | None = None,
+    without_token: bool = False,
 ) -> errors.ApiError:
     """Return the error for *errcode*, with its advice in the message.
 
-    With *without_token* the call sent no token, so an invalid credential is the app secret.
+    *repeat* is that of the endpoint: a code that wxtcb does not know, or that may follow an effect, is ambiguous unless
+    the call changes nothing. With *without_token* the call sent no token, so an invalid credential is the app secret.
     """
     # Codes of five or more digits below zero are those of cloud development; a code of that range that is missing here
     # is still an error of the cloud, not of the Open Platform.
     default = errors.CloudError if errcode <= -10000 else errors.ApiError
+    ambiguous = errcode not in ERRCODES or errcode in AMBIGUOUS_ERRCODES
     error_class, advice = ERRCODES.get(
         errcode, (default, "Unknown to wxtcb: look up errcode and rid in WeChat's documentation.")
     )
     if without_token and error_class is errors.InvalidToken:
         error_class, advice = ERRCODES[40125]  # invalid app secret
-    return error_class(errcode, errmsg, endpoint=endpoint, rid=rid, hint=advice)
+    return error_class(
+        errcode,
+        errmsg,
+        endpoint=endpoint,
+        rid=rid,
+        hint=advice,
+        ambiguous=ambiguous and repeat is not Repeat.READ,
+    )

@@ -17,6 +17,7 @@ import orjson
 
 ALIASES: Final = "wxtcb.aliases"
 INTERNED: Final = "wxtcb.interned"
+SALVAGE: Final = "wxtcb.salvage"
 WIRE_NAME: Final = "wxtcb.wire_name"
 WIRE_FORMAT: Final = "wxtcb.wire_format"
 
@@ -29,7 +30,8 @@ class WireFormat:
 
     `encode` takes and returns what JSON can contain; `decode` is its inverse. `decode` raises `TypeError` for a value
     that is not in this format, or `ValueError` for one that cannot be decoded. `splittable` is True if `decode` also
-    accepts a part of a list, so that a long list can be decoded in slices.
+    accepts a part of a list, so that a long list can be decoded in slices. A value of the type `unchanged` is not
+    decoded at all, which is faster.
     """
 
     name: str
@@ -37,6 +39,7 @@ class WireFormat:
     encode: Callable[[Any], object]
     decode: Callable[[Any], object]
     splittable: bool = attrs.field(default=False, kw_only=True)
+    unchanged: type | None = attrs.field(default=None, kw_only=True)
 
 
 def wire_name(name: str) -> Metadata:
@@ -52,6 +55,15 @@ def aliases(*names: str) -> Metadata:
 def interned() -> Metadata:
     """Return metadata for a string that many entries of a list share, so that it is stored in memory once."""
     return {INTERNED: True}
+
+
+def salvage(sibling: str, recover: Callable[[object, str], tuple[object, object]]) -> Metadata:
+    """Return metadata for a list of which an unreadable entry must not hide the others.
+
+    *recover* gets the JSON of such an entry and the reason. It returns what stands for the entry in the list, or None,
+    and what reports it in the field *sibling*. A list of which nothing is readable is an error all the same.
+    """
+    return {SALVAGE: (sibling, recover)}
 
 
 def wire_format(fmt: WireFormat) -> Metadata:
@@ -125,5 +137,13 @@ def _string_to_json(value: object) -> object:
     return orjson.loads(value) if value.strip() else None
 
 
+def _id_to_string(value: object) -> object:
+    # bool is a subclass of int, but no id.
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise TypeError("string or integer")
+    return str(value)
+
+
+ID_AS_STRING: Final = WireFormat("string or integer", str, _id_to_string, unchanged=str)
 NUMBER_IN_STRING: Final = WireFormat("number in a string", _number_to_string, _string_to_number)
 JSON_IN_STRING: Final = WireFormat("JSON in a string", lambda value: orjson.dumps(value).decode(), _string_to_json)

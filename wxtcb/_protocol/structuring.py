@@ -1,8 +1,8 @@
 """Structuring, as cattrs calls it: parsed JSON to attrs classes, at once or in slices. `codec` handles the bytes.
 
 The converter is strict where a wrong value would do harm: a null or a number is not a string, a bool is not a number,
-a string is not a list. It is tolerant where the platform may grow: unknown fields are ignored, and a null stands for
-the default of a field that has one.
+a string is not a list. It is tolerant where the platform may grow: unknown fields are ignored. A null stands for the
+default of a field that has one, and for an empty list: a Go program writes an empty list so.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cattrs.errors import AttributeValidationNote, ClassValidationError, Iterabl
 from cattrs.gen import make_dict_structure_fn, override
 from cattrs.v import format_exception
 
-from wxtcb._protocol.fields import ALIASES, INTERNED, WIRE_FORMAT, WIRE_NAME, WireFormat, wire_name_of
+from wxtcb._protocol.fields import ALIASES, INTERNED, SALVAGE, WIRE_FORMAT, WIRE_NAME, WireFormat, wire_name_of
 from wxtcb.secret import Secret
 
 # A function of a JSON value and its type, as cattrs defines it. Neither has a narrower type: a JSON value can be
@@ -32,6 +32,8 @@ SLICE_SIZE: Final = 250
 
 # If the platform changes a field, ten entries say as much as ten thousand.
 _MAX_ENTRY_ERRORS: Final = 10
+# Odd entries of a list that are reported one by one.
+_MAX_SALVAGED: Final = 100
 # Strings with JSON inside may be large, so ten of them count as a whole slice.
 _STRINGS_PER_SLICE: Final = 10
 # The stub of cattrs declares no constructor for it.
@@ -75,19 +77,22 @@ def make_converter(*, forbid_extra_keys: bool = False, detailed_validation: bool
         lambda type_: _accepts_none(type_) and any(map(_is_literal, get_args(type_))), _exact_type_hook(str, NoneType)
     )
     converter.register_structure_hook_func(lambda type_: type_ is Secret, _structure_secret)
+    converter.register_structure_hook_func(lambda type_: type_ == Mapping[str, Secret], _structure_variables)
     # An empty string in place of a signed URL means that there is none.
     converter.register_structure_hook(
         Secret | None, lambda value, _: None if value in (None, "") else _structure_secret(value, _)
     )
-    converter.register_structure_hook(str | Secret, _exact_type_hook(str))
     return converter
 
 
 def _exact_type_hook(*accepted: type) -> StructureHook:
+    first = accepted[0]
+
     def structure(value: object, _: object) -> object:
-        if type(value) in accepted:
+        # The usual type is compared by itself, which is faster.
+        if type(value) is first or type(value) in accepted:
             return value
-        raise TypeError(accepted[0].__name__)
+        raise TypeError(first.__name__)
 
     return structure
 
@@ -100,6 +105,13 @@ def _structure_secret(value: object, _: object) -> Secret:
 
 def _is_literal(type_: Any) -> bool:
     return get_origin(type_) is Literal
+
+
+def _structure_variables(value: object, _: object) -> dict[str, Secret]:
+    # An environment variable may be empty, unlike a password.
+    if isinstance(value, dict) and all(isinstance(text, str | Secret) for text in value.values()):
+        return {name: Secret.of(text) for name, text in value.items()}
+    raise TypeError("object of strings")
 
 
 def _is_sequence(type_: Any) -> bool:
@@ -143,8 +155,17 @@ def _attrs_hook(
     }
     structure_fields = make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=forbid_extra_keys, **overrides)
     # Everything that depends on the class alone is computed here, once; `structure` runs for every object.
-    aliased = [(field.name, *_wire_names(field)) for field in fields if ALIASES in field.metadata]
+    aliased = [
+        (field.name, wire_name_of(field), field.metadata[ALIASES]) for field in fields if ALIASES in field.metadata
+    ]
     null_is_missing = {wire_name_of(field) for field in fields if _treats_null_as_missing(field)}
+    null_is_empty = {wire_name_of(field) for field in fields if _is_required_list(field)}
+    treats_null = bool(null_is_missing or null_is_empty)
+    salvageable = [
+        (wire_name_of(field), get_args(field.type)[0], *field.metadata[SALVAGE])
+        for field in fields
+        if SALVAGE in field.metadata
+    ]
     renamed = {field.name: field.metadata[WIRE_NAME] for field in fields if WIRE_NAME in field.metadata}
 
     def structure(value: Any, type_: Any) -> object:
@@ -152,19 +173,61 @@ def _attrs_hook(
             if isinstance(value, cls):
                 return value  # `structure_lists_in_slices` converted it already
             raise TypeError("object")
-        if null_is_missing and None in value.values():
-            value = {name: item for name, item in value.items() if item is not None or name not in null_is_missing}
+        if treats_null and None in value.values():
+            value = {
+                name: [] if item is None and name in null_is_empty else item
+                for name, item in value.items()
+                if item is not None or name not in null_is_missing
+            }
         names = renamed
-        for attribute, name, *others in aliased:
+        for attribute, name, others in aliased:
             if not value.get(name) and (used := _first_non_empty(value, name, others)) != name:
                 value, names = {**value, name: value[used]}, {**names, attribute: used}
         try:
             return structure_fields(value, type_)
         except ClassValidationError as error:
+            if any(_salvage_entries(value, *each) for each in salvageable):
+                return structure_fields(value, type_)
             _use_wire_names(error, names)
             raise
 
     return structure
+
+
+def _is_required_list(field: attrs.Attribute[Any]) -> bool:
+    return field.default is attrs.NOTHING and _is_sequence(field.type)
+
+
+def _salvage_entries(
+    fields: dict[str, Any],
+    name: str,
+    entry_type: type[attrs.AttrsInstance],
+    sibling: str,
+    recover: Callable[[object, str], tuple[object, object]],
+) -> bool:
+    """Replace the unreadable entries of the list *name* in *fields*, and report them under *sibling*.
+
+    Returns False, and changes nothing, if that does not help: nothing of the list is readable, or all of it, or too
+    many entries are not: then the platform has changed, and explaining each would take seconds.
+    """
+    if not isinstance(entries := fields.get(name), list):
+        return False
+    structure, kept, reports = structure_hook(entry_type), list[object](), list[object]()
+    for index, entry in enumerate(entries):
+        try:
+            kept.append(structure(entry, entry_type))
+        except Exception as error:
+            reasons = cattrs.transform_error(error, path=f"$.{name}[{index}]", format_exception=describe_error)
+            if len(reports) == _MAX_SALVAGED:
+                return False
+            substitute, report = recover(entry, "; ".join(reasons))
+            kept += [] if substitute is None else [substitute]
+            reports.append(report)
+    if not reports or not kept:
+        return False
+    # In place: the caller structures the same object again, and entries that are structured already are taken over.
+    fields[name], fields[sibling] = kept, reports
+    return True
 
 
 def _field_override(field: attrs.Attribute[Any], converter: cattrs.Converter) -> Any:
@@ -196,6 +259,8 @@ def _wire_format_hook(fmt: WireFormat, type_: Any, converter: cattrs.Converter) 
             raise WrongType(fmt.name) from error
         return None if decoded is None and optional else structure_decoded(decoded, inner)
 
+    if (unchanged := fmt.unchanged) is not None:
+        return lambda value, type_: value if type(value) is unchanged else structure(value, type_)
     return structure
 
 
@@ -209,9 +274,8 @@ def _use_wire_names(error: ClassValidationError, names: Mapping[str, str]) -> No
 def _treats_null_as_missing(field: attrs.Attribute[Any]) -> bool:
     if field.default is attrs.NOTHING:
         return False
-    # A null in a field whose default is None needs no special treatment, which is faster. With aliases it does: the
-    # value may be under another name.
-    return field.default is not None or not _accepts_none(field.type) or ALIASES in field.metadata
+    # A null in a field whose default is None needs no special treatment, which is faster.
+    return field.default is not None or not _accepts_none(field.type)
 
 
 def _first_non_empty(fields: dict[str, object], name: str, others: Iterable[str]) -> str:

@@ -17,9 +17,10 @@ import attrs
 
 from wxtcb import validation
 from wxtcb.errors import InvalidArgument
+from wxtcb.limits import LIMITS
 
 # Far more than what compresses to 20 MB in practice. A sparse file of many gigabytes would keep a thread busy.
-MAX_UNPACKED_BYTES: Final = 500 << 20
+MAX_UNPACKED_BYTES: Final = LIMITS.unpacked_bytes
 
 _ZIP_EPOCH: Final = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can contain
 _CHUNK_SIZE: Final = 1 << 16

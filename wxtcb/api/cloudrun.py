@@ -15,9 +15,9 @@ from wxtcb._protocol.fields import JSON_IN_STRING, NUMBER_IN_STRING, interned, w
 from wxtcb.api._times import parse_time
 from wxtcb.api._waiters import WaitCondition, wait_until
 from wxtcb.errors import InvalidArgument
+from wxtcb.limits import LIMITS
 from wxtcb.secret import Secret
 from wxtcb.validation import (
-    Variables,
     check_list_of,
     check_number,
     check_string,
@@ -25,6 +25,7 @@ from wxtcb.validation import (
     check_variables,
     hide_arguments_in_traceback,
     int_range,
+    one_of,
     require_strings,
     to_secret,
     to_str_tuple_or_none,
@@ -244,6 +245,7 @@ DESCRIBE_CLOUDBASERUN_ENVS: Final = Endpoint(
     Repeat.READ,
     name="describe_cloudbaserun_envs",
     official="getWxCloudBaseRunEnvs",
+    max_reply_bytes=LIMITS.list_reply_bytes,
 )
 CREATE_CLOUDBASERUN_ENV: Final = Endpoint(
     "/componenttcb/createcloudbaserunenv",
@@ -507,7 +509,7 @@ class SidecarSpec:
     container_image: str | None = None
     container_port: int | None = None
     container_name: str | None = None
-    env_var: Variables | None = attrs.field(
+    env_var: Mapping[str, Secret] | None = attrs.field(
         default=None, repr=False, hash=False, metadata=_VARIABLES, converter=to_variables, validator=_CHECK_VARIABLES
     )
     initial_delay_seconds: int | None = None
@@ -556,8 +558,8 @@ PLACEHOLDER_ENV_ID: Final = "(not open yet)"
 class Server:
     """A new cloud-hosting service. `env_id` may be left out only in a `wxtcb.provision.Tenant`.
 
-    `is_public` opens it to the internet. `log_type` is "es" or "cls". `public_access` is sent unchanged: the page names
-    0 and 1 without a meaning; Tencent Cloud's API takes both as open, and 2 as closed.
+    `is_public` opens it to the internet. `log_type` is "es" or "cls". `public_access` is 0, 1 or 2: the page names 0
+    and 1 without a meaning; Tencent Cloud's API takes both as open, and 2 as closed.
     """
 
     env_id: str = attrs.field(default=PLACEHOLDER_ENV_ID, validator=validator(check_string))
@@ -567,9 +569,9 @@ class Server:
     remark: str | None = None
     # A dict instead of `EsInfo` would show its password in the repr.
     es_info: EsInfo | None = attrs.field(default=None, validator=type_validator(EsInfo))
-    log_type: str | None = None
+    log_type: Literal["es", "cls"] | None = attrs.field(default=None, validator=one_of("es", "cls"))
     vpc_info: VpcInfo | None = None
-    public_access: int | None = None
+    public_access: Literal[0, 1, 2] | None = attrs.field(default=None, validator=int_range(0, 2))
 
 
 async def establish_cloudbaserun_server(session: Session, server: Server) -> Done:
@@ -624,7 +626,7 @@ class VersionSettings:
     repository_type: Literal["coding", "gitlab", "github"] | None = None
     dockerfile_path: str | None = None
     build_dir: str | None = None
-    env_params: Variables | None = attrs.field(
+    env_params: Mapping[str, Secret] | None = attrs.field(
         default=None, repr=False, hash=False, metadata=_VARIABLES, converter=to_variables, validator=_CHECK_VARIABLES
     )
     repository: str | None = None

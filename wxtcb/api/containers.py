@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 import attrs
 import orjson
@@ -16,9 +16,9 @@ from wxtcb.api._pagination import by_offset
 from wxtcb.api._times import parse_time
 from wxtcb.api._waiters import WaitCondition, wait_until
 from wxtcb.errors import InvalidArgument
+from wxtcb.limits import LIMITS
 from wxtcb.secret import Secret
 from wxtcb.validation import (
-    Variables,
     check_not_empty,
     check_number,
     check_positive_int,
@@ -128,7 +128,9 @@ def _encode_variables(value: object) -> str:
 
 def _decode_variables(value: object) -> object:
     variables = JSON_IN_STRING.decode(value)
-    return {} if variables is None else variables
+    if not isinstance(variables, dict):
+        return {} if variables is None else variables
+    return {name: to_secret(text) if isinstance(text, str) else text for name, text in variables.items()}
 
 
 _VARIABLES: Final = wire_format(WireFormat(JSON_IN_STRING.name, _encode_variables, _decode_variables))
@@ -203,7 +205,12 @@ CREATE_CONTAINER_SERVICE: Final = Endpoint(
     official="createcontainerservice",
 )
 GET_CS_LIST: Final = Endpoint(
-    "/componenttcb/getcslist", ContainerServices, Repeat.READ, name="get_cs_list", official="getcslist"
+    "/componenttcb/getcslist",
+    ContainerServices,
+    Repeat.READ,
+    name="get_cs_list",
+    official="getcslist",
+    max_reply_bytes=LIMITS.list_reply_bytes,
 )
 DEL_CONTAINER_SERVICE: Final = Endpoint(
     "/componenttcb/delcontainerservice", Done, Repeat.SET, name="del_container_service", official="delcontainerservice"
@@ -331,7 +338,7 @@ class CsVersion:
     repository_type: Literal["coding", "gitlab", "github"] | None = None
     dockerfile_path: str | None = None
     build_dir: str | None = None
-    env_params: Variables | None = attrs.field(
+    env_params: Mapping[str, Secret] | None = attrs.field(
         default=None, repr=False, hash=False, metadata=_VARIABLES, converter=to_variables, validator=_CHECK_VARIABLES
     )
     repository: str | None = None
@@ -443,8 +450,11 @@ class CsVersionDetail(Reply):
     """Details of one version.
 
     `cpu` is in cores, `mem` in gigabytes, `min_num` and `max_num` are numbers of replicas; `version_ip` is an address
-    inside the cloud. `env_params` are environment variables, shown in no repr. The times are as in `CsVersionInfo`.
+    inside the cloud. `env_params` are environment variables; strings among them are `Secret`. The times are as in
+    `CsVersionInfo`.
     """
+
+    keeps_raw: ClassVar[bool] = False
 
     version_name: str | None = None
     status: str | None = None
@@ -498,7 +508,7 @@ class CsVersionConfig:
     remark: str | None = None
     container_port: int | None = None
     custom_logs: str | None = None
-    env_params: Variables | None = attrs.field(
+    env_params: Mapping[str, Secret] | None = attrs.field(
         default=None, repr=False, hash=False, metadata=_VARIABLES, converter=to_variables, validator=_CHECK_VARIABLES
     )
 
@@ -509,6 +519,7 @@ GET_CS_VERSION_LIST: Final = Endpoint(
     Repeat.READ,
     name="get_cs_version_list",
     official="getcsversionlist",
+    max_reply_bytes=LIMITS.list_reply_bytes,
 )
 GET_CS_VERSION_DETAIL: Final = Endpoint(
     "/componenttcb/getcsversiondetail",

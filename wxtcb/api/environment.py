@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
 
 import attrs
 
 from wxtcb import validation
 from wxtcb._protocol.endpoint import Done, Endpoint, Repeat, Reply
-from wxtcb._protocol.fields import aliases, interned, wire_name
+from wxtcb._protocol.fields import ID_AS_STRING, aliases, interned, salvage, wire_format, wire_name
 from wxtcb.api._times import parse_time
 from wxtcb.api._waiters import env_normal, wait_until
-from wxtcb.errors import InvalidArgument, InvalidRequest
+from wxtcb.errors import BadReply, InvalidArgument, InvalidRequest
+from wxtcb.limits import LIMITS
 
 if TYPE_CHECKING:
     from wxtcb.secret import Secret
@@ -43,6 +45,7 @@ __all__ = [
     "ShareFailure",
     "ShareLink",
     "ShareResult",
+    "UnreadableEnv",
     "UnshareResult",
     "batch_get_env_id",
     "batch_share_env",
@@ -62,11 +65,12 @@ EnvStatus: TypeAlias = Literal["NORMAL", "UNAVAILABLE", "HALTED"]
 
 @attrs.frozen
 class NewEnv(Reply):
-    """A new environment: `env` is its id, `tranid` the number of its pay-as-you-go order."""
+    """A new environment: `env` is its id, `tranid` the number of its pay-as-you-go order, if there is one."""
 
-    tranid: str
     # A success without an id is a bad reply: the outcome of the create is unknown.
     env: str = attrs.field(validator=validation.validator(validation.check_string))
+    # Tolerant: the environment exists, and is billed, whatever its order looks like.
+    tranid: str | None = attrs.field(default=None, metadata=wire_format(ID_AS_STRING))
 
 
 @attrs.frozen(kw_only=True)
@@ -74,16 +78,16 @@ class EnvInfo:
     """One environment of the list.
 
     `status` is NORMAL (usable), UNAVAILABLE (not yet usable) or HALTED (stopped); at run time it may be another text.
-    The times are ``YYYY-MM-DD HH:MM:SS`` without a time zone; `created_at` and `updated_at` take them for China
-    Standard Time.
+    The times are ``YYYY-MM-DD HH:MM:SS`` without a time zone, or None; `created_at` and `updated_at` take them for
+    China Standard Time.
     """
 
     env: str
     alias: str
-    create_time: str = attrs.field(metadata=interned())
-    # "update_ime" is a misspelling in the platform's documented replies.
-    update_time: str = attrs.field(metadata=aliases("update_ime") | interned())
     status: EnvStatus = attrs.field(metadata=interned())
+    create_time: str | None = attrs.field(default=None, metadata=interned())
+    # "update_ime" is a misspelling in the platform's documented replies.
+    update_time: str | None = attrs.field(default=None, metadata=aliases("update_ime") | interned())
     package_id: str | None = attrs.field(default=None, metadata=interned())
     package_name: str | None = attrs.field(default=None, metadata=interned())
     dbinstance_id: str | None = None
@@ -100,11 +104,45 @@ class EnvInfo:
         return parse_time(self.update_time)
 
 
+@attrs.frozen(kw_only=True)
+class UnreadableEnv:
+    """A row of the list that is not as documented: its id and alias as far as they can be read, and what is wrong."""
+
+    reason: str
+    env: str | None = None
+    alias: str | None = None
+
+
+def _recover_row(row: object, reason: str) -> tuple[EnvInfo | None, UnreadableEnv]:
+    fields = row if isinstance(row, dict) else {}
+    env, alias, status = (text if isinstance(text := fields.get(name), str) else None for name in _ROW_NAMES)
+    report = UnreadableEnv(reason=reason, env=env, alias=alias)
+    # At run time the status may be any text.
+    known_status = cast("EnvStatus", status or "")
+    return (EnvInfo(env=env, alias=alias or "", status=known_status) if env else None), report
+
+
+_ROW_NAMES: Final = ("env", "alias", "status")
+
+
 @attrs.frozen
 class EnvList(Reply):
-    """All environments of the third-party platform."""
+    """All environments of the third-party platform.
 
-    info_list: tuple[EnvInfo, ...]
+    `unreadable` has the rows that are not as documented. Such a row is also in `info_list` if its id can be read, with
+    an empty alias or status where there is none. A program that creates an environment because its alias is not listed
+    must first check that `unknown_rows` returns none.
+    """
+
+    info_list: tuple[EnvInfo, ...] = attrs.field(metadata=salvage("wxtcb.unreadable", _recover_row))
+    unreadable: tuple[UnreadableEnv, ...] = attrs.field(default=(), metadata=wire_name("wxtcb.unreadable"))
+
+    def unknown_rows(self, known_envs: Container[str | None] = ()) -> tuple[UnreadableEnv, ...]:
+        """Return the rows whose alias cannot be read, except those of *known_envs*.
+
+        If there is one, an alias that is not listed may be in use all the same.
+        """
+        return tuple(row for row in self.unreadable if row.alias is None and row.env not in known_envs)
 
     # Cached, because all waiters of a session look up their environment in the same list.
     @cached_property
@@ -115,9 +153,18 @@ class EnvList(Reply):
 
 CREATE_ENV: Final = Endpoint("/componenttcb/createenv", NewEnv, Repeat.ONCE, name="create_env", official="createTcbEnv")
 DESCRIBE_ENVS: Final = Endpoint(
-    "/componenttcb/describeenvs", EnvList, Repeat.READ, name="describe_envs", official="getTcbEnvList"
+    "/componenttcb/describeenvs",
+    EnvList,
+    Repeat.READ,
+    name="describe_envs",
+    official="getTcbEnvList",
+    max_reply_bytes=LIMITS.list_reply_bytes,
 )
 MODIFY_ENV: Final = Endpoint("/tcb/modifyenv", Done, Repeat.SET, name="modify_env", official="changeTcbEnv")
+
+
+# The rule of CreateEnv of Tencent Cloud, on which the call is built
+_NARROW_ALIAS: Final = re.compile(r"(?=.{1,20}\Z)[a-z0-9]+(-[a-z0-9]+)*")
 
 
 async def create_env(session: Session, *, alias: str, env_type: str | None = None) -> NewEnv:
@@ -134,6 +181,11 @@ async def create_env(session: Session, *, alias: str, env_type: str | None = Non
     try:
         return await session.call(CREATE_ENV, {"alias": alias, "EnvType": env_type})
     except InvalidRequest as error:
+        if error.errcode == 40097 and not _NARROW_ALIAS.fullmatch(alias):
+            error.add_hint(
+                "Tencent Cloud's own rule for an alias is narrower than WeChat's: at most 20 characters, only a-z, 0-9 "
+                "and '-', no '-' at an end, and no '--'."
+            )
         # One official page requires EnvType, another one does not mention it.
         if env_type is None and error.errcode in (40097, 40101):
             error.add_hint("The platform's pages disagree on whether EnvType is required: try env_type='run'.")
@@ -163,7 +215,8 @@ async def ensure_env(session: Session, *, alias: str, env_type: str | None = Non
 
     Raises `InvalidArgument` before a request is sent if *alias* is invalid, and after the list if several environments
     have the alias: nothing is created then. Raises `OutcomeUnknown` as `create_env` does: an environment may have been
-    created. Call this again after the propagation delay, two minutes, to find it.
+    created. Call this again after the propagation delay, two minutes, to find it. Raises `BadReply` if the alias of a
+    listed environment cannot be read: it may be this one.
     """
     validation.check_alias("alias", alias)
     listing = await describe_envs(session)
@@ -175,6 +228,9 @@ async def ensure_env(session: Session, *, alias: str, env_type: str | None = Non
         )
     if matches:
         return EnsuredEnv(env=matches[0], created=False)
+    if rows := listing.unknown_rows():
+        reason = f"a row of the list has an alias that cannot be read ({rows[0].reason}), so {alias!r} may be in use"
+        raise BadReply(f"{reason}; nothing was created", endpoint=DESCRIBE_ENVS.path, status=200, permanent=True)
     new = await create_env(session, alias=alias, env_type=env_type)
     return EnsuredEnv(env=new.env, created=True, tranid=new.tranid)
 
@@ -287,11 +343,14 @@ class Share:
 
 @attrs.frozen(kw_only=True)
 class ShareFailure:
-    """A mini program whose binding could not be created or ended, and the platform's reason."""
+    """A mini program whose binding could not be created or ended, and the platform's reason.
 
-    env: str
+    `env` is None if the platform does not name the environment.
+    """
+
     appid: str
     errmsg: str
+    env: str | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -363,7 +422,12 @@ BATCH_UNSHARE_ENV: Final = Endpoint(
     "/componenttcb/batchunshareenv", UnshareResult, Repeat.SET, name="batch_unshare_env", official="unshareCloudbaseEnv"
 )
 BATCH_GET_ENV_ID: Final = Endpoint(
-    "/componenttcb/batchgetenvid", Relations, Repeat.READ, name="batch_get_env_id", official="getShareCloudbaseEnv"
+    "/componenttcb/batchgetenvid",
+    Relations,
+    Repeat.READ,
+    name="batch_get_env_id",
+    official="getShareCloudbaseEnv",
+    max_reply_bytes=LIMITS.list_reply_bytes,
 )
 
 

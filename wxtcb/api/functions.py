@@ -24,9 +24,10 @@ from wxtcb.api._pagination import by_offset
 from wxtcb.api._times import parse_time
 from wxtcb.api._waiters import WaitCondition, wait_until
 from wxtcb.errors import InvalidArgument
+from wxtcb.limits import LIMITS
+from wxtcb.secret import Secret
 
 if TYPE_CHECKING:
-    from wxtcb.secret import Secret
     from wxtcb.session import Session
 
 __all__ = [
@@ -72,7 +73,7 @@ __all__ = [
 
 
 # Code
-MAX_ZIP_BYTES: Final = 20 << 20
+MAX_ZIP_BYTES: Final = LIMITS.zip_bytes
 DEFAULT_EXCLUDES: Final = frozenset({".git", ".hg", ".svn", ".DS_Store", "Thumbs.db", "__pycache__"})
 
 # Patterns of names, in lower case. Everyone who may read the code of a function can read the files in it.
@@ -247,7 +248,7 @@ class FunctionConfig:
 
     memory_size: int | None = None
     timeout: int | None = None
-    environment_variables: validation.Variables | None = attrs.field(
+    environment_variables: Mapping[str, Secret] | None = attrs.field(
         default=None,
         converter=validation.to_variables,
         validator=validation.validator(validation.check_variables, optional=True),
@@ -411,7 +412,12 @@ class FunctionList(Reply):
 
 
 GET_SCF_LIST: Final = Endpoint(
-    "/componenttcb/getscflist", FunctionList, Repeat.READ, name="get_scf_list", official="getCloudFunctionList"
+    "/componenttcb/getscflist",
+    FunctionList,
+    Repeat.READ,
+    name="get_scf_list",
+    official="getCloudFunctionList",
+    max_reply_bytes=LIMITS.list_reply_bytes,
 )
 
 
@@ -529,7 +535,12 @@ class Triggers(Reply):
 
 
 GET_TRIGGERS: Final = Endpoint(
-    "/componenttcb/gettriggers", Triggers, Repeat.READ, name="get_triggers", official="getTriggers"
+    "/componenttcb/gettriggers",
+    Triggers,
+    Repeat.READ,
+    name="get_triggers",
+    official="getTriggers",
+    max_reply_bytes=LIMITS.list_reply_bytes,
 )
 BATCH_UPDATE_TRIGGERS: Final = Endpoint(
     "/componenttcb/batchupdatetriggers",
@@ -599,6 +610,7 @@ INVOKE_CLOUD_FUNCTION: Final = Endpoint(
     Repeat.NEVER,
     name="invoke_cloud_function",
     official="invokeCloudFunction",
+    max_reply_bytes=LIMITS.document_reply_bytes,
 )
 
 

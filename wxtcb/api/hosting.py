@@ -16,6 +16,7 @@ from wxtcb.api._pagination import by_marker
 from wxtcb.api._transfer import check_delimiter, guess_content_type, is_stored, require_usable_link
 from wxtcb.api._waiters import WaitCondition, wait_until
 from wxtcb.api.storage import FileList, StoredFile
+from wxtcb.limits import LIMITS
 from wxtcb.secret import Secret
 
 if TYPE_CHECKING:
@@ -94,9 +95,15 @@ DESCRIBE_STATIC_STORE: Final = Endpoint(
     Repeat.READ,
     name="describe_static_store",
     official="getStaticStore",
+    max_reply_bytes=LIMITS.list_reply_bytes,
 )
 STATIC_FILE_LIST: Final = Endpoint(
-    "/componenttcb/staticfilelist", FileList, Repeat.READ, name="static_file_list", official="getStaticStoreFile"
+    "/componenttcb/staticfilelist",
+    FileList,
+    Repeat.READ,
+    name="static_file_list",
+    official="getStaticStoreFile",
+    max_reply_bytes=LIMITS.list_reply_bytes,
 )
 STATIC_UPLOAD_FILE: Final = Endpoint(
     "/componenttcb/staticuploadfile",

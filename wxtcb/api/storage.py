@@ -20,6 +20,7 @@ from wxtcb._protocol.fields import NUMBER_IN_STRING, wire_format, wire_name
 from wxtcb.api._pagination import by_marker
 from wxtcb.api._transfer import check_delimiter, guess_content_type, is_stored, require_usable_link
 from wxtcb.errors import InvalidArgument, PartialFailure, TransferError, WxtcbError
+from wxtcb.limits import LIMITS
 from wxtcb.secret import Secret
 from wxtcb.validation import check_not_empty, check_positive_int, check_secret, require_strings, validator
 
@@ -59,7 +60,7 @@ R = TypeVar("R", bound=Reply)
 E = TypeVar("E", bound="_HasFileId")
 
 # Documented for the non-batch twins of both calls; the pages of the batch calls name no maximum.
-MAX_FILES_PER_CALL: Final = 50
+MAX_FILES_PER_CALL: Final = LIMITS.files_per_call
 
 
 @attrs.frozen(kw_only=True)
@@ -169,11 +170,24 @@ BATCH_DOWNLOAD_FILE: Final = Endpoint(
     Repeat.READ,
     name="batch_download_file",
     official="getDownloadFileLink",
+    max_reply_bytes=LIMITS.list_reply_bytes,
 )
 BATCH_DELETE_FILE: Final = Endpoint(
-    "/componenttcb/batchdeletefile", DeletedFiles, Repeat.SET, name="batch_delete_file", official="deleteTcbFile"
+    "/componenttcb/batchdeletefile",
+    DeletedFiles,
+    Repeat.SET,
+    name="batch_delete_file",
+    official="deleteTcbFile",
+    max_reply_bytes=LIMITS.list_reply_bytes,
 )
-GET_BUCKET: Final = Endpoint("/componenttcb/getbucket", FileList, Repeat.READ, name="get_bucket", official="getTcbFile")
+GET_BUCKET: Final = Endpoint(
+    "/componenttcb/getbucket",
+    FileList,
+    Repeat.READ,
+    name="get_bucket",
+    official="getTcbFile",
+    max_reply_bytes=LIMITS.list_reply_bytes,
+)
 
 
 async def upload_file_link(session: Session, env: str, path: str) -> UploadLink:

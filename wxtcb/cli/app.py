@@ -15,6 +15,7 @@ from wxtcb._protocol.endpoint import Repeat
 from wxtcb.cli import options
 from wxtcb.cli.runner import prepare_standard_streams, report_output_error, run_and_exit
 from wxtcb.telemetry.dispatch import logger
+from wxtcb.tokens.stores import STORE_CREATED
 
 # Each command imports its own module when it runs: help and completion must not wait for rich, provision and sandbox.
 
@@ -27,7 +28,7 @@ app: Final = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Client for batch cloud development (批量云开发) of WeChat Open Platform.\n\n"
     "Credentials are read from environment variables only: WXTCB_COMPONENT_APPID, WXTCB_COMPONENT_APPSECRET, and a "
-    "token store or a ticket. WXTCB_TOKEN_STORE (sqlite:///..., rediss://...) is the token store of your backend; "
+    "token store or a ticket. WXTCB_TOKEN_STORE (sqlite:////..., rediss://...) is the token store of your backend; "
     "WXTCB_TOKEN_STORE_KEY decrypts it. WXTCB_TICKET is a ticket, WXTCB_TICKET_FILE a file that contains one; with a "
     "token store they are used only if it contains no valid ticket. WXTCB_BASE_URL is the address of another "
     "platform, such as a sandbox.\n\n"
@@ -63,6 +64,19 @@ def _show_version(value: bool) -> None:  # noqa: FBT001 - the signature of an op
         raise typer.Exit
 
 
+class _StoreCreationHandler(logging.Handler):
+    """Handler that prints, also without --verbose, that a relative path has created a token store."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if getattr(record, "kind", None) == STORE_CREATED:
+            from wxtcb.cli.console import echo_err, escape_unprintable
+
+            echo_err(escape_unprintable(f"Warning: {record.getMessage()}."))
+
+
+_store_creation_handler: Final = _StoreCreationHandler()
+
+
 @app.callback()
 def _global_options(
     *,
@@ -74,7 +88,7 @@ def _global_options(
     ] = False,
 ) -> None:
     # Without a handler, the "last resort" handler of `logging` would print warnings to standard error.
-    logger.addHandler(logging.StreamHandler() if verbose else logging.NullHandler())
+    logger.addHandler(logging.StreamHandler() if verbose else _store_creation_handler)
 
 
 @command(
@@ -260,12 +274,13 @@ def _token(
 @command(
     "sandbox",
     short_help="Simulate the platform on loopback.",
-    help="Simulate the platform on loopback until Ctrl-C. All data is lost at the end.\n\n"
+    help="Simulate the platform on loopback until Ctrl-C. All data is lost at the end, except what --state keeps.\n\n"
     "The sandbox prints credentials to paste into a shell. They are new for each run, so that no token store contains "
     "data of an earlier run. With --seed they are the same for each run; delete the token stores of earlier runs "
-    "before.\n\n"
-    "With --push it pushes tickets like WeChat: after 5 failures in a row it stops, until `wxtcb call "
-    "api_start_push_ticket` restarts it.",
+    "before. With --state the credentials, the environments with their shares and services, and the port are kept in a "
+    "file, for the next run.\n\n"
+    "With --push it pushes tickets like WeChat. The first one is repeated every second until it is accepted. After 5 "
+    "later failures in a row pushing stops, until `wxtcb call api_start_push_ticket` restarts it.",
     epilog="Exit codes: 2 rejected, the sandbox was not started; 130 or 143 ended by Ctrl-C or SIGTERM.",
 )
 def _sandbox(
@@ -278,16 +293,25 @@ def _sandbox(
     busy: Annotated[
         float, typer.Option(min=0, max=1, metavar="FRACTION", help="Fraction of calls that are answered with -1.")
     ] = 0,
+    fault: options.Faults = None,
     seed: options.Seed = None,
     push: options.PushUrl = None,
     push_every: options.PushInterval = 600,
+    state: options.StatePath = None,
 ) -> None:
     from wxtcb.cli.sandbox import PushTarget, serve
 
     target = PushTarget(push, push_every) if push is not None else None
     run_and_exit(
         lambda: serve(
-            port=port, ready_after=ready_after, token_ttl=token_life, busy=busy, seed=seed, push_target=target
+            port=port,
+            ready_after=ready_after,
+            token_ttl=token_life,
+            busy=busy,
+            faults=fault or (),
+            seed=seed,
+            push_target=target,
+            state_path=state,
         )
     )
 
@@ -309,8 +333,8 @@ def _ticket_group() -> None:
     "This is for platforms whose backend does not receive tickets itself. In WeChat's console, enter the HTTPS "
     "address of a proxy in front of this server as the authorisation event URL (授权事件接收URL).\n\n"
     "Environment variables: WXTCB_COMPONENT_APPID, WXTCB_MESSAGE_TOKEN and WXTCB_ENCODING_AES_KEY as in WeChat's "
-    "console, WXTCB_PREVIOUS_ENCODING_AES_KEY while the key is being changed, WXTCB_TOKEN_STORE (sqlite:///..., "
-    "redis://...), and WXTCB_TOKEN_STORE_KEY if the store is encrypted. Other notifications are acknowledged and "
+    "console, WXTCB_PREVIOUS_ENCODING_AES_KEY while the key is being changed, WXTCB_TOKEN_STORE (sqlite:////..., "
+    "rediss://...), and WXTCB_TOKEN_STORE_KEY if the store is encrypted. Other notifications are acknowledged and "
     "discarded.\n\n"
     "WeChat's cloud hosting (微信云托管) pushes plain JSON to its services. With WXTCB_PLAIN_PUSH_KEY, a secret of 32 "
     "characters or more, such pushes are accepted at PATH/KEY.",

@@ -81,6 +81,10 @@ def _environment_row(environment: BoundEnvironment) -> tuple[str, ...]:
     if environment.opened_at:
         opened_at = environment.opened_at.astimezone(CHINA_TIMEZONE).strftime("%Y-%m-%d %H:%M:%S")
     order = f"order {environment.tranid}" if environment.tranid else "adopted"
-    listed = f"{environment.status}, created {environment.create_time}" if environment.is_listed else "not listed"
+    listed = (
+        f"{environment.status}, created {environment.create_time or 'at an unknown time'}"
+        if environment.is_listed
+        else "not listed"
+    )
     removed = "; removed from the tenants" if environment.retired else ""
     return environment.tenant, environment.env, f"{order}, {opened_at}; {listed}{removed}"

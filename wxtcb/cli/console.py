@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import sys
@@ -17,11 +18,14 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
+from wxtcb import secret
 from wxtcb.cli.runner import discard_output
 from wxtcb.errors import InvalidArgument
+from wxtcb.tokens.state_repository import NOT_REQUIRED_HINT
 
 # Wide enough that rich breaks no line that goes to a pipe or a file.
 _PIPE_WIDTH: Final = 1000
+escape_unprintable: Final = secret.escape_unprintable
 _MIN_COLUMN_WIDTH: Final = 8
 # `Text.wrap` needs a console, but takes the width as an argument.
 _WRAP_CONSOLE: Final = Console(markup=False, emoji=False, highlight=False)
@@ -94,13 +98,9 @@ def resilient_stream(*, stderr: bool = False) -> ResilientStream:
     return ResilientStream(sys.stderr) if stderr else ResilientStream(sys.stdout, sys.stderr)
 
 
-def escape_unprintable(text: str) -> str:
-    r"""Return *text* on one line, with control and bidirectional characters escaped as in ``\x1b``."""
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
-
-
 def as_command(text: str) -> str:
-    """Return *text* with functions of `wxtcb.api.token` replaced by the commands that call them."""
+    """Return *text* with functions of `wxtcb.api.token` replaced by commands, and without options of Python."""
+    text = text.removesuffix(f" {NOT_REQUIRED_HINT}")
     return re.sub(r"\bapi\.token\.(\w+)", r"`wxtcb call \1`", text)
 
 
@@ -138,10 +138,22 @@ def print_json(value: object) -> None:
 
 
 def print_json_bytes(document: bytes, *, resilient: bool = False) -> None:
-    """Print an encoded JSON document to standard output; with *resilient*, raise no `OSError`."""
-    stream = resilient_stream() if resilient else sys.stdout
-    stream.write(document.decode() + "\n")
+    """Print an encoded JSON document to standard output; with *resilient*, raise no `OSError`.
+
+    On a terminal, control and bidirectional characters are written as JSON escapes: JSON itself escapes only those
+    below 0x20, but U+009B starts a control sequence as well.
+    """
+    stream, text = resilient_stream() if resilient else sys.stdout, document.decode()
+    if sys.stdout.isatty():
+        text = "\n".join(map(_escape_json_line, text.split("\n")))
+    stream.write(text + "\n")
     stream.flush()
+
+
+def _escape_json_line(line: str) -> str:
+    if line.isprintable():
+        return line
+    return "".join(letter if letter.isprintable() else json.dumps(letter)[1:-1] for letter in line)
 
 
 def print_table(console: Console, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -137,7 +137,19 @@ ShowExample = Annotated[
     typer.Option("--example", help="Print the documented request, and the reply on standard error; send no request."),
 ]
 
+Faults = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fault",
+        metavar="KIND[:PATH[:TIMES]]",
+        help="Fault such as drop-after:/componenttcb/createenv:2 or slow,seconds=3; may be repeated. "
+        "docs/sandbox.md lists the kinds.",
+    ),
+]
 Seed = Annotated[int | None, typer.Option(metavar="N", help="Seed of the credentials and of all other random values.")]
+StatePath = Annotated[
+    Path | None, typer.Option("--state", metavar="FILE", help="Keep credentials and environments in this file.")
+]
 PushUrl = Annotated[
     str | None,
     typer.Option(

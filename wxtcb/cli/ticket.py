@@ -63,7 +63,8 @@ def create_receiver() -> TicketReceiver:
         receiver_class = cast("type[TicketReceiver]", importlib.import_module("wxtcb.tokens.ticket").TicketReceiver)
     except ModuleNotFoundError as error:
         raise InvalidArgument(str(error)) from error
-    return receiver_class.from_env(on_notification=log_notification, hooks=[log_event])
+    # `_describe_stored_ticket` reports a store that cannot be read.
+    return receiver_class.from_env(on_notification=log_notification, hooks=[log_event], store_required=False)
 
 
 def serve(address: ListenAddress) -> int:

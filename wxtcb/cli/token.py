@@ -12,8 +12,10 @@ from wxtcb.env_vars import RECEIVER_NAMES, SESSION_NAMES, PlatformSettings, Vari
 from wxtcb.errors import InvalidArgument, WxtcbError
 from wxtcb.secret import Secret
 from wxtcb.session import Session
+from wxtcb.telemetry.dispatch import describe_refresh_reason
 from wxtcb.tokens import Health
-from wxtcb.tokens.store_urls import describe_store_url
+from wxtcb.tokens.store_urls import StoreURL
+from wxtcb.tokens.stores import store_name
 from wxtcb.tokens.token_state import TICKET_TTL
 from wxtcb.validation import is_loopback
 
@@ -40,14 +42,12 @@ def token(*, fetch: bool, reveal: bool, own_token: bool) -> int:
 
 
 def describe_variables(variables: Variables) -> Iterator[str]:
-    """Iterate over a line for each variable, with its value if that is not secret, and for the file of variables."""
+    """Iterate over a line for each variable, with its value if that is public, and for the file of variables."""
     rows: list[tuple[str, str]] = []
     for name in (*SESSION_NAMES, *RECEIVER_NAMES):
         state = "set" if name in variables.values else "not set"
         if name == "TICKET" and variables.ticket_file is not None:
             state = f"in the file {variables.ticket_file.absolute()}"
-        elif name == "TOKEN_STORE" and name in variables.values:
-            state = describe_store_url(variables.values[name])
         elif name in ("COMPONENT_APPID", "BASE_URL"):
             state = variables.text(name) or state
         rows.append((variables.prefix + name, console.escape_unprintable(state)))
@@ -62,6 +62,8 @@ def _print_state(settings: PlatformSettings) -> int:
     permission = (
         "" if is_loopback(settings.base_url) or settings.store else "; fetching a token from it requires --own-token"
     )
+    store = "none" if settings.store is None else store_name(StoreURL.from_settings(settings.store).open())
+    console.echo_out(console.escape_unprintable(f"Platform: {settings.component_appid}. Token store: {store}."))
     console.echo_out(f"Ready for {settings.base_url}{permission}.")
     if settings.store is None:
         console.echo_out(
@@ -70,7 +72,7 @@ def _print_state(settings: PlatformSettings) -> int:
         return 0
 
     async def read_health() -> Health:
-        async with Session.from_settings(settings) as session:
+        async with Session.from_settings(settings, store_required=False) as session:
             return await session.health()
 
     health = run_until_signal(read_health())
@@ -90,7 +92,8 @@ def describe_health(health: Health) -> Iterator[str]:
         else:
             remaining, age = _format_duration(health.token_expires_in), _format_duration(health.token_age)
             validity = f"expires in {remaining}" if health.token_expires_in > 0 else "has expired"
-            fetched = f"{health.token_fetched_by} fetched it {age} ago ({health.token_fetch_reason})"
+            reason = describe_refresh_reason(health.token_fetch_reason or "")
+            fetched = f"{health.token_fetched_by} fetched it {age} ago, because {reason}"
             yield f"The token in the store {validity}; {fetched}."
         if health.ticket_age is not None:
             yield f"The ticket in the store was received {_format_duration(health.ticket_age)} ago."

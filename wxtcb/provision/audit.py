@@ -383,7 +383,8 @@ class Comparison:
 
     def _check_bound_environment(self, tenant: Tenant, alias: str, record: TenantRecord, env: str) -> Iterator[Finding]:
         info, matches = self.listing.by_env.get(env), self.alias_index.find(alias)
-        if info is not None and info.alias.lower() == alias.lower():
+        # An empty alias is one that cannot be read; the journal binds by id.
+        if info is not None and info.alias.lower() in ("", alias.lower()):
             for kind, message in self._check_drift(tenant, record, info):
                 yield _finding(kind, tenant.name, alias, (env,), message)
             return
@@ -471,7 +472,7 @@ class Comparison:
     def _describe_environment(self, env: str) -> str:
         owner = self.bound_records.get(env)
         binding = f"of tenant {owner.tenant!r}" if owner else "not in the journal"
-        return f"{env} ({binding}, created {self.listing.by_env[env].create_time})"
+        return f"{env} ({binding}, created {self.listing.by_env[env].create_time or 'at an unknown time'})"
 
 
 def _finding(kind: FindingKind, tenant: str, alias: str, envs: tuple[str, ...], message: str) -> Finding:

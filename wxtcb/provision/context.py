@@ -97,7 +97,7 @@ class StepContext:
 
     def __attrs_post_init__(self) -> None:
         # Errcode -1 of a create may hide a success, so the create must be checked, not retried.
-        policy = attrs.evolve(self.session.retry, retry_busy_creates=False)
+        policy = attrs.evolve(self.session.retry, busy_creates=False)
         self.session = self.session.with_options(retry=policy, partial="return", _may_send=lambda: not self.halted)
 
     @staticmethod

@@ -23,7 +23,7 @@ from wxtcb.provision.journal import (
     reset_record,
 )
 from wxtcb.provision.plan import Action, AliasIndex, OperatorDecisions, Plan, TenantPlan, alias_in_use_message
-from wxtcb.provision.reconciliation import MAX_LISTING_AGE
+from wxtcb.provision.reconciliation import MAX_LISTING_AGE, unknown_rows_message
 from wxtcb.provision.step import Step
 from wxtcb.provision.tenant import Tenant
 
@@ -272,7 +272,8 @@ class PlanInput:
     @property
     def missing_message(self) -> str:
         if not self.missing_envs:
-            return ""
+            rows = self.listing.unknown_rows(self.bindings)
+            return f"the list {unknown_rows_message(rows)}" if rows else ""
         first, others = self.missing_envs[0], len(self.missing_envs) - 1
         more = f" and {others} more" if others else ""
         missing = f"{first} of tenant {self.kept_bindings[first].tenant!r}{more}"
@@ -391,7 +392,8 @@ def _plan_bound_environment(planned: TenantPlan, env: str, observed: PlanInput) 
         return attrs.evolve(planned, action=Action.READY, env=env)
     if info is None:
         reason = "is not listed: it was deleted, or the list is incomplete. Plan again; if it was deleted, forget it"
-    elif info.alias.lower() != planned.alias.lower():
+    # An empty alias is one that cannot be read; the journal binds by id.
+    elif info.alias and info.alias.lower() != planned.alias.lower():
         reason = f"has alias {info.alias}, not {planned.alias}: restore that alias of the tenant"
     else:
         return _with_environment(planned, Action.READY, info)

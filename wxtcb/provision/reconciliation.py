@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Final
 
 import attrs
 
 from wxtcb._concurrency.shared_poll import SharedPoller, Snapshot
-from wxtcb.api.environment import DESCRIBE_ENVS, EnvList
+from wxtcb.api.environment import DESCRIBE_ENVS, EnvList, UnreadableEnv
 from wxtcb.errors import SendVetoed, WxtcbError
 from wxtcb.provision.error_policy import IncompleteListing, is_fatal
 from wxtcb.provision.journal import Binding, recently_opened
@@ -29,17 +29,33 @@ MAX_SLOW_LISTING_AGE: Final = 30.0
 
 @attrs.frozen(eq=False)
 class ListingDiff:
-    """Comparison of one listing with the journal: its environments by alias, and the `missing` ones."""
+    """Comparison of one listing with the journal: its environments by alias, and the `missing` ones.
+
+    `unknown_rows` are rows whose alias cannot be read, except those of known environments.
+    """
 
     snapshot: Snapshot[EnvList]
     alias_index: AliasIndex
     missing: tuple[str, ...]
+    unknown_rows: tuple[UnreadableEnv, ...] = ()
+
+    @property
+    def is_incomplete(self) -> bool:
+        return bool(self.missing or self.unknown_rows)
 
     @property
     def missing_message(self) -> str:
+        if not self.missing:
+            return unknown_rows_message(self.unknown_rows)
         first, *others = self.missing
         more = f" and {len(others)} more" if others else ""
         return f"did not show environment {first}{more}, which should be there"
+
+
+def unknown_rows_message(rows: Sequence[UnreadableEnv]) -> str:
+    """Return what is wrong with *rows* of the list, as the predicate of a sentence about the list."""
+    more = f", and {len(rows) - 1} more" if len(rows) > 1 else ""
+    return f"has a row whose alias cannot be read ({rows[0].reason}{more}), so that a missing alias proves nothing"
 
 
 @attrs.define(eq=False)
@@ -62,7 +78,8 @@ class ExpectedEnvironments:
             missing = tuple(env for env, since in self.bound_since.items() if since <= settled and env not in listed)
             seen = [env for env, since in self.bound_since.items() if since > settled and env in listed]
             self.bound_since.update(dict.fromkeys(seen, -math.inf))
-            self._last_diff = ListingDiff(snapshot, AliasIndex.from_list(snapshot.value), missing)
+            unknown_rows = snapshot.value.unknown_rows(self.bound_since)
+            self._last_diff = ListingDiff(snapshot, AliasIndex.from_list(snapshot.value), missing, unknown_rows)
         return self._last_diff
 
     def is_waiting_for_recent(self, snapshot: Snapshot[EnvList]) -> bool:
@@ -117,7 +134,7 @@ class EnvironmentListing:
             if self.halted:
                 raise SendVetoed(endpoint=DESCRIBE_ENVS.path)
             snapshot = await self._poll_with_retries(snapshot.started_at + self.poller.min_interval)
-        if (diff := self.expected.compare(snapshot)).missing:
+        if (diff := self.expected.compare(snapshot)).is_incomplete:
             raise IncompleteListing(diff.missing_message)
         # Another tenant may have refreshed the listing in the meantime; an older one must not replace it.
         if snapshot.started_at > self.started_at:
@@ -128,7 +145,7 @@ class EnvironmentListing:
 
     def _is_complete(self, snapshot: Snapshot[EnvList]) -> bool:
         diff = self.expected.compare(snapshot)
-        if diff.missing or self.expected.is_waiting_for_recent(snapshot):
+        if diff.is_incomplete or self.expected.is_waiting_for_recent(snapshot):
             return False
         # Identical if another tenant has used this snapshot already: 10,000 environments are not compared once more.
         return self.alias_index is diff.alias_index or self.alias_index.envs <= snapshot.value.by_env.keys()
@@ -194,7 +211,7 @@ class OutcomeCheck:
         self.found_envs = diff.alias_index.find(self.alias)
         if self.found_envs:
             return self._finish(CheckResult.FOUND if len(self.found_envs) == 1 else CheckResult.MULTIPLE)
-        if diff.missing:
+        if diff.is_incomplete:
             # A listing that lacks a known environment may lack the new one too: the count starts again.
             self._complete_listings = 0
             self.reason = f"the listings since then {diff.missing_message}"

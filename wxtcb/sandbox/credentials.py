@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from collections.abc import Mapping
 from random import Random
 from typing import Final
 
@@ -22,7 +23,7 @@ def _random_string(random: Random, alphabet: str, length: int) -> str:
 
 @define(eq=False)
 class CredentialStore:
-    """The credentials of the platform, of which one component token is valid at a time.
+    """The credentials of the platform, of which one component token is valid at a time, except for an overlap.
 
     `forced_expirations` counts the tokens that `expire_token` ended early.
     """
@@ -34,10 +35,11 @@ class CredentialStore:
     forced_expirations: int = field(default=0, init=False)
     push_enabled: bool = field(default=False, init=False)
     _tickets: dict[str, float] = field(init=False, repr=False, default=Factory(dict[str, float]))
-    _invalidated: set[str] = field(init=False, repr=False, default=Factory(set[str]))
+    # Earlier tokens, and the time until which each of them is accepted.
+    _earlier_tokens: dict[str, float] = field(init=False, repr=False, default=Factory(dict[str, float]))
     _authorizer_tokens: set[str] = field(init=False, repr=False, default=Factory(set[str]))
-    _token: str = field(default="", init=False, repr=False)
-    _expires_at: float = field(default=0.0, init=False)
+    token: str = field(default="", init=False, repr=False)
+    token_expires_at: float = field(default=0.0, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.appid = "wx" + _random_string(self.random, string.ascii_lowercase + string.digits, 16)
@@ -48,6 +50,14 @@ class CredentialStore:
         ticket = "ticket@@@" + _random_string(self.random, _URLSAFE, 86)
         self._tickets[ticket] = now
         return ticket
+
+    def valid_tickets(self, now: float) -> dict[str, float]:
+        """Return the valid tickets, each with the time of its issue."""
+        return {ticket: issued_at for ticket, issued_at in self._tickets.items() if now - issued_at < TICKET_TTL}
+
+    def restore_tickets(self, tickets: Mapping[str, float]) -> None:
+        """Replace all tickets by those of an earlier run, each with the time of its issue."""
+        self._tickets = dict(tickets)
 
     def ticket_issued_at(self, ticket: str) -> float:
         return self._tickets[ticket]
@@ -65,27 +75,27 @@ class CredentialStore:
         if now - issued_at >= TICKET_TTL:
             raise platform_error(61005)
 
-    def issue_token(self, now: float, ttl: float) -> str:
-        """Issue a component token, valid for `ttl` seconds, and invalidate the previous one."""
-        # The real platform very likely accepts the previous token for five minutes more. It promises that nowhere, so
-        # the sandbox is stricter: a client that relies on it fails here.
-        if self._token:
-            self._invalidated.add(self._token)
+    def issue_token(self, now: float, ttl: float, overlap: float = 0.0) -> str:
+        """Issue a component token, valid for `ttl` seconds; the previous one is valid for `overlap` seconds more."""
+        if self.token:
+            self._earlier_tokens[self.token] = min(now + overlap, self.token_expires_at)
         self.tokens_issued += 1
         # The number makes tokens distinct even under equal random draws, and shows in a log which one was used.
-        self._token = f"{self.tokens_issued}_" + _random_string(self.random, _URLSAFE, 100)
-        self._expires_at = now + ttl
-        return self._token
+        self.token = f"{self.tokens_issued}_" + _random_string(self.random, _URLSAFE, 100)
+        self.token_expires_at = now + ttl
+        return self.token
 
     def check_token(self, token: str | None, now: float) -> None:
         """Raise `PlatformError` unless this is the valid component token."""
         if not token:
             raise platform_error(41001)
-        if token in self._invalidated:
-            raise platform_error(40001)
-        if token != self._token:
+        if token in self._earlier_tokens:
+            if now >= self._earlier_tokens[token]:
+                raise platform_error(40001)
+            return
+        if token != self.token:
             raise platform_error(40014)
-        if now >= self._expires_at:
+        if now >= self.token_expires_at:
             raise platform_error(42001)
 
     def issue_authorizer_token(self) -> str:
@@ -98,13 +108,14 @@ class CredentialStore:
         return token in self._authorizer_tokens
 
     def has_valid_token(self, now: float) -> bool:
-        return bool(self._token) and now < self._expires_at
+        return bool(self.token) and now < self.token_expires_at
 
     def expire_token(self, now: float) -> bool:
-        """Expire the component token early; return False, counting nothing, if none is valid."""
+        """Expire all component tokens early; return False, counting nothing, if the newest is not valid."""
         was_valid = self.has_valid_token(now)
         if was_valid:
-            self._expires_at = now
+            self.token_expires_at = now
+            self._earlier_tokens = dict.fromkeys(self._earlier_tokens, now)
             self.forced_expirations += 1
         return was_valid
 

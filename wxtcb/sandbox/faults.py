@@ -9,7 +9,8 @@ from math import inf
 from random import Random
 from typing import Final, TypedDict, Unpack, cast
 
-from attrs import Attribute, Factory, define, field, fields, frozen
+import orjson
+from attrs import Attribute, Factory, define, evolve, field, fields, frozen
 from attrs.validators import instance_of, optional
 
 from wxtcb.sandbox.schema import ENDPOINT_SCHEMAS, CredentialKind
@@ -22,7 +23,7 @@ class FaultKind(Enum):
     BUSY_AFTER = "busy-after"
     SYSTEM_ERROR_AFTER = "system-error-after"
     ERRCODE = "errcode"
-    EXPIRE_TOKEN = "kill-token"
+    EXPIRE_TOKEN = "expire-token"
     DROP = "drop"
     DROP_AFTER = "drop-after"
     TRUNCATE = "truncate"
@@ -38,7 +39,7 @@ class FaultKind(Enum):
     NOT_OBJECT = "not-object"
     MISSING = "missing"
     HUGE = "huge"
-    INCOMPLETE_LIST = "hiccup"
+    INCOMPLETE_LIST = "incomplete-list"
     ECHO_PAGE = "echo-page"
     ECHO_MESSAGE = "echo-message"
 
@@ -52,6 +53,9 @@ _WITHOUT_EFFECT: Final = {
     *(FaultKind.BUSY, FaultKind.ERRCODE, FaultKind.ECHO_MESSAGE),
     *(FaultKind.DROP, FaultKind.HANG, FaultKind.HTTP, FaultKind.REDIRECT),
 }
+
+
+FAULT_KINDS: Final = tuple(kind.value for kind in FaultKind)
 
 
 class InvalidFault(ValueError):
@@ -125,19 +129,43 @@ class Fault:
 
 
 def parse_fault(entry: object, location: str) -> Fault:
-    """Return the fault that `{"trouble": "busy-after", "times": 1, ...}` describes, or raise `InvalidFault`."""
+    """Return the fault that `{"kind": "busy-after", "times": 1, ...}` describes, or raise `InvalidFault`."""
     if not isinstance(entry, dict):
         raise InvalidFault(f"{location} must be an object")
     given = dict(cast("Mapping[str, object]", entry))
-    kind = given.pop("trouble", None)
+    kind = given.pop("kind", None)
     unknown = sorted(given.keys() - {known.name for known in fields(Fault) if known.name != "kind"})
     if unknown:
         raise InvalidFault(f"{location}.{unknown[0]} is unknown")
+    if kind not in FAULT_KINDS:
+        raise InvalidFault(f"{location}: kind {kind!r} is unknown; known are {', '.join(FAULT_KINDS)}")
     try:
         return cast("Callable[..., Fault]", Fault)(FaultKind(kind), **given)
     except (TypeError, ValueError) as error:
         # attrs puts the message first, followed by the attribute, the type and the value.
         raise InvalidFault(f"{location}: {error.args[0]}") from error
+
+
+def parse_fault_option(text: str) -> Fault:
+    """Return the fault that `KIND[:PATH[:TIMES]][,NAME=VALUE...]` describes, or raise `InvalidFault`.
+
+    Each value is JSON, or a string if it is not: `slow:/componenttcb/createenv:2,seconds=3`.
+    """
+    target, *pairs = text.split(",")
+    kind, *place = target.split(":")
+    if len(place) > 2 or not all("=" in pair for pair in pairs):
+        raise InvalidFault("expected KIND[:PATH[:TIMES]][,NAME=VALUE...], such as drop-after:/componenttcb/createenv:2")
+    if len(place) == 2:
+        pairs.append(f"times={place[1]}")
+    options = {name: _parse_value(value) for name, value in (pair.split("=", 1) for pair in pairs)}
+    return parse_fault({"kind": kind, "path": (place and place[0]) or None, **options}, kind)
+
+
+def _parse_value(text: str) -> object:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
 
 
 class FaultOptions(TypedDict, total=False):
@@ -195,6 +223,11 @@ class Faults:
         self._active.clear()
         self._scripts.clear()
         self.expire_token_every = self._last_expiry_at = None
+
+    @property
+    def active(self) -> list[Fault]:
+        """The active faults, with the remaining number of requests in `times`."""
+        return [evolve(each.fault, times=each.remaining) for each in self._active if each.remaining != 0]
 
     def load(self, entries: object) -> int:
         """Add faults described in JSON and return their number, or raise `InvalidFault` and add none."""

@@ -11,7 +11,8 @@ from attrs import field, frozen
 
 from wxtcb.sandbox.errors import platform_error
 
-TOKEN_PARAM: Final = "access_token"
+# wechatpy and node-easywechat send the token under both names, and the platform is not known to reject that.
+TOKEN_PARAMS: Final = ("access_token", "component_access_token")
 MALFORMED_JSON: Final = 47001
 
 
@@ -96,6 +97,7 @@ class SeenRequest:
     - `errcode`: None if the response contained none that a client could read.
     - `outcome`: "answered", "not found", or the value of the `FaultKind` that applied.
     - `acted`: whether the call took effect, even if the response reported an error.
+    - `size`: bytes of the recorded URL and body, by which the number of recorded requests is limited.
     """
 
     path: str
@@ -106,3 +108,4 @@ class SeenRequest:
     errcode: int | None = None
     outcome: str = "answered"
     acted: bool = False
+    size: int = 0

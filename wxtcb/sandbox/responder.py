@@ -13,10 +13,10 @@ from attrs import evolve, frozen
 
 from wxtcb.sandbox.errors import PlatformError, platform_error
 from wxtcb.sandbox.faults import Fault, FaultKind, Faults
-from wxtcb.sandbox.request import MALFORMED_JSON, TOKEN_PARAM, Body, PlatformRequest
+from wxtcb.sandbox.request import MALFORMED_JSON, Body, PlatformRequest
 from wxtcb.sandbox.routes import handle
 from wxtcb.sandbox.schema import ENDPOINT_SCHEMAS, CredentialKind, EndpointSchema
-from wxtcb.sandbox.validator import check_action_matches, check_body, check_duplicate_keys, check_query
+from wxtcb.sandbox.validator import check_body, check_duplicate_keys, check_query, find_token, merge_action
 from wxtcb.sandbox.world import World
 
 # "encoding=utf-8" is not a standard parameter, but it is what api.weixin.qq.com sends.
@@ -80,7 +80,7 @@ def _check_request(world: World, request: PlatformRequest, schema: EndpointSchem
     if request.method != schema.method:
         raise platform_error(43002)
     check_query(schema, request.query)
-    token = request.query.get(TOKEN_PARAM)
+    token = find_token(request.query)
     if schema.credential is CredentialKind.COMPONENT and not (
         schema.accepts_authorizer_token and world.credentials.is_authorizer_token(token)
     ):
@@ -93,9 +93,8 @@ def _check_request(world: World, request: PlatformRequest, schema: EndpointSchem
     if schema.is_raw:
         return Body(request.query, request.raw_body)
     check_duplicate_keys(request.raw_body)
-    body = cast("dict[str, object]", request.parsed_body)
+    body = merge_action(request.query, cast("dict[str, object]", request.parsed_body))
     check_body(schema, body)
-    check_action_matches(request.query, body)
     return Body({**request.query, **body} if schema.query_schema.fields else body)
 
 

@@ -38,7 +38,7 @@ class _FieldFacts(TypedDict, total=False):
     required: bool
     missing: int
     secret: bool
-    place: Literal["body", "query", "query+body"]
+    place: Literal["body", "query", "query or body"]
     when: list[str]
     children: list[_FieldFacts]
 
@@ -100,9 +100,13 @@ class EndpointSchema:
 
 def parse_endpoint(facts: _EndpointFacts) -> EndpointSchema:
     """Return the schema for one entry of a facts file."""
-    # A field with place "query+body" is in both schemas.
+    # A field with place "query or body" is in both schemas. In the query it is optional: the body may have it instead.
     in_body = [field for field in facts["fields"] if "body" in field.get("place", "body")]
-    in_query = [field for field in facts["fields"] if "query" in field.get("place", "body")]
+    in_query: list[_FieldFacts] = [
+        {**field, "required": field.get("required", False) and field not in in_body}
+        for field in facts["fields"]
+        if "query" in field.get("place", "body")
+    ]
     return EndpointSchema(
         name=facts["name"],
         path=facts["path"],

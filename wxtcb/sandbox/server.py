@@ -8,17 +8,25 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Self
 
 from aiohttp import web
-from attrs import Factory, define, field
+from attrs import Factory, define, evolve, field
 
 from wxtcb.sandbox.admin import ADMIN_PREFIX, handle_admin_request
 from wxtcb.sandbox.cos.http_api import ObjectRequest
 from wxtcb.sandbox.cos.store import STORAGE_PREFIX
 from wxtcb.sandbox.faults import Faults
 from wxtcb.sandbox.push.crypto import load_encryptor_factory
-from wxtcb.sandbox.push.delivery import PushClient, ResultCallback, deliver, is_loopback, parse_target
+from wxtcb.sandbox.push.delivery import (
+    ASGIApp,
+    PushClient,
+    ResultCallback,
+    deliver,
+    deliver_to_app,
+    is_loopback,
+    parse_target,
+)
 from wxtcb.sandbox.push.schedule import PushResult, PushSchedule, PushSettings, PushTargetNotSet
 from wxtcb.sandbox.request import PlatformRequest, SeenRequest
-from wxtcb.sandbox.request_log import redact_body, redact_query
+from wxtcb.sandbox.request_log import SeenLog
 from wxtcb.sandbox.responder import DeliveryMode, OutgoingResponse, respond
 from wxtcb.sandbox.schema import DEFAULT_MAX_BODY_BYTES, ENDPOINT_SCHEMAS
 from wxtcb.sandbox.world import World
@@ -26,7 +34,7 @@ from wxtcb.sandbox.world import World
 Sleep = Callable[[float], Awaitable[None]]
 
 _JSON_HEADERS: Final = {"Content-Type": "application/json; charset=utf-8"}
-_MAX_SEEN_REQUESTS: Final = 100_000
+_MAX_COUNTED_PATHS: Final = 1000
 # A load test opens thousands of connections at once; the default of 128 would make the kernel drop some.
 _BACKLOG: Final = 4096
 # Not 0: aiohttp waits without limit then. Hanging responses never end, so any wait for them is lost time.
@@ -49,8 +57,9 @@ class Sandbox:
     - `world`: state of the simulated platform.
     - `faults`: what goes wrong with which request.
     - `pushes`: schedule and counters of the pushes that `push_to` starts.
-    - `seen`: the last 100,000 requests to the platform, including rejected ones and unknown paths.
-    - `counts`: number of all requests by path.
+    - `seen`: the newest requests to the platform, including rejected ones and unknown paths; 100,000 at most, and 32
+      MiB of URLs and bodies.
+    - `counts`: number of all requests by path; unknown paths above the first 1,000 are not counted.
     - `sleep`: used by slow responses and between pushes; all other times are on `world.clock`.
     """
 
@@ -59,8 +68,8 @@ class Sandbox:
     world: World = Factory(World)
     faults: Faults = Factory(Faults)
     pushes: PushSchedule = field(init=False, default=Factory(lambda self: PushSchedule(self.world), takes_self=True))
-    seen: deque[SeenRequest] = field(init=False, factory=lambda: deque[SeenRequest](maxlen=_MAX_SEEN_REQUESTS))
     counts: Counter[str] = field(init=False, factory=Counter[str])
+    _seen_log: SeenLog = field(init=False, factory=SeenLog)
     _sleep: Sleep = asyncio.sleep
     _runner: web.ServerRunner | None = field(init=False, default=None)
     _loop: asyncio.AbstractEventLoop | None = field(init=False, default=None)
@@ -71,6 +80,11 @@ class Sandbox:
         """Base URL without a trailing slash; the port is the real one once the sandbox is entered."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
+
+    @property
+    def seen(self) -> deque[SeenRequest]:
+        """Requests to the platform, oldest first."""
+        return self._seen_log.requests
 
     @property
     def component_appid(self) -> str:
@@ -112,9 +126,9 @@ class Sandbox:
         are fractions of the pushes (0 to 1): delivered twice, or followed by the previous one once more. *on_result* is
         called after each delivery.
 
-        Until the receiver has responded for the first time, the first push is delivered again every second. A delivery
-        fails unless the response is HTTP 200 with exactly `success` within 5 s. After 5 consecutive failures pushing
-        stops until api_start_push_ticket is called.
+        A delivery fails unless the response is HTTP 200 with exactly `success` within 5 s. Until the receiver has
+        accepted a push, the newest ticket is pushed again every second. Afterwards, 5 consecutive failures stop pushing
+        until api_start_push_ticket is called.
 
         May be called from another thread. Raises `ValueError` for an invalid argument, `ImportError` without the extra
         `ticket`, and `RuntimeError` if the sandbox is not entered.
@@ -142,6 +156,29 @@ class Sandbox:
     async def push_forged(self) -> PushResult:
         """Push a ticket signed and encrypted with the wrong token and key; it is not counted in `pushes`."""
         return await deliver(self._require_push_client().target, self.pushes.make_forged_push())
+
+    async def deliver(self, app: ASGIApp, path: str = "/wechat/push") -> PushResult:
+        """Push a new ticket to *path* of an ASGI application in this event loop, without a socket; return the result.
+
+        The application must have started. With Starlette's TestClient: `client.portal.call(sandbox.deliver, app)`.
+        Exceptions of the application are raised. Raises `ImportError` without the extra `ticket`.
+        """
+        result = await deliver_to_app(app, path, self.pushes.make_ticket_push())
+        self.pushes.record_result(result)
+        return result
+
+    def reset(self) -> None:
+        """Replace `world` by a new one with the same settings and credentials; clear faults, `seen` and `counts`."""
+        previous = self.world
+        previous.storage.objects.clear()
+        self.world = evolve(previous, started_at_unix=previous.unix_time())
+        # The same objects: programs that are running keep their ticket and token.
+        self.world.credentials, self.world.message_settings = previous.credentials, previous.message_settings
+        self.world.ticket = previous.ticket
+        self.pushes.world = self.world
+        self.faults.clear()
+        self.seen.clear()
+        self.counts.clear()
 
     def count(self, path: str) -> int:
         return self.counts[path]
@@ -191,7 +228,9 @@ class Sandbox:
             return await self._serve_object(request)
         raw_body = await _read_body(request)
         if request.path.startswith(ADMIN_PREFIX):
-            status, page = await handle_admin_request(self, request.method, request.path, raw_body or b"")
+            status, page = await handle_admin_request(
+                self, request.method, request.path, request.headers, raw_body or b""
+            )
             return web.Response(body=page, status=status, headers=_JSON_HEADERS)
         parsed = PlatformRequest.parse(request.method, request.path_qs, request.query, raw_body)
         was_stopped = self.pushes.stopped
@@ -202,9 +241,9 @@ class Sandbox:
             if self._push_client is not None:
                 self._push_client.start()
         # Recorded before it is sent: a hanging or dropped response is seen as well.
-        self.counts[parsed.path] += 1
-        query, body, now = redact_query(parsed.query), redact_body(parsed.parsed_body), self.world.clock()
-        self.seen.append(SeenRequest(parsed.path, query, body, now, outgoing.errcode, outgoing.outcome, outgoing.acted))
+        if parsed.path in ENDPOINT_SCHEMAS or parsed.path in self.counts or len(self.counts) < _MAX_COUNTED_PATHS:
+            self.counts[parsed.path] += 1
+        self._seen_log.record(parsed, self.world.clock(), outgoing.errcode, outgoing.outcome, acted=outgoing.acted)
         return await _send(request, outgoing, self._sleep)
 
     async def _serve_object(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -215,7 +254,7 @@ class Sandbox:
         self.counts[path] += 1
         response = await object_request.serve(self.world.storage.objects, fault, self._sleep)
         outcome = fault.kind.value if fault else "answered"
-        self.seen.append(SeenRequest(path, {}, None, self.world.clock(), None, outcome, object_request.acted))
+        self._seen_log.add(SeenRequest(path, {}, None, self.world.clock(), None, outcome, object_request.acted))
         return response
 
     def __repr__(self) -> str:

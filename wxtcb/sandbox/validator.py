@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final, cast
 
 from wxtcb.sandbox.errors import platform_error
-from wxtcb.sandbox.request import MALFORMED_JSON, TOKEN_PARAM
+from wxtcb.sandbox.request import MALFORMED_JSON, TOKEN_PARAMS
 from wxtcb.sandbox.schema import CredentialKind, EndpointSchema, FieldSchema, JsonType, ObjectSchema
 
 # Compared with `type(value)`, not by isinstance: a JSON true is not an integer, although a Python bool is an int.
@@ -25,8 +25,16 @@ def check_query(schema: EndpointSchema, query: Mapping[str, str]) -> None:
     _reject_duplicate_names(query.items(), "?")
     # A call that is documented without a token must not carry one: there the token is an unknown parameter.
     needs_token = schema.credential is not CredentialKind.NONE
-    own = {name: value for name, value in query.items() if name != TOKEN_PARAM or not needs_token}
+    own = {name: value for name, value in query.items() if name not in TOKEN_PARAMS or not needs_token}
     _check_object(schema.query_schema, own, "?")
+
+
+def find_token(query: Mapping[str, str]) -> str | None:
+    """Return the token of a request, under either of its names. Raises `PlatformError` if the two differ."""
+    first, second = (query.get(name) for name in TOKEN_PARAMS)
+    if first is not None and second is not None and first != second:
+        raise platform_error(40097, f"?{TOKEN_PARAMS[1]} differs from ?{TOKEN_PARAMS[0]}")
+    return second if first is None else first
 
 
 def check_duplicate_keys(raw_body: bytes) -> None:
@@ -38,16 +46,20 @@ def check_duplicate_keys(raw_body: bytes) -> None:
         raise platform_error(MALFORMED_JSON, "$ is nested too deep") from error
 
 
-def check_action_matches(query: Mapping[str, str], body: Mapping[str, object]) -> None:
-    """Raise `PlatformError` if query and body name different actions."""
-    if query.get("action", body.get("action")) != body.get("action"):
+def merge_action(query: Mapping[str, str], body: Mapping[str, object]) -> Mapping[str, object]:
+    """Return the body with the action of the query. Raises `PlatformError` if the body has another one."""
+    # The platform's pages disagree on the place, and programs that work send it in the query alone, in the body alone,
+    # or in both. `check_query` has rejected it for paths without actions.
+    action = query.get("action")
+    if action is not None and body.get("action", action) != action:
         raise platform_error(40097, "?action differs from the action in the body")
+    return body if action is None else {**body, "action": action}
 
 
 def check_body(schema: EndpointSchema, body: Mapping[str, object]) -> None:
     """Raise `PlatformError` for the first field that is unknown, null, of a wrong type, missing or empty.
 
-    For a path with several actions, the `action` in the body selects the schema.
+    For a path with several actions, the `action` selects the schema; `merge_action` takes it from the query.
     """
     if None in schema.body_schemas:
         _check_object(schema.body_schemas[None], body, "")

@@ -61,6 +61,8 @@ class World:
     - `clock`: seconds, monotonic.
     - `started_at_unix`: Unix time at which the world was made.
     - `token_ttl`: seconds for which a component token is valid.
+    - `token_overlap`: seconds for which a token is accepted after a newer one was issued. The platform very likely
+      accepts it for 300 s, but promises that nowhere; with the default of 0 a client that relies on it fails.
     - `max_tokens_per_day`: component tokens issued in a clock day before 45009; None for no limit.
     - `ready_after`: when a new environment becomes NORMAL.
     - `visible_after`: seconds until `describeenvs` lists a new environment.
@@ -76,6 +78,7 @@ class World:
     seed: int = 0
     started_at_unix: float = field(factory=time.time)
     token_ttl: int = 7200
+    token_overlap: float = 0.0
     max_tokens_per_day: int | None = None
     ready_after: ReadyPolicy = Factory(ReadyPolicy.immediately)
     visible_after: float = 0.0
@@ -99,6 +102,7 @@ class World:
     credentials: CredentialStore = field(init=False, repr=False)
     message_settings: MessageSettings = field(init=False, repr=False)
     ticket: str = field(init=False, repr=False)
+    order_count: int = field(init=False, repr=False, default=0)
     failed_requests: FailedRequestLog = field(init=False, repr=False, factory=FailedRequestLog)
     reset_quota: ResetQuota = field(init=False, repr=False, factory=ResetQuota)
     _registry: EnvironmentRegistry = field(init=False, repr=False, factory=EnvironmentRegistry)
@@ -106,7 +110,6 @@ class World:
     _minute_window: RateWindow = field(init=False, repr=False, factory=lambda: RateWindow(MINUTE, 45011))
     _day_window: RateWindow = field(init=False, repr=False, factory=lambda: RateWindow(DAY, 45009))
     _started_at: float = field(init=False, repr=False)
-    _order_count: int = field(init=False, repr=False, default=0)
 
     def __attrs_post_init__(self) -> None:
         self._started_at = self.clock()
@@ -134,9 +137,14 @@ class World:
 
     # Time
 
+    @property
+    def unix_offset(self) -> float:
+        """Seconds to add to a time on `clock` for the platform's Unix time."""
+        return self.started_at_unix - self._started_at
+
     def unix_time(self) -> float:
         """Return the platform's time of day in Unix seconds; it advances with `clock`."""
-        return self.started_at_unix + self.clock() - self._started_at
+        return self.clock() + self.unix_offset
 
     def current_month(self) -> str:
         """Return the month on the platform's calendar, such as "2020-09"."""
@@ -169,11 +177,14 @@ class World:
         return self.ticket
 
     def issue_token(self) -> str:
-        """Issue a component token, which invalidates the previous one. Raises 45009 above `max_tokens_per_day`."""
+        """Issue a component token. Raises 45009 above `max_tokens_per_day`.
+
+        The previous token becomes invalid after `token_overlap`.
+        """
         now = self.clock()
         if self.max_tokens_per_day is not None:
             self._day_window.acquire(_ISSUED_TOKENS_KEY, {_ISSUED_TOKENS_KEY: self.max_tokens_per_day}, now)
-        return self.credentials.issue_token(now, self.token_ttl)
+        return self.credentials.issue_token(now, self.token_ttl, self.token_overlap)
 
     def expire_token(self) -> bool:
         """Expire the component token early; return False, counting nothing, if none is valid."""
@@ -210,11 +221,11 @@ class World:
 
     def create(self, alias: str, env_type: str | None = None) -> tuple[str, str]:
         """Create an environment and return order number and id; other environments may have the same alias."""
-        self._order_count += 1
+        self.order_count += 1
         now = self._format_now()
         environment = Environment(self._new_env_id(alias), alias, UNAVAILABLE, now, now, env_type)
         self._registry.create(environment, visible_at=self.clock() + self.visible_after, policy=self.ready_after)
-        return f"{now[:10].replace('-', '')}{self._order_count:06d}", environment.env
+        return f"{now[:10].replace('-', '')}{self.order_count:06d}", environment.env
 
     def add(self, alias: str, *, env: str | None = None, status: str = NORMAL) -> str:
         """Add an environment that is visible at once, and return its id; one that is UNAVAILABLE stays so."""
@@ -222,6 +233,13 @@ class World:
         environment = Environment(env or self._new_env_id(alias), alias, status, now, now)
         self._registry.put(environment)
         return environment.env
+
+    def restore(self, environment: Environment) -> None:
+        """Add an environment of an earlier world; one that is UNAVAILABLE starts again when it is listed."""
+        if environment.status == UNAVAILABLE:
+            self._registry.create(environment, visible_at=self.clock(), policy=self.ready_after)
+        else:
+            self._registry.put(environment)
 
     def halt(self, env: str) -> None:
         """Set an environment to HALTED permanently, as over quota. Raises `KeyError` for an unknown id."""

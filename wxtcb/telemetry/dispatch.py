@@ -35,6 +35,20 @@ def event_fields(event: Event) -> dict[str, object]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
+_REFRESH_REASONS: Final = {
+    "first": "there was none",
+    "advisory": "the previous one was to expire within minutes",
+    "mandatory": "the previous one was about to expire",
+    "expired": "the previous one had expired",
+    "rejected": "the platform rejected the previous one",
+}
+
+
+def describe_refresh_reason(reason: str) -> str:
+    """Return the `reason` of `events.TokenRefreshed` as a clause: "rejected" alone could be said of the new token."""
+    return _REFRESH_REASONS.get(reason, reason)
+
+
 def _describe_ticket(event: events.TicketReceived) -> str:
     if not event.is_newest:
         return "ignored: it is not newer than the current one"
@@ -61,9 +75,10 @@ _LOG_FORMATS: Final[dict[type[Any], tuple[int, str, Callable[[Any], tuple[object
     events.RetryScheduled: (
         WARNING,
         "%s failed (attempt %d), retrying in %.2f s: %s",
-        _of("endpoint", "attempt", "delay", "error"),
+        # Not the whole message: its advice is for a person, and here the library itself acts.
+        _of("endpoint", "attempt", "delay", "error.reason"),
     ),
-    events.RequestResent: (DEBUG, "%s is resent (%s): %s", _of("endpoint", "reason", "error")),
+    events.RequestResent: (DEBUG, "%s is resent (%s): %s", _of("endpoint", "reason", "error.reason")),
     events.Abandoned: (
         WARNING,
         "%s was cancelled after %d attempt(s) that may have taken effect; check whether it did",
@@ -82,24 +97,29 @@ _LOG_FORMATS: Final[dict[type[Any], tuple[int, str, Callable[[Any], tuple[object
     events.TokenRejected: (DEBUG, "token %d was rejected (%d)", _of("generation", "errcode")),
     events.TokenRefreshed: (
         INFO,
-        "token %d %s (%s) in %.2f s, expires in %.0f s",
+        "token %d %s in %.2f s, because %s; it expires in %.0f s",
         lambda event: (
             event.generation,
             "loaded from the store" if event.from_store else "fetched",
-            event.reason,
             event.elapsed,
+            describe_refresh_reason(event.reason),
             event.expires_in,
         ),
     ),
     events.TokenRefreshFailed: (
         WARNING,
-        "token refresh (%s) failed, next attempt in %.0f s at the earliest: %s",
-        _of("reason", "retry_after", "error"),
+        "token refresh failed, needed because %s, next attempt in %.0f s at the earliest: %s",
+        lambda event: (describe_refresh_reason(event.reason), event.retry_after, event.error),
     ),
     events.TokenStoreWriteFailed: (
         WARNING,
         "token %d could not be written to the token store: %s",
         _of("generation", "reason"),
+    ),
+    events.TokenStoreRolledBack: (
+        WARNING,
+        "the token store went back to token %d, although it had token %d, which stays in use. Was a backup restored?",
+        _of("generation", "newest_generation"),
     ),
     events.TokenConflictDetected: (
         WARNING,
@@ -143,18 +163,22 @@ _LOG_FORMATS: Final[dict[type[Any], tuple[int, str, Callable[[Any], tuple[object
 class LoggingHook:
     """Hook that logs each event in one line; the record has the event's fields and its `kind` as ``extra``.
 
+    A record also has the `component_appid` if it is given: one process may have sessions of two platforms.
+
     Failures and retries are logged as WARNING, new tokens and tickets as INFO, and the end of each call as DEBUG.
     """
 
     logger: logging.Logger = logger
+    component_appid: str | None = None
 
     def __call__(self, event: Event, /) -> None:
         log_format = _LOG_FORMATS.get(type(event))
         if log_format is not None and self.logger.isEnabledFor(log_format[0]):
             level, message, arguments = log_format
-            self.logger.log(
-                level, message, *arguments(event), extra={"kind": type(event).__name__, **event_fields(event)}
-            )
+            extra: dict[str, object] = {"kind": type(event).__name__, **event_fields(event)}
+            if self.component_appid is not None:
+                extra["component_appid"] = self.component_appid
+            self.logger.log(level, message, *arguments(event), extra=extra)
 
 
 @attrs.define(repr=False, eq=False)
@@ -167,7 +191,7 @@ class HookDispatcher:
     @classmethod
     def create(cls, session: SessionInfo, hooks: Iterable[Hook]) -> HookDispatcher:
         """Create a dispatcher to the log and to *hooks*, bound to *session*."""
-        return cls().with_hooks(session, hooks)
+        return cls(logging_hook=LoggingHook(component_appid=session.component_appid)).with_hooks(session, hooks)
 
     def with_hooks(self, session: SessionInfo, hooks: Iterable[Hook]) -> HookDispatcher:
         """Return a dispatcher that also serves *hooks*; those that support it are bound to *session*."""

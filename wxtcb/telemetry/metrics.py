@@ -63,6 +63,9 @@ TOKEN_REFRESHES: Final = Counter("token.refreshes", "{refresh}", "Refreshes of t
 TOKEN_STORE_FAILURES: Final = Counter(
     "token.writes.failed", "{write}", "New tokens that could not be written to the token store"
 )
+TOKEN_STORE_ROLLBACKS: Final = Counter(
+    "token.rollbacks", "{rollback}", "Times that the token store went back to an older state"
+)
 TOKEN_CONFLICTS: Final = Counter(
     "token.conflicts", "{conflict}", "Series of tokens that another program seems to have invalidated"
 )
@@ -84,6 +87,7 @@ COUNTERS: Final = (
     AMBIGUOUS_CALLS,
     TOKEN_REFRESHES,
     TOKEN_STORE_FAILURES,
+    TOKEN_STORE_ROLLBACKS,
     TOKEN_CONFLICTS,
     TICKETS,
     TICKET_WRITE_FAILURES,
@@ -123,6 +127,7 @@ _INCREMENTS: Final[dict[type[Any], Callable[[Any], CounterIncrement]]] = {
     events.TokenRefreshed: lambda event: (TOKEN_REFRESHES, (event.reason, "from_store" if event.from_store else "ok")),
     events.TokenRefreshFailed: lambda event: (TOKEN_REFRESHES, (event.reason, type(event.error).__name__)),
     events.TokenStoreWriteFailed: lambda _: (TOKEN_STORE_FAILURES, ()),
+    events.TokenStoreRolledBack: lambda _: (TOKEN_STORE_ROLLBACKS, ()),
     events.TokenConflictDetected: lambda _: (TOKEN_CONFLICTS, ()),
     events.TicketReceived: lambda event: (TICKETS, (_ticket_outcome(event),)),
     events.TicketWriteFailed: lambda _: (TICKET_WRITE_FAILURES, ()),

@@ -392,7 +392,9 @@ def create_token_cache(
     of *ticket* and *token_source*.
     """
     # Compared with None: a store, or a callable, may be false.
-    state_repository = StateRepository(MemoryStore(executor.now) if store is None else store, component_appid)
+    state_repository = StateRepository(
+        MemoryStore(executor.now) if store is None else store, component_appid, dispatcher
+    )
     provider: TokenProvider | None = None
     if token_source is None:
         provider = TicketTokenProvider(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
+from functools import partial
 from pathlib import Path
 
 import attrs
 
+from wxtcb._concurrency.tasks import run_in_thread
 from wxtcb.env_vars import read_private_file
 from wxtcb.errors import InvalidArgument, TicketError, TicketExpired, TokenStoreError
 from wxtcb.secret import Secret
@@ -41,6 +42,11 @@ class ConfiguredTicket:
         if isinstance(self.ticket, Secret):
             return self.ticket
         try:
-            return Secret((await asyncio.to_thread(read_private_file, self.ticket)).strip())
+            # A Secret in the thread already: in debug mode asyncio logs the repr of the thread's result.
+            return await run_in_thread(partial(_read_ticket, self.ticket))
         except InvalidArgument as error:
             raise TicketError(f"{self.variable}: {error}; no token was requested") from error
+
+
+def _read_ticket(path: Path) -> Secret:
+    return Secret(read_private_file(path).strip())

@@ -81,6 +81,9 @@ async def read_health(cache: TokenCache) -> Health:
         elif ticket_age > TICKET_TTL:
             ticket_error = TicketExpired(ticket_age)
 
+    # A refresh without a ticket failed for the reason that the missing ticket is.
+    if ticket_error is not None and type(refresh_error) is type(ticket_error):
+        refresh_error = None
     problems = (store_error, ticket_error, refresh_error, rejection)
     return Health(
         token_age=age,

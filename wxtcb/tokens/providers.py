@@ -99,6 +99,10 @@ def is_transient(error: errors.WxtcbError) -> bool:
         return isinstance(error, errors.TicketError) and error.transient
     if isinstance(error, errors.TokenStoreError):
         return not error.permanent
+    # WeChat has answered "api unauthorized" to token calls that had worked before with the same arguments, and worked
+    # again later (forum, 2023-05-30). For all other calls it means a missing permission.
+    if isinstance(error, errors.PermissionDenied) and error.errcode == 48001:
+        return error.endpoint == API_COMPONENT_TOKEN.path
     return not isinstance(error, errors.ApiError) or isinstance(
         error, errors.PlatformBusy | errors.CloudUnavailable | errors.RateLimited
     )

@@ -2,10 +2,14 @@
 
 Each platform is one hash, ``wxtcb:{appid}``, with the fields `document` and `version`. Each change publishes the new
 version on the channel of the same name. An ACL that suffices: ``resetchannels ~wxtcb:* &wxtcb:* +@connection +eval
-+evalsha +hget +hset +exists +time +publish +subscribe``. Without the last two, waiters poll.
++evalsha +hget +hset +exists +time +expire +publish +subscribe``. Without the last two, waiters poll.
 
-After a server lost its memory the store is empty, and no old version occurs again. The server must not evict keys
-(`maxmemory-policy`) nor go back to an older copy of its data: that loses, or repeats, a token.
+Each change lets the hash expire 24 hours later, so that tokens and tickets do not outlive the platform. By then the
+token (2 hours) and the ticket (12 hours) in it have expired too, and the first process that needs a token finds an
+empty store. A token of a `token_source` may last longer; processes then go on with the one in their memory.
+
+A server that lost its memory is an empty store, too. No old version occurs again. The server must not evict keys
+(`maxmemory-policy`): that loses a token.
 """
 
 from __future__ import annotations
@@ -13,7 +17,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import ipaddress
 import secrets
+import ssl
 from collections.abc import AsyncGenerator, Awaitable
 from typing import Any, Final, Protocol, Self, TypeVar, cast
 
@@ -26,7 +32,7 @@ from wxtcb.tokens.user_code import cancellation_count, raise_if_cancelled
 from wxtcb.validation import check_string, validator
 
 try:
-    from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
+    from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster, SSLConnection
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
     from redis.exceptions import (
@@ -52,6 +58,12 @@ SUBSCRIBE_TIMEOUT: Final = 1.0
 # For clients that the store creates. They try twice, and both attempts must end before callers give up, after 2 s.
 REPLY_TIMEOUT: Final = 0.9
 MAX_CONNECTIONS: Final = 8
+# Seconds after the last change. Twice as long as a ticket is valid, and 12 times as long as a token.
+KEY_TTL: Final = 86400
+
+# Options of the URL that are wxtcb's and not redis-py's.
+PLAIN_OPTION: Final = "wxtcb_plain=1"
+UNVERIFIED_OPTION: Final = "wxtcb_unverified=1"
 
 # The server's own messages are never shown: they quote the arguments of a rejected command, and one is the document.
 _ERROR_MESSAGES: Final = {
@@ -109,12 +121,13 @@ return {{redis.call('HGET', KEYS[1], 'document'), version, now[1], now[2]}}
 """
 )
 # A client that got no reply sends the script again. If the new version is there, the first attempt succeeded.
-# `pcall`, because a user without permission to publish may still write.
+# `pcall`, because a user without permission to publish or to let keys expire may still write.
 COMPARE_AND_SET: Final = _create_script(
     f"""{_READ_VERSION_LUA}
 if version == ARGV[2] then return 1 end
 if version ~= ARGV[1] then return 0 end
 redis.call('HSET', KEYS[1], 'document', ARGV[3], 'version', ARGV[2])
+redis.pcall('EXPIRE', KEYS[1], {KEY_TTL})
 redis.pcall('PUBLISH', KEYS[1], ARGV[2])
 return 1
 """
@@ -142,6 +155,7 @@ class _OwnedClient:
     """A client that the store creates, a new one for each event loop: connections do not outlive their loop."""
 
     _url: Secret
+    masked_url: str
     _client: Redis | None = attrs.field(init=False, repr=False, default=None)
     _closer: AsyncGenerator[None] | None = attrs.field(init=False, repr=False, default=None)
     _loop: asyncio.AbstractEventLoop | None = attrs.field(init=False, repr=False, default=None)
@@ -182,8 +196,8 @@ class RedisStore:
     """A token store in Redis or Valkey, for processes on several hosts that use the same server and *prefix*.
 
     *client* is a `redis.asyncio.Redis` or `redis.asyncio.RedisCluster` with any settings. The caller owns it; the store
-    never closes it. `RedisStore.from_url` creates a store with a client of its own. Every failure is a
-    `TokenStoreError`.
+    never closes it, and does not check whether its connections are encrypted. `RedisStore.from_url` creates a store
+    with a client of its own. Every failure is a `TokenStoreError`.
 
     `wait_for_change` opens a connection in addition to the client's pool. On a cluster it polls every 30 ms instead.
     """
@@ -191,19 +205,48 @@ class RedisStore:
     _client: Redis | RedisCluster | _OwnedClient = attrs.field(repr=False, validator=validator(_check_client))
     prefix: str = attrs.field(default="wxtcb", kw_only=True, validator=validator(check_string))
 
+    @property
+    def masked_url(self) -> str:
+        """The URL of the server, without user and password."""
+        if isinstance(self._client, _OwnedClient):
+            return self._client.masked_url
+        if isinstance(self._client, RedisCluster):
+            return f"redis://{','.join(self._client.nodes_manager.startup_nodes)}"
+        return _ServerAddress.of(self._client).masked_url
+
     @classmethod
-    def from_url(cls, url: str | Secret, *, prefix: str = "wxtcb") -> Self:
+    def from_url(
+        cls, url: str | Secret, *, prefix: str = "wxtcb", allow_plain: bool = False, allow_unverified: bool = False
+    ) -> Self:
         """Create a store for a ``redis://``, ``rediss://`` or ``unix://`` URL of redis-py; nothing is connected yet.
 
         Each operation is tried at most twice, and waits 0.9 seconds for a reply unless the URL has
         ``?socket_timeout=``. The client is closed by `aclose` or with its event loop; later use connects again.
 
-        Raises `InvalidArgument` for an invalid URL, without quoting it.
+        - `allow_plain`, or ``?wxtcb_plain=1``, permits ``redis://`` to another machine. Everyone on the network can
+          then read, and replace, token and ticket.
+        - `allow_unverified`, or ``?wxtcb_unverified=1``, permits ``rediss://`` with ``ssl_cert_reqs=none`` or
+          ``ssl_check_hostname=false``. Everyone who can redirect connections can then do the same.
+
+        Raises `InvalidArgument` for an invalid URL, or for one that needs one of these options, without quoting user
+        and password.
         """
-        url = Secret.of(url)
-        # Only to validate the URL: the client that is used is created in its event loop.
-        _create_client(url)
-        return cls(_OwnedClient(url), prefix=prefix)
+        url, options = _split_off_options(Secret.of(url))
+        # Only to check the URL: the client that is used is created in its event loop.
+        server = _ServerAddress.of(_create_client(url))
+        if not (allow_plain or PLAIN_OPTION in options or server.is_local or server.uses_tls):
+            raise InvalidArgument(
+                f"{server.masked_url} is not encrypted, so everyone on the network could read token and ticket; use "
+                "rediss://, or, if you trust the network, add wxtcb_plain=1 to the URL "
+                "(RedisStore.from_url: allow_plain=True)"
+            )
+        if not (allow_unverified or UNVERIFIED_OPTION in options or server.is_verified):
+            raise InvalidArgument(
+                f"{server.masked_url} would be used without verifying its certificate and host name, so another server "
+                "could take its place; remove ssl_cert_reqs=none and ssl_check_hostname=false (ssl_ca_certs=FILE names "
+                "a CA of your own), or add wxtcb_unverified=1 to the URL (RedisStore.from_url: allow_unverified=True)"
+            )
+        return cls(_OwnedClient(url, server.masked_url), prefix=prefix)
 
     async def load(self, component_appid: str) -> StoredDocument:
         reply = await self._run_script(component_appid, LOAD)
@@ -255,7 +298,7 @@ class RedisStore:
             code, reason = _error_code(error), type(error).__name__
         # Outside the `except` block: the message of the original error may quote the document.
         message = _ERROR_MESSAGES.get(code, f"cannot be reached: {reason}")
-        raise TokenStoreError(f"{key} {message}", permanent=code in _PERMANENT_CODES)
+        raise TokenStoreError(f"{key} in {self.masked_url} {message}", permanent=code in _PERMANENT_CODES)
 
     async def _get_client(self) -> Redis | RedisCluster:
         return await self._client.get() if isinstance(self._client, _OwnedClient) else self._client
@@ -323,6 +366,51 @@ async def _await_cancellable(awaitable: Awaitable[T]) -> T:
     result = await awaitable
     await raise_if_cancelled(count_before)
     return result
+
+
+@attrs.frozen
+class _ServerAddress:
+    """Address of a client's server, and how the connection to it is protected."""
+
+    masked_url: str
+    is_local: bool
+    uses_tls: bool
+    is_verified: bool
+
+    @classmethod
+    def of(cls, client: Redis) -> _ServerAddress:
+        """Return the address of the server of *client*."""
+        # Of the client's options and not of the URL: redis-py also reads the host from the query of a URL.
+        options = client.connection_pool.connection_kwargs
+        user = "***@" if options.get("username") or options.get("password") else ""
+        database = options.get("db") or 0
+        if path := options.get("path"):
+            return cls(f"unix://{user}{path}?db={database}", is_local=True, uses_tls=False, is_verified=True)
+        uses_tls = issubclass(client.connection_pool.connection_class, SSLConnection)
+        host, scheme = options.get("host", "localhost"), "rediss" if uses_tls else "redis"
+        netloc = f"[{host}]" if ":" in host else host
+        return cls(
+            f"{scheme}://{user}{netloc}:{options.get('port', 6379)}/{database}",
+            is_local=_is_loopback(host),
+            uses_tls=uses_tls,
+            is_verified=options.get("ssl_cert_reqs", "required") not in ("none", ssl.CERT_NONE)
+            and options.get("ssl_check_hostname", True) is True,
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _split_off_options(url: Secret) -> tuple[Secret, frozenset[str]]:
+    """Return *url* without the options that are wxtcb's, and these."""
+    address, _, query = url.reveal().partition("?")
+    options = frozenset(query.split("&")) & {PLAIN_OPTION, UNVERIFIED_OPTION}
+    rest = "&".join(each for each in query.split("&") if each not in options)
+    return Secret(f"{address}?{rest}" if rest else address), options
 
 
 def _create_client(url: Secret) -> Redis:

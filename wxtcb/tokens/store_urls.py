@@ -55,9 +55,10 @@ def open_store(url: str | Secret) -> ClosableTokenStore:
 
     - ``sqlite:///tokens.db`` is a file in the working directory, ``sqlite:////var/lib/tokens.db`` has an absolute path.
       Special characters of a path are percent-encoded.
-    - ``redis://``, ``rediss://`` (TLS) and ``unix://`` are the URLs of redis-py and need the extra ``redis``.
+    - ``redis://``, ``rediss://`` (TLS) and ``unix://`` are the URLs of redis-py and need the extra ``redis``;
+      ``redis://`` is accepted for this machine only. See `RedisStore.from_url` for the options.
 
-    Raises `InvalidArgument` for any other URL. The message never quotes the URL, because it may contain a password.
+    Raises `InvalidArgument` for any other URL. The message quotes no password.
     """
     store = _store_from_url(url)
     if isinstance(store, InvalidArgument):
@@ -67,25 +68,14 @@ def open_store(url: str | Secret) -> ClosableTokenStore:
     return store
 
 
-def describe_store_url(url: Secret) -> str:
-    """Return the address of a store without user, password and options; for a file, its absolute path."""
-    try:
-        parts = urlsplit(url.reveal())
-        if parts.scheme == "sqlite":
-            return f"sqlite file {Path(_parse_sqlite_path(url.reveal())).absolute()}"
-        host = f"{parts.hostname or ''}:{parts.port}" if parts.port else parts.hostname or ""
-    except (InvalidArgument, ValueError):
-        return "set, but not a valid URL"
-    return f"{parts.scheme}://{host}{parts.path}"
-
-
 def _store_from_url(url: str | Secret) -> ClosableTokenStore | InvalidArgument:
     """Return the store, or the error without a traceback: its frames hold the URL."""
     address = url.reveal() if isinstance(url, Secret) else str(url)
     scheme = address.partition(":")[0].lower()
     try:
         if scheme == "sqlite":
-            return SqliteStore(_parse_sqlite_path(address))
+            path = Path(_parse_sqlite_path(address))
+            return SqliteStore(path, warn_if_created=not path.is_absolute())
         if scheme in ("redis", "rediss", "unix"):
             from wxtcb.tokens.redis import RedisStore
 
@@ -99,7 +89,7 @@ def _store_from_url(url: str | Secret) -> ClosableTokenStore | InvalidArgument:
         return InvalidArgument(f"the URL of the token store is not a valid {scheme}:// URL")
     return InvalidArgument(
         "the URL of a token store must begin with sqlite:///, redis://, rediss:// or unix://, "
-        "for example sqlite:///tokens.db or redis://127.0.0.1:6379/0"
+        "for example sqlite:////var/lib/shop/tokens.db or rediss://:password@host:6379/0"
     )
 
 
@@ -107,8 +97,8 @@ def _parse_sqlite_path(url: str) -> str:
     parts = urlsplit(url)
     if parts.netloc or len(parts.path) < 2 or not url[len("sqlite:") :].startswith("///"):
         raise InvalidArgument(
-            "a sqlite URL must have three slashes and then the path of a file, for example sqlite:///tokens.db; "
-            "an absolute path has four slashes"
+            "a sqlite URL must have three slashes and then the path of a file; an absolute path, for example "
+            "sqlite:////var/lib/shop/tokens.db, has four slashes"
         )
     if parts.query or parts.fragment:
         raise InvalidArgument("a sqlite URL has no options; write ? as %3F and # as %23 if the path contains them")

@@ -24,6 +24,7 @@ import attrs
 
 from wxtcb._concurrency.tasks import run_in_thread
 from wxtcb.errors import TokenStoreError
+from wxtcb.telemetry.dispatch import logger
 from wxtcb.validation import to_file_path
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ LOCK_TIMEOUT: Final = 1.5
 LOCK_RETRY_INTERVAL: Final = 0.005
 # `wait_for_change` has to return within 50 ms after a change.
 POLL_INTERVAL: Final = 0.02
+# `kind` of the log record, as those of events have it.
+STORE_CREATED: Final = "TokenStoreCreated"
 
 
 @attrs.frozen
@@ -73,6 +76,12 @@ class TokenStore(Protocol):
 def is_token_store(value: object) -> bool:
     """Return whether *value* has the methods of a `TokenStore`."""
     return all(callable(getattr(value, name, None)) for name in ("load", "compare_and_set", "wait_for_change"))
+
+
+def store_name(store: object) -> str:
+    """Return the name of *store* in messages: its URL without the password, or else the name of its class."""
+    url = getattr(store, "masked_url", None)
+    return url if isinstance(url, str) else type(store).__name__
 
 
 class ClosableTokenStore(TokenStore, Protocol):
@@ -154,28 +163,42 @@ class SqliteStore:
     - The disk must be local: SQLite's write-ahead log needs shared memory, which network file systems do not provide.
     - Delete the file, its ``-wal`` and its ``-shm`` only together. A deleted file is created again.
 
-    `clock` returns Unix seconds and must agree between processes. A store may be created before a fork and used on both
+    `clock` returns Unix seconds and must agree between processes. With `warn_if_created`, a file that the store creates
+    is a warning in the log: `Session` sets it for the URL of a relative path.
+
+    A store may be created before a fork and used on both
     sides, and in several event loops. A process uses one connection, in worker threads. It is closed before a fork, and
     by `aclose` or at the end of ``async with``; afterwards every operation raises `TokenStoreError`.
     """
 
     path: Path = attrs.field(converter=_resolve_path)
     clock: Callable[[], float] = attrs.field(default=time.time, kw_only=True, repr=False)
+    warn_if_created: bool = attrs.field(default=False, kw_only=True, repr=False)
     _file: _SqliteFile = attrs.field(
-        init=False, repr=False, default=attrs.Factory(lambda self: _SqliteFile(self.path), takes_self=True)
+        init=False,
+        repr=False,
+        default=attrs.Factory(lambda self: _SqliteFile(self.path, self.warn_if_created), takes_self=True),
     )
     # Operations that are under way. The process id is part of the key, because a child inherits its parent's entries.
     _active: set[tuple[int, object]] = attrs.field(init=False, repr=False, factory=set[tuple[int, object]])
     _closed: bool = attrs.field(init=False, repr=False, default=False)
 
+    @property
+    def masked_url(self) -> str:
+        """The URL of the store, with the absolute path of the file."""
+        path = str(self.path).replace("%", "%25").replace("?", "%3F").replace("#", "%23")
+        return f"sqlite:///{path}"
+
     async def load(self, component_appid: str) -> StoredDocument:
-        def select(db: sqlite3.Connection) -> tuple[str | None, str]:
+        def select(db: sqlite3.Connection) -> StoredDocument:
             cursor = db.execute("SELECT document, version FROM kept WHERE appid = ?", (component_appid,))
             row: tuple[bytes, str] | None = cursor.fetchone()
-            return (None, "") if row is None else (row[0].decode(errors="surrogatepass"), row[1])
+            # A `StoredDocument` in the thread already: in debug mode asyncio logs the repr of the thread's result.
+            if row is None:
+                return StoredDocument(None, "", self.clock())
+            return StoredDocument(row[0].decode(errors="surrogatepass"), row[1], self.clock())
 
-        document, version = await self._run(select)
-        return StoredDocument(document, version, self.clock())
+        return await self._run(select)
 
     async def compare_and_set(self, component_appid: str, document: str, *, version: str) -> bool:
         # A single statement, so SQLite makes it atomic. An empty version stands for "no document".
@@ -243,6 +266,7 @@ class _SqliteFile:
     """
 
     path: Path
+    warn_if_created: bool = False
     _db: sqlite3.Connection | None = attrs.field(init=False, default=None)
     # Device and inode of the file that is open. They differ from those at `path` after the file was deleted.
     _identity: tuple[int, int] | None = attrs.field(init=False, default=None)
@@ -309,7 +333,7 @@ class _SqliteFile:
             ),
         )
         # Read before the file is opened: if it is replaced in between, the next operation notices.
-        self._identity = identity or _sqlite.create_private_file(self.path)
+        self._identity = identity or self._create()
         _sqlite.check_access(self.path)
         with contextlib.ExitStack() as stack:
             # Worker threads take turns, under `lock`.
@@ -324,6 +348,20 @@ class _SqliteFile:
             stack.pop_all()
         self._db = db
         return db
+
+    def _create(self) -> tuple[int, int] | None:
+        from wxtcb import _sqlite
+
+        identity = _sqlite.create_private_file(self.path)
+        if self.warn_if_created:
+            logger.warning(
+                "created the token store %s in the working directory. A program that starts in another directory would "
+                "create another store, and its fetches would invalidate the token in this one. Use an absolute path "
+                "(sqlite:////...)",
+                self.path,
+                extra={"kind": STORE_CREATED},
+            )
+        return identity
 
 
 # SQLite's locks belong to a process, so a connection must not be open during a fork: the child would take the parent's

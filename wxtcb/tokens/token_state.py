@@ -145,6 +145,11 @@ class TokenState:
     conflicts: int = attrs.field(default=0, metadata=wire_name("contests"))
     rejection: RejectedRefresh | None = attrs.field(default=None, metadata=wire_name("refusal"))
 
+    @property
+    def generation(self) -> int:
+        """The number of the newest token, 0 without one."""
+        return 0 if self.token is None else self.token.generation
+
     def lease_for(self, nonce: str) -> Lease | None:
         """Return the lease if it has this *nonce*."""
         return self.lease if self.lease is not None and self.lease.nonce == nonce else None
@@ -202,8 +207,7 @@ class TokenState:
         self, token: Secret, ttl: float, *, age: float, now: float, fetched_by: str, reason: str
     ) -> TokenState:
         """Store *token*, requested *age* seconds ago, as the newest; any lease ends, and failures are cleared."""
-        generation = 1 if self.token is None else self.token.generation + 1
-        stored = StoredToken(token, generation, ttl, now - age, fetched_by, reason)
+        stored = StoredToken(token, self.generation + 1, ttl, now - age, fetched_by, reason)
         return attrs.evolve(self, token=stored, lease=None, failure=None, rejection=None)
 
     def with_latency(self, seconds: float) -> TokenState:
@@ -237,6 +241,26 @@ class TokenState:
         if self.ticket is not None and self.ticket.create_time >= create_time:
             return None
         return attrs.evolve(self, ticket=StoredTicket(ticket, create_time, now))
+
+    def is_older_than(self, newest: TokenState) -> bool:
+        """Return whether this state has an earlier token than *newest*, a state that the store had before."""
+        if self.token is None or newest.token is None:
+            # A store without a token was emptied, or is new. That is allowed.
+            return False
+        # Both are compared: after the store was emptied, generations begin at 1 again, with later tokens. After its
+        # clock was set back, a later token has an earlier time, but a higher generation.
+        is_lower = self.token.generation <= newest.token.generation
+        return is_lower and self.token.requested_at < newest.token.requested_at
+
+    def with_newest(self, newest: TokenState) -> TokenState:
+        """Return *newest*, with the lease, the later ticket and all fetch times of both states."""
+        tickets = [each for each in (self.ticket, newest.ticket) if each is not None]
+        return attrs.evolve(
+            newest,
+            lease=self.lease,
+            ticket=max(tickets, key=lambda ticket: ticket.create_time, default=None),
+            fetch_times=tuple(sorted({*self.fetch_times, *newest.fetch_times})[-MAX_FETCH_TIMES:]),
+        )
 
 
 def dump_state(state: TokenState) -> str:

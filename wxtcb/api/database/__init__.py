@@ -61,6 +61,7 @@ from wxtcb.api.database.query import (
     set_ as set_,
 )
 from wxtcb.errors import InvalidArgument, OperationFailed
+from wxtcb.limits import LIMITS
 from wxtcb.secret import Secret
 from wxtcb.validation import check_not_empty, check_string, check_type, require_strings, validator
 
@@ -246,7 +247,13 @@ DB_INDEX_DELETE: Final = Endpoint(
     _INDEX_PATH, Done, Repeat.SET, name="db_index_delete", official="dbindexManage", action="delete"
 )
 DB_COLLECTION_GET: Final = Endpoint(
-    _COLLECTION_PATH, Collections, Repeat.READ, name="db_collection_get", official="dbcollectionManage", action="get"
+    _COLLECTION_PATH,
+    Collections,
+    Repeat.READ,
+    name="db_collection_get",
+    official="dbcollectionManage",
+    action="get",
+    max_reply_bytes=LIMITS.list_reply_bytes,
 )
 DB_COLLECTION_ADD: Final = Endpoint(
     _COLLECTION_PATH, Done, Repeat.ONCE, name="db_collection_add", official="dbcollectionManage", action="add"
@@ -424,7 +431,13 @@ _RECORD_PATH: Final = "/componenttcb/dbrecord"
 
 # Delete and update are never repeated: a second delete may match newer records, a second `inc` counts twice.
 DB_RECORD_INSERT: Final = Endpoint(
-    _RECORD_PATH, InsertResult, Repeat.ONCE, name="db_record_insert", official="dbrecordManage", action="insert"
+    _RECORD_PATH,
+    InsertResult,
+    Repeat.ONCE,
+    name="db_record_insert",
+    official="dbrecordManage",
+    action="insert",
+    max_reply_bytes=LIMITS.list_reply_bytes,
 )
 DB_RECORD_DELETE: Final = Endpoint(
     _RECORD_PATH, DeleteResult, Repeat.NEVER, name="db_record_delete", official="dbrecordManage", action="delete"
@@ -433,10 +446,21 @@ DB_RECORD_UPDATE: Final = Endpoint(
     _RECORD_PATH, UpdateResult, Repeat.NEVER, name="db_record_update", official="dbrecordManage", action="update"
 )
 DB_RECORD_QUERY: Final = Endpoint(
-    _RECORD_PATH, QueryResult, Repeat.READ, name="db_record_query", official="dbrecordManage", action="query"
+    _RECORD_PATH,
+    QueryResult,
+    Repeat.READ,
+    name="db_record_query",
+    official="dbrecordManage",
+    action="query",
+    max_reply_bytes=LIMITS.document_reply_bytes,
 )
 DB_AGGREGATE: Final = Endpoint(
-    "/componenttcb/dbaggregate", AggregateResult, Repeat.READ, name="db_aggregate", official="dbAggregate"
+    "/componenttcb/dbaggregate",
+    AggregateResult,
+    Repeat.READ,
+    name="db_aggregate",
+    official="dbAggregate",
+    max_reply_bytes=LIMITS.document_reply_bytes,
 )
 
 

@@ -88,15 +88,17 @@ async def _send_create(context: StepContext, tenant_state: TenantState, deadline
             new = await create_env(call.session, alias=tenant_state.record.alias)
         except WxtcbError as error:
             call.record_error(error)
-            if call.ambiguous:
+            new = _read_kept_reply(error)
+            if new is None and call.ambiguous:
                 tenant_state.ambiguous_create_count += 1
                 # After a response the create is over. Without one it may take effect until the deadline.
                 has_response = isinstance(error.cause if isinstance(error, OutcomeUnknown) else error, ApiError)
                 remaining = 0.0 if has_response else deadline - context.loop_time()
                 return _start_outcome_check(context, tenant_state, _ambiguous_problem(str(error), error), remaining)
-            await _clear_intent(context, tenant_state)
-            if not isinstance(error, SendVetoed):
-                raise
+            if new is None:
+                await _clear_intent(context, tenant_state)
+                if not isinstance(error, SendVetoed):
+                    raise
         except asyncio.CancelledError:
             # Either the run is cancelled, or the scope: by its deadline, or because the call may not be sent any more.
             if call.ambiguous:
@@ -115,6 +117,13 @@ async def _send_create(context: StepContext, tenant_state: TenantState, deadline
     # The scope has ended the call at its deadline, so no time remains.
     tenant_state.ambiguous_create_count += 1
     return _start_outcome_check(context, tenant_state, tenant_state.ambiguous_create, 0.0)
+
+
+def _read_kept_reply(error: WxtcbError) -> NewEnv | None:
+    """Return the environment that an unreadable success names: nothing proves better what was created."""
+    reply = error.reply if isinstance(error, OutcomeUnknown) else None
+    env = reply.get("env") if reply and reply.get("errcode") == 0 else None
+    return NewEnv(env=env) if isinstance(env, str) and env.strip() and "***" not in env else None
 
 
 def _ambiguous_problem(message: str, error: WxtcbError | None = None) -> Problem:

@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import ipaddress
 import os
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final
+from urllib.parse import urlencode
 
 import aiohttp
 from attrs import define, field
@@ -22,6 +23,10 @@ _EXAMPLE_URL: Final = "http://127.0.0.1:8080/wechat/push"
 # As the platform's own pushes have them.
 _HEADERS: Final = {"Content-Type": "text/xml", "User-Agent": "Mozilla/4.0"}
 ResultCallback = Callable[[Push, PushResult], None]
+_Message = MutableMapping[str, Any]
+ASGIApp = Callable[
+    [_Message, Callable[[], Awaitable[_Message]], Callable[[_Message], Awaitable[None]]], Awaitable[object]
+]
 
 
 def is_loopback(host: str) -> bool:
@@ -68,6 +73,38 @@ async def deliver(target: URL, push: Push) -> PushResult:
         errno = error.errno if isinstance(error, OSError) else None
         reason = type(error).__name__ if errno is None else os.strerror(errno)
         return PushResult(error=f"no response ({reason})")
+
+
+async def deliver_to_app(app: ASGIApp, path: str, push: Push) -> PushResult:
+    """Deliver a push to an ASGI application in this event loop, without a socket; its exceptions are raised."""
+    headers = {"host": "127.0.0.1", "content-length": str(len(push.body)), **_HEADERS}
+    scope: _Message = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": urlencode(push.query).encode(),
+        "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 80),
+    }
+    requests: list[_Message] = [{"type": "http.request", "body": push.body, "more_body": False}]
+    status, body = None, b""
+
+    async def receive() -> _Message:
+        return requests.pop() if requests else {"type": "http.disconnect"}
+
+    async def send(message: _Message) -> None:
+        nonlocal status, body
+        status = message.get("status", status)
+        body += message.get("body", b"")
+
+    await app(scope, receive, send)
+    return PushResult(status, body[:_MAX_RESPONSE_BYTES], "" if status else "no response")
 
 
 @define(eq=False)

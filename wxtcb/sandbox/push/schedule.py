@@ -9,7 +9,7 @@ from typing import Final, cast
 from attrs import Attribute, define, field, frozen
 from attrs.validators import optional
 
-from wxtcb.sandbox.credentials import MessageSettings
+from wxtcb.sandbox.credentials import TICKET_TTL, MessageSettings
 from wxtcb.sandbox.faults import validate_positive_seconds
 from wxtcb.sandbox.push.crypto import RANDOM_PREFIX_LENGTH, encrypt_and_sign, write_xml
 from wxtcb.sandbox.world import World
@@ -19,6 +19,8 @@ MAX_CONSECUTIVE_FAILURES: Final = 5
 FIRST_CONTACT_INTERVAL: Final = 1.0
 # Seconds. wxtcb's receiver accepts a signature for ten minutes.
 MAX_SIGNATURE_AGE: Final = 300
+# Seconds. A receiver that has accepted nothing yet gets a new ticket after that, long before the first one expires.
+_MAX_FIRST_TICKET_AGE: Final = TICKET_TTL / 2
 _TICKET_INFO_TYPE: Final = "component_verify_ticket"
 _SUCCESS_BODY: Final = b"success"
 
@@ -83,8 +85,8 @@ class PushSchedule:
     `due_pushes` and `next_delay` drive a delivery task. `make_ticket_push`, `make_notification` and `make_forged_push`
     make single pushes. `sent` and `failed` count deliveries.
 
-    After `MAX_CONSECUTIVE_FAILURES` failures in a row pushing is `stopped` until api_start_push_ticket is called. A
-    failed delivery before the first response of the receiver does not count, and is repeated every second.
+    After `MAX_CONSECUTIVE_FAILURES` failures in a row pushing is `stopped` until api_start_push_ticket is called. Until
+    the receiver has accepted a push, the first one is repeated every second, and failures do not stop that.
     """
 
     world: World = field(repr=False)
@@ -92,7 +94,7 @@ class PushSchedule:
     sent: int = field(default=0, init=False)
     failed: int = field(default=0, init=False)
     consecutive_failures: int = field(default=0, init=False)
-    receiver_responded: bool = field(default=False, init=False)
+    receiver_accepted: bool = field(default=False, init=False)
     _random: Random = field(init=False, repr=False)
     _last_ticket: str = field(default="", init=False, repr=False)
     _last_ticket_push: Push | None = field(default=None, init=False, repr=False)
@@ -110,8 +112,9 @@ class PushSchedule:
     def next_delay(self) -> float | None:
         """Seconds until the next round; None if there is none."""
         every = self.settings.every
-        # Until the receiver responds, retry quickly: it is often started after the sandbox.
-        return every if self.receiver_responded or every is None else min(every, FIRST_CONTACT_INTERVAL)
+        # Until the receiver accepts, retry quickly: it is often started after the sandbox, or still has the credentials
+        # of an earlier one.
+        return every if self.receiver_accepted or every is None else min(every, FIRST_CONTACT_INTERVAL)
 
     def start(self) -> None:
         """Start pushing, or start again after it stopped."""
@@ -119,14 +122,14 @@ class PushSchedule:
         self.consecutive_failures = 0
 
     def configure(self, settings: PushSettings) -> None:
-        """Start with these settings and a receiver that has not responded yet."""
-        self.settings, self.receiver_responded = settings, False
+        """Start with these settings and a receiver that has not accepted a push yet."""
+        self.settings, self.receiver_accepted = settings, False
         self.start()
 
     def due_pushes(self) -> list[Push]:
         """Return the pushes of this round in order of delivery: a new ticket, then repeated and late pushes."""
         previous = self._renew_last_push()
-        if previous is not None and not self.receiver_responded:
+        if previous is not None and not self.receiver_accepted and self.world.ticket_age < _MAX_FIRST_TICKET_AGE:
             return [previous]
         push = self.make_ticket_push()
         pushes = [push]
@@ -170,11 +173,13 @@ class PushSchedule:
 
     def record_result(self, result: PushResult) -> None:
         """Count a delivery, and stop after too many failures in a row."""
-        self.receiver_responded = self.receiver_responded or result.status is not None
-        if not self.receiver_responded:
+        self.receiver_accepted = self.receiver_accepted or result.accepted
+        if result.status is None and not self.receiver_accepted:
             return
         self.sent += 1
         self.failed += not result.accepted
+        if not self.receiver_accepted:
+            return
         self.consecutive_failures = 0 if result.accepted else self.consecutive_failures + 1
         if self.consecutive_failures >= MAX_CONSECUTIVE_FAILURES:
             self.world.credentials.push_enabled = False

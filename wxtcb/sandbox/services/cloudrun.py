@@ -173,8 +173,13 @@ class CloudRun:
         self._context.require_normal(env)
         if (env, name) in self.services:
             raise platform_error(40097, f"service_name {name} exists")
-        self._service_versions[env, name] = _ServiceVersions()
-        service = self.services[env, name] = CloudRunService(env, name, body, self._context.format_now())
+        return self.put(CloudRunService(env, name, body, self._context.format_now()))
+
+    def put(self, service: CloudRunService) -> CloudRunService:
+        """Add a service without versions."""
+        key = service.env, service.name
+        self._service_versions[key] = _ServiceVersions()
+        self.services[key] = service
         return service
 
     def enable_microservices(self, body: Body) -> None:

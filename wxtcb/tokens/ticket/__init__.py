@@ -37,6 +37,7 @@ from wxtcb.validation import (
     check_seconds,
     hide_arguments_in_traceback,
     to_secret,
+    type_validator,
     validator,
 )
 
@@ -94,6 +95,7 @@ class ReceiverOptions(TypedDict, total=False):
     """Options of a `TicketReceiver` that no environment variable contains."""
 
     on_notification: Callable[[Notification], Awaitable[object]] | None
+    store_required: bool
     hooks: Iterable[Hook]
     clock: Callable[[], float]
     replay_window: float
@@ -110,6 +112,7 @@ class TicketReceiver:
     - `message_token` and `encoding_aes_key` (43 characters) are set in WeChat's console. While the key is being
       changed, `previous_encoding_aes_key` decrypts messages that are still encrypted with the old one.
     - `token_store` is the store of the sessions, or its URL. The receiver opens and closes a store given by URL.
+      ``async with`` and the lifespan raise `TokenStoreError` if it cannot be read, unless `store_required` is False.
     - `on_notification` is awaited, in a task of its own, with every push that is not a ticket. At most 100 run at once;
       further ones are answered with 503, so that WeChat repeats them, and emit `NotificationDropped`. A repeated one is
       passed on once by each process, so the function must be idempotent. Its exceptions go to the event loop's
@@ -141,6 +144,7 @@ class TicketReceiver:
     token_store: TokenStore | StoreURL = attrs.field(
         converter=_to_token_store, validator=validator(_check_store), repr=False
     )
+    store_required: bool = attrs.field(default=True, validator=type_validator(bool, optional=False))
     on_notification: Callable[[Notification], Awaitable[object]] | None = attrs.field(
         default=None, validator=validator(_check_callback, optional=True)
     )
@@ -208,6 +212,12 @@ class TicketReceiver:
 
     async def __aenter__(self) -> Self:
         self.open()
+        if self.store_required:
+            try:
+                await self._get_writer().state_repository.require_readable()
+            except BaseException:
+                await self.aclose()
+                raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -320,7 +330,8 @@ class TicketReceiver:
         if self._closed:
             raise SessionClosed("the ticket receiver is closed")
         if self._writer is None:
-            self._writer = TicketWriter(StateRepository(self._get_store(), self.component_appid), self._dispatcher)
+            state_repository = StateRepository(self._get_store(), self.component_appid, self._dispatcher)
+            self._writer = TicketWriter(state_repository, self._dispatcher)
         return self._writer
 
     def _get_store(self) -> TokenStore:

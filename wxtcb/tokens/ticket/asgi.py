@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
+from wxtcb.errors import TokenStoreError
 from wxtcb.events import PushRefused
 
 if TYPE_CHECKING:
@@ -54,7 +55,12 @@ async def serve_asgi(receiver: TicketReceiver, scope: Scope, receive: Receive, s
         await _serve_request(receiver, scope, receive, send)
     elif scope["type"] == "lifespan":
         await receive()
-        receiver.open()
+        try:
+            await receiver.__aenter__()
+        except TokenStoreError as error:
+            # The server logs the message and exits.
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await receiver.aclose()

@@ -17,15 +17,16 @@ from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import ParseError, XMLParser
 
 from wxtcb.events import PushMalformed, PushRefused, PushUndecryptable
+from wxtcb.limits import LIMITS
 from wxtcb.secret import Secret
 from wxtcb.tokens.ticket.crypto import InvalidPush, MessageCrypto
 from wxtcb.tokens.token_state import TICKET_TTL
 
 # Real pushes stay far below these limits. They bound the work that an unauthenticated request can cause.
-MAX_QUERY_LENGTH: Final = 4 * 1024
-MAX_PARAMETERS: Final = 20
-MAX_ELEMENTS: Final = 200
-MAX_NAME_LENGTH: Final = 64
+MAX_QUERY_LENGTH: Final = LIMITS.push_query_length
+MAX_PARAMETERS: Final = LIMITS.push_parameters
+MAX_ELEMENTS: Final = LIMITS.push_elements
+MAX_NAME_LENGTH: Final = LIMITS.push_name_length
 MAX_DEPTH: Final = 8
 # A ticket from further in the future would stay the newest until then, and block all real ones.
 MAX_SECONDS_AHEAD: Final = 300.0

@@ -129,7 +129,8 @@ class Databases:
     def add_collection(self, env: str, name: str) -> DatabaseCollection:
         self._context.require_normal(env)
         if (env, name) in self._collections:
-            raise platform_error(-502001, f"collection {name} exists")
+            # Programs that may run twice look for "Table exist" in the platform's message.
+            raise platform_error(-502001, f"Table exist: {name}")
         collection = self._collections[env, name] = DatabaseCollection(name, self._new_id)
         return collection
 
