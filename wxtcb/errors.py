@@ -263,9 +263,11 @@ class BadReply(WxtcbError):
         permanent: bool = False,
         reply: Mapping[str, object] | None = None,
     ) -> None:
-        kept = " The JSON of the reply is in .reply." if reply else ""
+        hint = " The JSON of the reply is in .reply." if reply else ""
+        # The platform answers errors with status 200 as well.
+        hint += "" if status == 200 else " Is base_url right?"
         reason = f"HTTP {status}, {reason}"
-        super().__init__(f"{endpoint}: {reason}.{kept}", endpoint=endpoint, reason=reason)
+        super().__init__(f"{endpoint}: {reason}.{hint}", endpoint=endpoint, reason=reason)
         self.status, self.permanent, self.reply = status, permanent, reply
 
 
