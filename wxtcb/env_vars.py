@@ -18,7 +18,7 @@ import attrs
 
 from wxtcb.errors import InvalidArgument
 from wxtcb.secret import Secret
-from wxtcb.validation import check_base_url, is_valid_unicode
+from wxtcb.validation import check_appid, check_base_url, is_valid_unicode
 
 DEFAULT_BASE_URL: Final = "https://api.weixin.qq.com"
 PREFIX: Final = "WXTCB_"
@@ -119,6 +119,13 @@ def read_platform(
         check_base_url(base_url, allow_http=allow_http)
     except InvalidArgument as error:
         errors.append(f"{variables.prefix}BASE_URL: {error}")
+        # The frame is part of the traceback, and the URL may contain a password.
+        base_url = ""
+    if "COMPONENT_APPID" in variables.values:
+        try:
+            check_appid(f"{variables.prefix}COMPONENT_APPID", variables.text("COMPONENT_APPID"))
+        except InvalidArgument as error:
+            errors.append(str(error))
     variables.check(missing, errors)
     return PlatformSettings(
         variables.text("COMPONENT_APPID"),

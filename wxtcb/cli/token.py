@@ -17,7 +17,7 @@ from wxtcb.tokens import Health
 from wxtcb.tokens.store_urls import StoreURL
 from wxtcb.tokens.stores import store_name
 from wxtcb.tokens.token_state import TICKET_TTL
-from wxtcb.validation import is_loopback
+from wxtcb.validation import check_appid, check_base_url, is_loopback
 
 
 def token(*, fetch: bool, reveal: bool, own_token: bool) -> int:
@@ -48,14 +48,26 @@ def describe_variables(variables: Variables) -> Iterator[str]:
         state = "set" if name in variables.values else "not set"
         if name == "TICKET" and variables.ticket_file is not None:
             state = f"in the file {variables.ticket_file.absolute()}"
-        elif name in ("COMPONENT_APPID", "BASE_URL"):
-            state = variables.text(name) or state
+        elif name in ("COMPONENT_APPID", "BASE_URL") and _is_public(name, variables.text(name)):
+            state = variables.text(name)
         rows.append((variables.prefix + name, console.escape_unprintable(state)))
     yield from console.align_columns(rows)
     if variables.env_file is not None:
         yield console.escape_unprintable(
             f"Variables that are not set in the process are read from {variables.env_file}."
         )
+
+
+def _is_public(name: str, value: str) -> bool:
+    """Return whether *value* has the form of an appid or a base URL: any other one may be a misplaced secret."""
+    try:
+        if name == "BASE_URL":
+            check_base_url(value, allow_http=True)
+        else:
+            check_appid(name, value)
+    except InvalidArgument:
+        return False
+    return True
 
 
 def _print_state(settings: PlatformSettings) -> int:
