@@ -23,9 +23,11 @@ import stat
 import sys
 import tempfile
 import traceback
+import types
 import warnings
 from contextlib import AsyncExitStack
 from pathlib import Path
+from unittest import mock
 from urllib.parse import urlencode
 
 import aiohttp
@@ -44,7 +46,7 @@ from typer.testing import CliRunner
 
 import wxtcb
 from tests.canaries import CANARIES, find_canaries
-from wxtcb import Secret
+from wxtcb import Secret, env_vars
 from wxtcb._protocol.codec import RequestBody, encode_body, read_reply
 from wxtcb.api import cloudrun, containers, database, environment, functions, hosting, storage, token
 from wxtcb.cli.app import app
@@ -83,6 +85,12 @@ EXPORT_URL = f"https://h.cos.ap-shanghai.myqcloud.com/a?sign={CANARIES['signatur
 # Values: each entry creates an object that holds secrets, from plain strings where the caller may pass them
 def session_with(**options):
     return wxtcb.Session(component_appid=APPID, component_appsecret=CANARIES["app secret"], **options)
+
+
+def from_variables(created, changes=types.MappingProxyType({})):
+    """Create a session or receiver from the variables of the process."""
+    with mock.patch.dict(os.environ, VARIABLES | changes):
+        return created.from_env()
 
 
 def reply_of(endpoint, **fields):
@@ -174,6 +182,11 @@ OBJECTS = {
     "Tenant": lambda: Tenant(
         "a", services=[Service(cloudrun.Server(service_name="s", is_public=True, es_info=es_info()))]
     ),
+    "PlatformSettings": lambda: env_vars.read_platform(VARIABLES),
+    "ReceiverSettings": lambda: env_vars.read_receiver(VARIABLES),
+    "Variables": lambda: env_vars.Variables.read(VARIABLES, None, None),
+    "Session of variables": lambda: from_variables(wxtcb.Session),
+    "TicketReceiver of variables": lambda: from_variables(TicketReceiver),
     "RequestBody": lambda: encode_body({"a": container_version(), "b": function_config()}, endpoint="/a"),
     "UploadLink": lambda: reply_of(
         storage.UPLOAD_FILE_LINK,
@@ -347,6 +360,11 @@ INVALID = {
     "password of a wrong type": lambda: cloudrun.EsInfo(id=1, password=CANARIES["password of Elasticsearch"].encode()),
     "token in bytes": lambda: ComponentToken(CANARIES["token of a service"].encode(), 7200),
     "body that is not JSON": lambda: encode_body({"a": server_version(), "b": object()}, endpoint="/a"),
+    "variables with a password in the base URL": lambda: from_variables(wxtcb.Session, SETTINGS["bad base URL"]),
+    "variables with a bad store": lambda: from_variables(wxtcb.Session, SETTINGS["bad store"]),
+    "variables with bad keys": lambda: from_variables(TicketReceiver, SETTINGS["bad keys"]),
+    "swapped variables": lambda: from_variables(wxtcb.Session, SETTINGS["swapped"]),
+    "variables that are not Unicode": lambda: from_variables(wxtcb.Session, {"WXTCB_TICKET": CANARIES["ticket"] + BAD}),
     "pickle": lambda: pickle.dumps(Secret(CANARIES["app secret"])),
 }
 
@@ -356,6 +374,7 @@ def test_no_error_of_an_argument_contains_a_secret(create):
     """Neither its message, its chain, nor the locals of the frames of its traceback do."""
     with pytest.raises((WxtcbError, TypeError)) as caught:
         create()
+    assert isinstance(caught.value, WxtcbError) or "pickled" in str(caught.value)
     assert find_canaries(texts_of_error(caught.value)) == []
 
 
