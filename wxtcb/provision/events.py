@@ -39,7 +39,7 @@ def _to_json_value(_event: object, _field: object, value: object) -> object:
 class BaseRunEvent:
     """What all events of a run have: the time in UTC, by the clock of the provisioner, and a number.
 
-    `sequence` counts the events of a run from 1, whether or not somebody subscribed to them. Both are set when the run
+    `sequence` counts the events of a run from 1, also those that no subscriber received. Both are set when the run
     emits the event, and are ignored in comparisons.
     """
 
