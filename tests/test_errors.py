@@ -253,7 +253,8 @@ def test_transport_error_says_whether_the_request_was_sent(sent, words):
 def test_bad_reply_contains_the_http_status():
     """Status and reason are in the message; the status is an attribute too."""
     error = errors.BadReply("12 bytes, 'Bad Gateway'", endpoint=PATH, status=502)
-    assert str(error) == f"{PATH}: HTTP 502, 12 bytes, 'Bad Gateway'."
+    assert str(error) == f"{PATH}: HTTP 502, 12 bytes, 'Bad Gateway'. Is base_url right?"
+    assert "base_url" not in str(errors.BadReply("no field env", endpoint=PATH, status=200))
     assert (error.status, error.permanent) == (502, False)
 
 

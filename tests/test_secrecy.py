@@ -51,7 +51,7 @@ async def call_path(session, path):
 
 def secrets_of(sandbox):
     store = sandbox.world.credentials
-    tokens = [token for token in (*store._invalidated, store._token) if token]
+    tokens = [token for token in (*store._earlier_tokens, store.token) if token]
     return [sandbox.component_appsecret, sandbox.ticket, PASSWORD, *tokens]
 
 

@@ -14,6 +14,7 @@ import attrs
 import orjson
 import pytest
 
+from wxtcb._http import tls
 from wxtcb._http.connector_transport import ConnectorTransport
 from wxtcb._http.retry import RetryPolicy
 from wxtcb._http.transport import Response, ResponseTooLarge, SendFailure, Timeout
@@ -29,6 +30,7 @@ from wxtcb.errors import (
     SendVetoed,
     SessionClosed,
     TicketError,
+    TransportError,
     WrongLoop,
     WxtcbError,
 )
@@ -45,6 +47,13 @@ READ = Endpoint("/tcb/read", Done, Repeat.READ)
 SECRET, TICKET, TOKEN, OWN = "S3CRET-of-the-app", "ticket@@@T1CKET", "T0KEN-", "0WN-token-of-a-caller"
 LISTED = {"info_list": []}
 NO_RETRY = RetryPolicy(attempts=1, once_attempts=1)
+
+
+def unverified_context():
+    """Return a context that accepts any certificate."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
 
 def clock():
@@ -100,6 +109,8 @@ def everything_of(error):
         ({"max_fetches_per_hour": "30"}, "max_fetches_per_hour"),
         ({"ssl": False}, "ssl"),
         ({"ssl": True}, "ssl"),
+        ({"ssl": unverified_context()}, "allow_unverified"),
+        ({"ssl": tls.default_context(), "allow_unverified": "no"}, "allow_unverified"),
         ({"partial": "ignore"}, "partial"),
         ({"proxy": "no-url"}, "proxy"),
         ({"base_url": "api.weixin.qq.com"}, "base_url"),
@@ -141,6 +152,7 @@ def test_invalid_option_is_rejected(new_session, options, name):
         {"ticket": Secret("t")},
         {"component_appsecret": Secret("s")},
         {"ssl": ssl.create_default_context()},
+        {"ssl": unverified_context(), "allow_unverified": True},
         {"proxy": "http://user:word@proxy.internal:3128"},
         {"ssl": type("Truststore", (ssl.SSLContext,), {})(ssl.PROTOCOL_TLS_CLIENT)},
         {"max_fetches_per_hour": None},
@@ -155,6 +167,7 @@ def test_invalid_option_is_rejected(new_session, options, name):
         "secret ticket",
         "secret appsecret",
         "ssl",
+        "unverified ssl",
         "proxy",
         "another kind of ssl",
         "no limit",
@@ -163,6 +176,18 @@ def test_invalid_option_is_rejected(new_session, options, name):
 def test_valid_option_is_accepted_without_a_loop(new_session, options):
     """A session may be built before an event loop runs."""
     new_session(**options)
+
+
+@pytest.mark.parametrize("setting", [False, unverified_context()], ids=["False", "CERT_NONE"])
+async def test_connector_that_does_not_verify_the_server_must_be_allowed(new_session, setting):
+    """This is checked for a connector and for that of an aiohttp session."""
+    async with aiohttp.TCPConnector(ssl=setting) as connector, aiohttp.ClientSession(connector=connector) as http:
+        for option in (connector, http):
+            with pytest.raises(InvalidArgument, match="allow_unverified"):
+                new_session(http=option)
+            new_session(http=option, allow_unverified=True)
+            # The TLS settings of the session replace those of the connector.
+            new_session(http=option, ssl=ssl.create_default_context())
 
 
 async def test_call_returns_the_typed_reply(new_session, wechat):
@@ -597,6 +622,41 @@ async def test_unknown_outcome_has_its_cause(new_session, wechat):
             await environment.create_env(session, alias="abc")
     assert caught.value.cause.timeout
     assert len(wechat.sent_to(CREATE_ENV.path)) == 1
+
+
+async def raise_key_error(*_args, **_options):
+    """Raise an exception as a tracing callback or a mock of the caller may."""
+    raise KeyError(SECRET)
+
+
+def session_with(http):
+    """Return a session on the aiohttp session *http*."""
+    return Session(
+        component_appid="wx1", component_appsecret=SECRET, ticket=TICKET, base_url="http://127.0.0.1:9", http=http
+    )
+
+
+async def test_exception_of_a_trace_ends_the_call_at_once():
+    """The token fetch is not repeated, and the error names the line that raised, without secrets."""
+    calls, trace, started = [], aiohttp.TraceConfig(), clock()
+    trace.on_request_start.append(lambda *_: calls.append(1) or raise_key_error())
+    async with aiohttp.ClientSession(trace_configs=[trace]) as http, session_with(http) as session:
+        with pytest.raises(TransportError, match="KeyError") as caught:
+            await session.call(READ, {})
+    assert f"({__file__}, line {raise_key_error.__code__.co_firstlineno + 2}). No request was sent" in str(caught.value)
+    assert (len(calls), clock()) == (1, started)
+    assert SECRET not in everything_of(caught.value)
+
+
+async def test_failure_of_a_mock_of_aiohttp_ends_the_call_at_once(monkeypatch):
+    """A mock that does not fit aiohttp's version raises a TypeError, which a retry would not fix."""
+    started = clock()
+    async with aiohttp.ClientSession() as http, session_with(http) as session:
+        monkeypatch.setattr(aiohttp.ClientSession, "_request", lambda self: None)
+        with pytest.raises(TransportError, match=r"TypeError .* No request was sent.* Fix the code") as caught:
+            await session.call(READ, {})
+    assert caught.value.permanent
+    assert clock() == started
 
 
 async def test_session_opens_a_real_transport():

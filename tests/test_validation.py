@@ -193,6 +193,10 @@ def test_base_url_that_does_not_expose_the_token_is_accepted(url, allow_http):
         "https://host:0",
         "https://host:x",
         "https://[::1",
+        "http://[::1].evil.com",
+        "http://[::1]evil.com",
+        "https://evil[::1]",
+        "http://evil.com\\@127.0.0.1",
         "https://user@host",
         "https://user:password@host",
         "https://host?a=b",
@@ -207,10 +211,24 @@ def test_incomplete_base_url_is_rejected(url):
     with pytest.raises(InvalidArgument, match="base_url must") as caught:
         validation.check_base_url(url, allow_http=True)
     assert "password@" not in str(caught.value)
+    # An exception of the parser would quote the whole URL.
+    assert caught.value.__context__ is None
 
 
 @pytest.mark.parametrize(
-    "url", ["http://api.weixin.qq.com", "http://127.0.0.1.evil.com", "http://localhost.evil.com", "http://10.0.0.1"]
+    "url",
+    [
+        "http://api.weixin.qq.com",
+        "http://127.0.0.1.evil.com",
+        "http://localhost.evil.com",
+        "http://10.0.0.1",
+        # aiohttp resolves these as names.
+        "http://127.\u0660.\u0660.\u0661",
+        "http://127.999.999.999",
+        "http://127.0.0.256",
+        "http://%31%32%37.0.0.1",
+    ],
+    ids=ascii,
 )
 def test_plain_http_to_another_machine_is_rejected(url):
     """A host name that only resembles this machine is another machine."""
@@ -223,13 +241,16 @@ def test_plain_http_to_another_machine_is_rejected(url):
     [
         ("http://127.0.0.1:1", True),
         ("https://localhost", True),
+        ("https://LOCALHOST", True),
+        ("http://\uff11\uff12\uff17.0.0.1", True),
         ("https://a.com", False),
+        ("http://127.0.0.256", False),
         ("http://[", False),
         ("", False),
     ],
 )
 def test_loopback_urls_are_recognised(url, loopback):
-    """An invalid URL is not on this machine."""
+    """An invalid URL is not on this machine; the host is read as aiohttp reads it."""
     assert validation.is_loopback(url) is loopback
 
 

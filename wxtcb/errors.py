@@ -230,13 +230,17 @@ class TransportError(WxtcbError):
     """No response was received.
 
     `sent` is False if the request cannot have reached the platform (DNS, connection refused, TLS), and True if it may
-    have. `timeout` is True if `Timeout` of the session ended the attempt.
+    have. `timeout` is True if `Timeout` of the session ended the attempt. `permanent` is True if a retry would fail in
+    the same way: a tracing callback, a connector or a mock that was passed to aiohttp has raised an exception.
     """
 
-    def __init__(self, reason: str, *, endpoint: str, sent: bool, timeout: bool = False) -> None:
+    def __init__(
+        self, reason: str, *, endpoint: str, sent: bool, timeout: bool = False, permanent: bool = False
+    ) -> None:
         effect = "It may have reached the platform." if sent else "No request was sent."
-        super().__init__(f"{endpoint}: {reason}. {effect}", endpoint=endpoint, reason=reason)
-        self.sent, self.timeout = sent, timeout
+        advice = " Fix the code there; a retry would fail in the same way." if permanent else ""
+        super().__init__(f"{endpoint}: {reason}. {effect}{advice}", endpoint=endpoint, reason=reason)
+        self.sent, self.timeout, self.permanent = sent, timeout, permanent
 
 
 class BadReply(WxtcbError):
@@ -259,9 +263,11 @@ class BadReply(WxtcbError):
         permanent: bool = False,
         reply: Mapping[str, object] | None = None,
     ) -> None:
-        kept = " The JSON of the reply is in .reply." if reply else ""
+        hint = " The JSON of the reply is in .reply." if reply else ""
+        # The platform answers errors with status 200 as well.
+        hint += "" if status == 200 else " Is base_url right?"
         reason = f"HTTP {status}, {reason}"
-        super().__init__(f"{endpoint}: {reason}.{kept}", endpoint=endpoint, reason=reason)
+        super().__init__(f"{endpoint}: {reason}.{hint}", endpoint=endpoint, reason=reason)
         self.status, self.permanent, self.reply = status, permanent, reply
 
 

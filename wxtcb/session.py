@@ -10,10 +10,11 @@ import asyncio
 import contextlib
 import copy
 import functools
-import ssl as tls
 import warnings
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Literal, Self, TypeVar, cast
+from pathlib import Path
+from ssl import SSLContext
+from typing import TYPE_CHECKING, Literal, Self, TypedDict, TypeVar, Unpack, cast
 
 import aiohttp
 import attrs
@@ -21,6 +22,7 @@ import attrs
 from wxtcb import validation
 from wxtcb._concurrency.limiter import RequestLimiter
 from wxtcb._concurrency.shared_poll import Poller, SharedPoller
+from wxtcb._http import tls
 from wxtcb._http.connector_transport import open_transport
 from wxtcb._http.executor import ActiveToken, RequestExecutor, StaticToken
 from wxtcb._http.retry import RetryPolicy
@@ -28,12 +30,15 @@ from wxtcb._http.transport import Timeout
 from wxtcb._object_storage.link_policy import TRANSFER_HOSTS, LinkPolicy
 from wxtcb._protocol.codec import encode_body, encode_request
 from wxtcb._protocol.endpoint import Endpoint, Repeat, Reply
+from wxtcb.env_vars import PlatformSettings, read_platform
 from wxtcb.errors import InvalidArgument, PartialFailure, SessionClosed, WrongLoop
 from wxtcb.events import Hook, Stats
 from wxtcb.secret import Secret
 from wxtcb.telemetry.dispatch import HookDispatcher, notify_open, to_hooks
+from wxtcb.tokens.configured_ticket import ConfiguredTicket
 from wxtcb.tokens.providers import ReadOnly, TicketSource, TokenSource
-from wxtcb.tokens.stores import ClosableTokenStore, TokenStore, is_token_store
+from wxtcb.tokens.store_urls import StoreURL
+from wxtcb.tokens.stores import TokenStore, is_token_store
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -54,25 +59,7 @@ PartialMode = Literal["raise", "return"]
 # Converters accept their own results, because `attrs.evolve` passes them again.
 
 
-@attrs.frozen
-class StoreURL:
-    """URL of a token store, which the session opens when it is entered.
-
-    Not earlier: a session may be built before a fork, and two processes must not share a connection.
-    """
-
-    # A secret, because it may contain the password of a Redis server.
-    url: Secret
-
-    def open(self) -> ClosableTokenStore:
-        """Return the store; the caller closes it."""
-        # Imported here: the stores import sqlite3 and redis-py.
-        from wxtcb.tokens.store_urls import open_store
-
-        return open_store(self.url)
-
-
-def _to_token_store(store: TokenStore | str | Secret | None) -> TokenStore | StoreURL | None:
+def _to_token_store(store: TokenStore | StoreURL | str | Secret | None) -> TokenStore | StoreURL | None:
     if isinstance(store, str | Secret):
         url = StoreURL(Secret.of(store))
         try:
@@ -126,8 +113,41 @@ def _combine_may_send(parent: Callable[[], bool] | None, added: Callable[[], boo
     return lambda: parent() is True and added() is True
 
 
+class SessionOptions(TypedDict, total=False):
+    """Options of a `Session` that no environment variable contains."""
+
+    token_store: TokenStore | StoreURL | str | Secret | None
+    store_required: bool
+    ticket_timeout: float | None
+    retry: RetryPolicy
+    timeout: Timeout
+    connections: int
+    max_fetches_per_hour: int | None
+    allow_http: bool
+    allow_unverified: bool
+    transfer_hosts: Iterable[str]
+    proxy: str | Secret | None
+    ssl: SSLContext | None
+    http: aiohttp.ClientSession | aiohttp.TCPConnector | None
+    hooks: Iterable[Hook]
+    partial: PartialMode
+
+
 def _check_base_url(session: Session, _: attrs.Attribute[str], value: str) -> None:
     validation.check_base_url(value, allow_http=session.allow_http)
+
+
+def _check_verified(session: Session, attribute: attrs.Attribute[bool], value: bool) -> None:  # noqa: FBT001 - attrs
+    """Check that the TLS settings of requests, those of `ssl` or else of `http`, verify the server, or may not."""
+    validation.check_type(attribute.name, value, bool)
+    option = "http" if session.ssl is None else "ssl"
+    setting = tls.connector_setting(session.http) if session.ssl is None else session.ssl
+    if not (value or tls.is_verified(setting)):
+        raise InvalidArgument(
+            f"{option} does not verify the server's certificate and host name, so anyone on the network could read "
+            "every token; to trust an authority of your own, pass ssl=ssl.create_default_context(cafile=...), or "
+            "set allow_unverified=True"
+        )
 
 
 def _check_transfer_hosts(session: Session, _: attrs.Attribute[tuple[str, ...]], value: tuple[str, ...]) -> None:
@@ -254,9 +274,12 @@ class Session:
             lead to a private or link-local address outside of these networks. The default is `TRANSFER_HOSTS`.
             If `base_url` is on this machine, so may be the files.
         proxy: URL of an HTTP proxy.
-        ssl: TLS settings. None: those of aiohttp.
-        http: your own `aiohttp.ClientSession` or connector, which you close. Its connector and TLS settings are used,
-            its middlewares are not.
+        ssl: TLS settings. None: those of the connector in `http`, or else Python's defaults with at least TLS 1.2 and
+            without SSLKEYLOGFILE.
+        http: your own `aiohttp.ClientSession` or connector, which you close. Its connector, its TLS settings and its
+            tracing are used. Its headers, cookies, credentials and middlewares are not.
+        allow_unverified: accept TLS settings, of `ssl` or `http`, that do not verify the certificate and host name of
+            the server; anyone on the network can then read every token.
         hooks: callables that receive every event of `wxtcb.events`.
         partial: "raise" raises `PartialFailure` for a batch that failed in part, "return" returns the reply.
 
@@ -294,13 +317,12 @@ class Session:
         default=TRANSFER_HOSTS, converter=validation.to_str_tuple, validator=_check_transfer_hosts
     )
     proxy: Secret | None = attrs.field(default=None, converter=_to_proxy)
-    # `ssl=False`, which aiohttp accepts, is rejected: it would turn off the verification of certificates.
-    ssl: tls.SSLContext | None = attrs.field(
-        default=None, repr=False, validator=validation.instance_validator(tls.SSLContext)
-    )
+    ssl: SSLContext | None = attrs.field(default=None, repr=False, validator=validation.instance_validator(SSLContext))
     http: aiohttp.ClientSession | aiohttp.TCPConnector | None = attrs.field(
         default=None, repr=False, validator=validation.instance_validator(aiohttp.ClientSession, aiohttp.TCPConnector)
     )
+    # Its validator reads the two fields above.
+    allow_unverified: bool = attrs.field(default=False, validator=_check_verified)
     hooks: tuple[Hook, ...] = attrs.field(default=(), converter=to_hooks)
     partial: PartialMode = attrs.field(default="raise", validator=validation.validator(_check_partial))
     # The rest are not arguments, so that `attrs.evolve` makes an independent session. Only `with_options` makes views.
@@ -313,6 +335,54 @@ class Session:
     _lifecycle: SessionLifecycle = attrs.field(init=False, repr=False, factory=SessionLifecycle)
     _is_view: bool = attrs.field(init=False, repr=False, default=False)
     _may_send: Callable[[], bool] | None = attrs.field(init=False, repr=False, default=None)
+
+    @classmethod
+    def from_env(
+        cls,
+        *,
+        env_file: str | Path | None = None,
+        profile: str | None = None,
+        **options: Unpack[SessionOptions],
+    ) -> Self:
+        """Return a session with the settings of the environment variables, and with *options* of the constructor.
+
+        - ``WXTCB_COMPONENT_APPID`` and ``WXTCB_COMPONENT_APPSECRET``: the credentials of the platform.
+        - ``WXTCB_TOKEN_STORE``: URL of the shared token store; ``WXTCB_TOKEN_STORE_KEY`` is its key if it is encrypted.
+        - ``WXTCB_TICKET`` or ``WXTCB_TICKET_FILE``: a ticket, used if the token store contains no valid one. The file
+          is read for each token.
+        - ``WXTCB_BASE_URL``: the URL of another platform, such as a sandbox.
+
+        With the suffix ``_FILE``, each variable is the path of a file that contains the value. *env_file* is a file of
+        lines ``NAME=VALUE`` for variables that are not set (default: the value of ``WXTCB_ENV_FILE``). A file that
+        other users can read or change is rejected, unless it is on a read-only file system. With *profile* (default:
+        the value of ``WXTCB_PROFILE``), every name starts with ``WXTCB_<PROFILE>_``.
+
+        Raises one `InvalidArgument` for all variables that are missing or invalid.
+        """
+        allow_http = options.get("allow_http", False)
+        settings = read_platform(env_file=env_file, profile=profile, allow_http=allow_http)
+        return cls.from_settings(settings, **options)
+
+    @classmethod
+    def from_settings(cls, settings: PlatformSettings, **options: Unpack[SessionOptions]) -> Self:
+        """Return a session with *settings*; for `from_env` and the command line, not public."""
+        ticket = settings.ticket
+        if settings.store is not None:
+            options.setdefault("token_store", StoreURL.from_settings(settings.store))
+        return cls(
+            component_appid=settings.component_appid,
+            component_appsecret=settings.component_appsecret,
+            ticket=None if ticket is None else ConfiguredTicket(ticket, f"{settings.prefix}TICKET_FILE"),
+            base_url=settings.base_url,
+            **options,
+        )
+
+    if not TYPE_CHECKING:
+        # For a type checker the methods do not exist, so that it reports the mistake.
+        def __enter__(self) -> None:
+            raise TypeError("a Session needs `async with`, not `with`")
+
+        def __exit__(self, *_: object) -> None: ...
 
     async def __aenter__(self) -> Self:
         self._raise_if_view("entered")
@@ -512,9 +582,10 @@ class Session:
         loop = asyncio.get_running_loop()
         # If a later step raises, the stack closes what was opened before.
         async with contextlib.AsyncExitStack() as stack:
+            context = tls.effective_context(self.ssl, self.http)
             # Endpoint paths begin with a slash.
             transport = open_transport(
-                self.base_url.rstrip("/"), self.timeout, http=self.http, proxy=self.proxy, ssl=self.ssl
+                self.base_url.rstrip("/"), self.timeout, http=self.http, proxy=self.proxy, ssl=context
             )
             stack.push_async_callback(transport.aclose)
             # The limiter admits calls in FIFO order and bounds them. aiohttp's own pool lets new requests overtake
@@ -525,7 +596,7 @@ class Session:
             transfer_limiter = RequestLimiter(self.connections, loop.time)
             link_policy = LinkPolicy.create(self.transfer_hosts, base_url=self.base_url, allow_http=self.allow_http)
             storage_client = StorageClient(
-                self.timeout, transfer_limiter, link_policy, http=self.http, proxy=self.proxy, ssl=self.ssl
+                self.timeout, transfer_limiter, link_policy, http=self.http, proxy=self.proxy, ssl=context
             )
             stack.push_async_callback(storage_client.aclose)
             store = self.token_store
@@ -533,13 +604,16 @@ class Session:
                 # Only this store is closed; one that the caller passed stays open.
                 store = store.open()
                 stack.push_async_callback(store.aclose)
+            ticket = self.ticket
+            if store is not None and isinstance(ticket, ConfiguredTicket):
+                ticket = ticket.with_store(store, self.component_appid)
             token_cache = create_token_cache(
                 executor,
                 self._dispatcher,
                 component_appid=self.component_appid,
                 # None only with a `token_source`, which does not use it.
                 component_appsecret=self.component_appsecret or Secret(""),
-                ticket=self.ticket,
+                ticket=ticket,
                 token_source=self.token_source,
                 store=store,
                 ticket_timeout=self.ticket_timeout,

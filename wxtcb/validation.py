@@ -7,13 +7,15 @@ type unchanged, so that the check which follows it reports the value.
 from __future__ import annotations
 
 import functools
+import ipaddress
 import math
 import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
-from urllib.parse import SplitResult, urlsplit
+
+from yarl import URL
 
 from wxtcb._file_access import resolve_links
 from wxtcb.errors import InvalidArgument
@@ -39,8 +41,6 @@ _ALIAS_PATTERN: Final = re.compile(r"[a-z][a-zA-Z0-9-]*")
 # Wider than real appids ("wx" and 16 hexadecimal digits): the platform's own samples say "appid_value".
 _APPID_PATTERN: Final = re.compile(r"[0-9A-Za-z_-]{1,64}")
 _WHITESPACE: Final = re.compile(r"[\s\x00-\x1f]")
-# Only literal names and addresses. `localhost.example.com` is another machine, and DNS is not asked.
-_LOOPBACK_HOST: Final = re.compile(r"localhost|127(\.\d{1,3}){3}|::1")
 _MINI_PROGRAM_APPID_PATTERN: Final = re.compile(r"wx[0-9a-z]{16}")
 # The pages of the batch interfaces give no rule for the name of a service. This is the one of CloudBase's HTTP API
 # (`/v1/cloudrun/{name}`), but a single letter is accepted as well.
@@ -320,39 +320,47 @@ def check_base_url(value: object, *, allow_http: bool) -> None:
     *allow_http*.
     """
     check_string("base_url", value)
-    # `urlsplit` removes tabs and newlines silently (bpo-43882).
-    url = None if _WHITESPACE.search(str(value)) else _split_url(str(value))
+    # URL parsers remove tabs and newlines silently (bpo-43882).
+    url = None if _WHITESPACE.search(str(value)) else _parse_url(str(value))
     if url is None:
         raise InvalidArgument(
             "base_url must consist of http:// or https:// and a host, for instance https://api.weixin.qq.com"
         )
-    if url.username or url.password or url.query or url.fragment:
+    if url.user or url.password or url.query or url.fragment:
         raise InvalidArgument("base_url must not contain a user, password, query or fragment")
     if url.scheme == "http" and not allow_http and not is_loopback(str(value)):
         raise InvalidArgument(
-            f"base_url: plain http to {url.hostname} would expose every token to the network; use https, or set "
+            f"base_url: plain http to {url.raw_host} would expose every token to the network; use https, or set "
             "allow_http=True"
         )
 
 
 def check_proxy(value: str) -> None:
     """Raise unless *value* is the URL of a proxy; the message does not quote it, since it may contain a password."""
-    if _split_url(value) is None:
+    if _parse_url(value) is None:
         raise InvalidArgument("proxy must consist of http:// or https:// and a host")
 
 
 def is_loopback(base_url: str) -> bool:
     """Return whether *base_url* is on this machine."""
-    url = _split_url(base_url)
-    return url is not None and bool(_LOOPBACK_HOST.fullmatch(url.hostname or ""))
-
-
-def _split_url(url: str) -> SplitResult | None:
-    """Return the parts of an http or https URL with a host, or None for anything else."""
+    url = _parse_url(base_url)
+    if url is None or url.raw_host is None:
+        return False
+    # Names are not resolved: `localhost.example.com` is another machine.
     try:
-        parts = urlsplit(url)
-        # Reading the port validates it; port 0 cannot be connected to.
-        usable = parts.port != 0
+        return ipaddress.ip_address(url.raw_host).is_loopback
+    except ValueError:
+        return url.raw_host == "localhost"
+
+
+def _parse_url(value: str) -> URL | None:
+    """Return an http or https URL with a host, or None for anything else.
+
+    aiohttp connects to what yarl reads, so no other parser may judge a URL.
+    """
+    try:
+        url = URL(value)
     except ValueError:
         return None
-    return parts if usable and parts.scheme in ("http", "https") and parts.hostname else None
+    # Port 0 cannot be connected to.
+    return url if url.scheme in ("http", "https") and url.raw_host and url.port else None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
+import sys
+import traceback
 
 import aiohttp
 import pytest
@@ -72,7 +74,7 @@ async def test_request_head_equals_that_of_aiohttp(serve, connect_plain, connect
 async def test_host_header_follows_the_standard(connect_direct, url, host):
     """A non-default port is included, IPv6 addresses have brackets, and names are ASCII."""
     transport = await connect_direct(url)
-    assert f"\r\nHost: {host}\r\n".encode() in transport._build_head(REQUEST)
+    assert f"\r\nHost: {host}\r\n".encode() in bytes(transport._build_head(REQUEST))
 
 
 async def test_path_of_the_base_url_is_kept(serve, connect):
@@ -405,6 +407,31 @@ async def test_vetoed_request_is_not_sent(serve, connect):
     request = Request("/tcb/x", RequestBody(b"{}"), TOKEN, may_send=lambda: next(said))
     assert [await transport.send(request) for _ in range(3)] == [GOOD, Vetoed(), GOOD]
     assert len(server.requests) == 2
+
+
+async def test_no_frame_holds_a_secret_if_a_signal_ends_the_write(serve, connect_direct):
+    """A handler of a signal may raise SystemExit at any time; its traceback has the frames of wxtcb and asyncio."""
+    server = await serve(OK)
+    transport = await connect_direct(server.url)
+    secret = "S3CRET-in-the-body"
+    request = Request("/tcb/x", RequestBody(secret.encode()), TOKEN)
+    assert await transport.send(request) == GOOD
+
+    def exit_in_write(_frame, event, function):
+        if event == "c_call" and function.__name__ in ("send", "write"):
+            raise SystemExit
+
+    sys.setprofile(exit_in_write)
+    try:
+        with pytest.raises(SystemExit) as caught:
+            await transport.send(request)
+    finally:
+        sys.setprofile(None)
+    frames = [frame for frame, _ in traceback.walk_tb(caught.value.__traceback__)][1:]
+    assert {"_write", "write"} <= {frame.f_code.co_name for frame in frames}
+    text = repr([frame.f_locals for frame in frames])
+    assert TOKEN.reveal() not in text
+    assert secret not in text
 
 
 async def test_may_send_is_called_after_connecting(connect_direct):

@@ -174,6 +174,21 @@ async def test_endpoint_without_credential_gets_no_token(harness):
     assert [request.token for request in harness.platform.requests] == [None, None]
 
 
+@pytest.mark.parametrize("sent", [False, True], ids=["not sent", "sent"])
+@pytest.mark.parametrize("repeat", ALL)
+async def test_call_with_a_programming_error_is_not_retried(harness, repeat, sent):
+    """It ends at once; after the request was sent, the outcome of a call that adds something is unknown."""
+    reason = "code that aiohttp called raised KeyError (traces.py, line 3)"
+    with pytest.raises(WxtcbError, match=r"KeyError \(traces.py, line 3\)") as caught:
+        await harness.call(repeat, SendFailure(reason, sent=sent, permanent=True))
+    is_unknown = sent and repeat.is_unsafe_to_repeat
+    assert type(caught.value) is (OutcomeUnknown if is_unknown else TransportError)
+    error = caught.value.cause if is_unknown else caught.value
+    assert (error.sent, error.permanent) == (sent, True)
+    assert caught.value.maybe_acted == (sent and repeat is not Repeat.READ)
+    assert (harness.sends, harness.emitted(RetryScheduled)) == (1, [])
+
+
 @pytest.mark.parametrize("repeat", ALL)
 async def test_call_that_never_connected_is_retried(harness, repeat):
     """No request was sent, so every kind of call is retried."""

@@ -49,6 +49,8 @@ CASES = [
 SORTED = [
     (errors.TransportError("refused", endpoint=PATH, sent=False), FailureKind.NOT_SENT),
     (errors.TransportError("slow TLS", endpoint=PATH, sent=False, timeout=True), FailureKind.NOT_SENT),
+    (errors.TransportError("KeyError", endpoint=PATH, sent=False, permanent=True), FailureKind.REJECTED),
+    (errors.TransportError("KeyError", endpoint=PATH, sent=True, permanent=True), FailureKind.INVALID_REPLY),
     (LOST, FailureKind.REPLY_LOST),
     (LATE, FailureKind.REPLY_LOST),
     (errors.BadReply("page", endpoint=PATH, status=500), FailureKind.REPLY_LOST),

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import importlib.metadata
 import ssl
 import traceback
 
 import aiohttp
 import attrs
 import pytest
+from yarl import URL
 
 from wxtcb._http import client_session_transport
-from wxtcb._http.transport import Request, Response, ResponseTooLarge, SendCancelled, SendFailure, Timeout
+from wxtcb._http.client_session_transport import ClientSessionTransport
+from wxtcb._http.transport import Request, Response, ResponseTooLarge, SendCancelled, SendFailure, Timeout, user_agent
 from wxtcb._protocol.codec import RequestBody
 from wxtcb.errors import InvalidArgument
 from wxtcb.secret import Secret
@@ -248,6 +251,12 @@ async def test_tls_failure_is_not_sent(serve, connect):
     assert outcome == SendFailure("the TLS handshake failed", sent=False)
 
 
+def with_cause(error, cause):
+    """Return *error* with a cause that was never raised."""
+    error.__cause__ = cause
+    return error
+
+
 class FailingConnector(aiohttp.TCPConnector):
     """Connector that raises what `make` returns for the key of the connection."""
 
@@ -265,11 +274,18 @@ class FailingConnector(aiohttp.TCPConnector):
             "the server's certificate is not trusted",
         ),
         (lambda key: aiohttp.ServerTimeoutError("no"), "no connection in time"),
-        (lambda key: ValueError(f"odd {TOKEN.reveal()}"), "the connection was lost (ValueError)"),
-        (lambda key: KeyError(f"odd {TOKEN.reveal()}"), "the connection was lost (KeyError)"),
+        (
+            lambda key: aiohttp.ClientConnectionError(f"odd {TOKEN.reveal()}"),
+            "the connection was lost (ClientConnectionError)",
+        ),
+        (lambda key: OSError(f"odd {TOKEN.reveal()}"), "the connection was lost (ClientOSError)"),
+        (
+            lambda key: with_cause(aiohttp.ServerDisconnectedError(), KeyError()),
+            "the connection was lost (ServerDisconnectedError)",
+        ),
         (lambda key: aiohttp.ClientConnectorError(key, OSError("odd")), "no connection (refused)"),
     ],
-    ids=["certificate", "timeout", "value", "key", "no strerror"],
+    ids=["certificate", "timeout", "aiohttp", "os", "cause", "no strerror"],
 )
 async def test_exception_of_the_connector_becomes_a_failure(connect_plain, make, reason):
     """No exception leaves `send`, because its traceback and message could contain the token."""
@@ -317,12 +333,12 @@ async def test_request_goes_through_the_proxy(serve, connect_plain):
 async def test_session_of_the_caller_stays_open(serve, connect_plain):
     """An aiohttp session passed by the caller is used but not closed."""
     server = await serve(OK)
-    async with aiohttp.ClientSession(headers={"X-Mine": "yes"}) as http:
+    async with aiohttp.ClientSession() as http:
         transport = await connect_plain(server.url, http=http)
         await transport.send(REQUEST)
         await transport.aclose()
         assert not http.closed
-    assert "X-Mine: yes" in server.requests[0][0]
+    assert len(server.requests) == 1
 
 
 async def test_own_session_is_closed(connect_plain):
@@ -376,12 +392,65 @@ async def test_auto_decompress_of_the_caller_has_no_effect(serve, connect_plain)
         assert await (await connect_plain(server.url, http=http)).send(REQUEST) == Response(200, b"{}")
 
 
-async def test_default_headers_of_the_caller_do_not_replace_the_content_type(serve, connect_plain):
-    """The body is always sent as JSON."""
+@pytest.mark.filterwarnings("ignore:(BasicAuth|The 'auth')")
+async def test_request_has_no_headers_cookies_or_credentials_of_the_caller(serve, connect_plain):
+    """The request has the same headers as with a session that has none of them."""
     server = await serve(OK)
-    async with aiohttp.ClientSession(headers={"Content-Type": "text/plain"}) as http:
+    jar = aiohttp.CookieJar(unsafe=True)
+    jar.update_cookies({"sid": "C00KIE"}, URL(server.url))
+    headers = {"X-Mine": "1", "content-type": "text/plain", "User-Agent": "mine", "Host": "evil", "Content-Length": "1"}
+    async with (
+        aiohttp.ClientSession() as bare,
+        aiohttp.ClientSession(headers=headers, cookie_jar=jar, auth=aiohttp.BasicAuth("me", "W0RD")) as http,
+        aiohttp.ClientSession(headers={"Authorization": "Bearer 1NTERNAL", "Cookie": "sid=1"}) as internal,
+    ):
+        for session in (bare, http, internal):
+            assert (await (await connect_plain(server.url, http=session)).send(REQUEST)).status == 200
+    expected, *others = [(sorted(head.split("\r\n")), body) for head, body in server.requests]
+    assert others == [expected, expected]
+
+
+async def test_credentials_of_a_netrc_file_are_not_sent(serve, connect_plain, client_tls, monkeypatch, tmp_path):
+    """A session with trust_env has credentials for a host from there."""
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password W0RD")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    server = await serve(OK)
+    async with aiohttp.ClientSession(trust_env=True) as http:
+        async with http.post(server.url, data=b"{}", ssl=client_tls):
+            pass
         await (await connect_plain(server.url, http=http)).send(REQUEST)
-    assert "Content-Type: application/json" in server.requests[0][0]
+    assert ["Authorization:" in head for head, _ in server.requests] == [True, False]
+
+
+async def test_header_of_a_trace_is_sent(serve, connect_plain):
+    """Tracing tools add one, such as traceparent, to each request."""
+    server = await serve(OK)
+    trace = aiohttp.TraceConfig()
+
+    async def inject(_session, _context, params):
+        params.headers["traceparent"] = "00-1-2-01"
+
+    trace.on_request_start.append(inject)
+    async with aiohttp.ClientSession(trace_configs=[trace], headers={"X-Mine": "1"}) as http:
+        await (await connect_plain(server.url, http=http)).send(REQUEST)
+    assert "traceparent: 00-1-2-01" in server.requests[0][0]
+
+
+async def test_user_agent_is_wxtcb_and_its_version(serve, connect):
+    """The platform sees which library sends the request."""
+    server = await serve(OK)
+    await (await connect(server.url)).send(REQUEST)
+    assert f"\r\nUser-Agent: wxtcb/{importlib.metadata.version('wxtcb')}\r\n" in server.requests[0][0]
+
+
+def test_user_agent_without_an_installed_package_has_no_version(monkeypatch):
+    """A source tree on PYTHONPATH has no metadata."""
+
+    def raise_not_found(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", raise_not_found)
+    assert user_agent.__wrapped__() == "wxtcb"
 
 
 async def test_closed_session_of_the_caller_is_not_sent(connect_plain):
@@ -389,7 +458,7 @@ async def test_closed_session_of_the_caller_is_not_sent(connect_plain):
     http = aiohttp.ClientSession()
     await http.close()
     outcome = await (await connect_plain("http://127.0.0.1:1", http=http)).send(REQUEST)
-    assert outcome == SendFailure("the aiohttp session is closed", sent=False, closed=True)
+    assert outcome == SendFailure("the connections were closed", sent=False, closed=True)
 
 
 async def test_closing_the_transport_during_a_call_loses_the_connection(serve, connect):
@@ -430,18 +499,75 @@ async def test_attempt_cancelled_while_connecting_is_not_sent(connect_plain):
         assert await call == SendCancelled((), sent=False)
 
 
-async def test_exception_of_a_trace_of_the_caller_becomes_a_failure(serve, connect_plain):
-    """Its traceback, which would contain the URL, does not leave the transport."""
+class CallerError(Exception):
+    """Exception of the caller's code."""
+
+
+def raise_caller_error(*_):
+    """Raise an exception whose message contains the token, as that of a KeyError may."""
+    raise CallerError(TOKEN.reveal())
+
+
+def assert_names_the_code(outcome, *, sent):
+    """Check that *outcome* names the line above, without the token, and forbids a retry."""
+    line = raise_caller_error.__code__.co_firstlineno + 2
+    assert f"CallerError ({__file__}, line {line})" in outcome.reason
+    assert (outcome.sent, outcome.permanent, outcome.closed) == (sent, True, False)
+    assert TOKEN.reveal() not in repr(outcome)
+
+
+@pytest.mark.parametrize(
+    ("signal", "sent"),
+    [
+        ("on_request_start", False),
+        ("on_connection_create_end", False),
+        ("on_request_chunk_sent", True),
+        ("on_request_end", True),
+    ],
+)
+async def test_exception_of_a_trace_is_permanent(serve, connect_plain, signal, sent):
+    """The failure names the file and line of the caller's code, also where aiohttp wraps the exception."""
     server = await serve(OK)
+    trace = aiohttp.TraceConfig()
 
     async def break_down(*_):
-        raise LookupError(TOKEN.reveal())
+        raise_caller_error()
 
-    trace = aiohttp.TraceConfig()
-    trace.on_request_end.append(break_down)
+    getattr(trace, signal).append(break_down)
     async with aiohttp.ClientSession(trace_configs=[trace]) as http:
-        outcome = await (await connect_plain(server.url, http=http)).send(REQUEST)
-    assert outcome == SendFailure("the connection was lost (LookupError)", sent=True)
+        assert_names_the_code(await (await connect_plain(server.url, http=http)).send(REQUEST), sent=sent)
+
+
+async def test_exception_of_a_connector_of_the_caller_is_permanent(kind, client_tls):
+    """Both transports name the line of the connector."""
+    connector = FailingConnector()
+    connector.make = raise_caller_error
+    transport = kind.open(
+        "https://api.example",
+        Timeout(),
+        ssl=client_tls,
+        **{"http" if kind is ClientSessionTransport else "connector": connector},
+    )
+    assert_names_the_code(await transport.send(REQUEST), sent=False)
+    await transport.aclose()
+    await connector.close()
+
+
+async def test_unexpected_exception_after_closing_is_not_the_caller_s(serve, connect_plain):
+    """The code of aiohttp may fail in any way while its session is closed."""
+    server = await serve(OK)
+    http = aiohttp.ClientSession()
+    trace = aiohttp.TraceConfig()
+
+    async def close(*_):
+        await http.close()
+        raise AssertionError
+
+    trace.on_request_start.append(close)
+    trace.freeze()
+    http.trace_configs.append(trace)
+    outcome = await (await connect_plain(server.url, http=http)).send(REQUEST)
+    assert outcome == SendFailure("the connections were closed", sent=False, closed=True)
 
 
 @pytest.mark.parametrize("field", ["connect", "reply"])

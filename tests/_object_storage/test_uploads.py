@@ -188,6 +188,48 @@ async def test_connector_of_the_caller_is_used_and_not_closed(connect, env):
             await storage.upload_file(session, env, "a", b"hello")
 
 
+class BrokenConnector(aiohttp.TCPConnector):
+    """Connector with a programming error for requests to object storage; `attempts` counts them."""
+
+    attempts = 0
+
+    async def connect(self, req, *args, **options):
+        if req.url.path.startswith("/_cos"):
+            self.attempts += 1
+            raise KeyError("a name that the connector lacks")
+        return await super().connect(req, *args, **options)
+
+
+@pytest.mark.parametrize("transfer", ["upload", "download"])
+async def test_programming_error_ends_a_transfer_at_once(connect, session, env, tmp_path, transfer):
+    """The error names the file and line of the caller's connector."""
+    file_id = (await storage.upload_file(session, env, "a", b"hello")).file_id
+    async with BrokenConnector() as connector, connect(http=connector) as broken:
+        run = (
+            storage.upload_file(broken, env, "a", b"hello")
+            if transfer == "upload"
+            else storage.download_file(broken, env, file_id, tmp_path / "f")
+        )
+        with pytest.raises(TransferError, match=r"KeyError .*test_uploads\.py, line"):
+            await run
+    assert connector.attempts == 1
+
+
+async def test_user_agent_of_a_transfer_is_that_of_all_requests(connect, env, sandbox, monkeypatch):
+    """Object storage sees which library sends the request."""
+    seen = []
+    serve = type(sandbox)._serve_object
+
+    async def recording(sandbox, request):
+        seen.append(request.headers["User-Agent"])
+        return await serve(sandbox, request)
+
+    monkeypatch.setattr(type(sandbox), "_serve_object", recording)
+    async with connect() as session:
+        await storage.upload_file(session, env, "a", b"hello")
+    assert {each.partition("/")[0] for each in seen} == {"wxtcb"}
+
+
 async def test_no_file_stays_open(session, env, tmp_path):
     """The source is closed after success and failure."""
     (tmp_path / "f").write_bytes(b"x")

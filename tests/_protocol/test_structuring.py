@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Literal
 
 import attrs
 import cattrs
@@ -302,3 +303,21 @@ def test_detailed_validation_can_be_turned_off(detailed, error_class):
     with pytest.raises(error_class) as caught:
         make_converter(detailed_validation=detailed).structure({"name": 5}, Leaf)
     assert type(caught.value) is error_class
+
+
+@attrs.frozen(kw_only=True)
+class Tagged:
+    """A class with fields for which the platform documents values."""
+
+    state: Literal["on", "off"]
+    mode: Literal["fast"] | None = None
+
+
+def test_literal_accepts_undocumented_strings() -> None:
+    """The platform may send new values, and a program must not fail for them. Other types are errors."""
+    structure = make_converter().structure
+    assert structure({"state": "new", "mode": "new"}, Tagged) == Tagged(state="new", mode="new")
+    assert structure({"state": "on", "mode": None}, Tagged) == Tagged(state="on")
+    for fields in ({"state": 1}, {"state": None}, {"state": "on", "mode": 1}):
+        with pytest.raises(cattrs.ClassValidationError):
+            structure(fields, Tagged)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import traceback
 
+import attrs
 import orjson
 import pytest
 
@@ -229,3 +231,12 @@ def test_rejected_class_shows_no_secret(kind, fields):
     frames = traceback.TracebackException.from_exception(caught.value, capture_locals=True).stack
     assert "S3CRET" not in str(caught.value)
     assert not [frame for frame in frames if frame.filename != __file__ and "S3CRET" in str(frame.locals)]
+
+
+def test_required_fields_are_the_first_arguments() -> None:
+    """Editors show them first. The docstring explains every field."""
+    for kind in (cloudrun.Version, cloudrun.VersionUpdate):
+        required = [parameter.default is parameter.empty for parameter in inspect.signature(kind).parameters.values()]
+        assert required == sorted(required, reverse=True)
+    names = {field.name for field in attrs.fields(cloudrun.Version)}
+    assert [name for name in names if f"`{name}`" not in cloudrun.Version.__doc__] == []

@@ -24,7 +24,14 @@ from wxtcb.sandbox import Sandbox
 from .children import HANG_TIMEOUT, end_all
 
 VARIABLES = ("COMPONENT_APPID", "COMPONENT_APPSECRET", "TICKET", "TICKET_FILE", "TOKEN_STORE", "BASE_URL")
-VARIABLES += ("TOKEN_STORE_KEY", "MESSAGE_TOKEN", "ENCODING_AES_KEY", "PREVIOUS_ENCODING_AES_KEY")
+VARIABLES += (
+    "TOKEN_STORE_KEY",
+    "MESSAGE_TOKEN",
+    "ENCODING_AES_KEY",
+    "PREVIOUS_ENCODING_AES_KEY",
+    "ENV_FILE",
+    "PROFILE",
+)
 INTERVAL = 0.001
 CREATE = "/componenttcb/createenv"
 LIST = "/componenttcb/describeenvs"

@@ -38,14 +38,17 @@ def test_help_fits_80_columns(cli: Cli, words: list[str], columns: str, monkeypa
     assert "--ticket" not in result.stdout
 
 
+PAGES = "https://developers.weixin.qq.com/doc/oplatform/"
+
+
 def test_help_groups_many_options(cli: Cli) -> None:
     """Many options are listed under several headings, few under one."""
-    many, few = cli("provision", "--help").stdout, cli("call", "--help").stdout
+    many, few = cli("provision", "--help").stdout, cli("token", "--help").stdout
     assert "\nExecution:\n  --concurrency N" in many
     assert "\nConfirmation:\n  --yes " in many
-    assert "\nOptions:\n  --query NAME=VALUE" in few
+    assert "\nOptions:\n  --fetch" in few
     assert "\nConfirmation:\n" not in few
-    assert "\n  JSON | @FILE | -  " in few
+    assert "\n  JSON | @FILE | -  " in cli("call", "--help").stdout
 
 
 def test_help_does_not_import_what_commands_need() -> None:
@@ -104,7 +107,41 @@ def test_endpoints_prints_json(cli: Cli) -> None:
         "repeat": "once",
         "reply": "NewEnv",
         "credential": "component",
+        "description": "Create a pay-as-you-go environment; every success creates, and bills, another one, even with "
+        "the same alias.",
+        "page": f"{PAGES}openApi/OpenApiDoc/cloudbase-batch/env-mgnt/createTcbEnv.html",
     }
+
+
+def test_every_endpoint_has_a_description_and_an_official_page() -> None:
+    """Pages of the older family are in another folder of the documentation."""
+    rows = {row["name"]: row for row in (endpoint_row(group, each) for each, group in endpoint_groups().items())}
+    assert [row["name"] for row in rows.values() if not row["description"] or not row["page"]] == []
+    assert rows["get_cs_list"]["page"] == f"{PAGES}Third-party_Platforms/2.0/api/cloudbase/batch/getcslist.html"
+
+
+def test_endpoints_searches_names_paths_and_descriptions(cli: Cli) -> None:
+    """The matching calls are printed with description, path and official page."""
+    output = cli("endpoints", "BATCHSHARE").stdout
+    assert output.startswith("batch_share_env\n  Bind environments to mini programs;")
+    assert "\n  /componenttcb/batchshareenv\n" in output
+    assert "\n  shareCloudbaseEnv: https://developers.weixin.qq.com/" in output
+    assert "  /componenttcb/dbindex (action create)\n" in cli("endpoints", "create indexes").stdout
+    assert [row["name"] for row in json.loads(cli("endpoints", "getTcbEnvList", "--json").stdout)] == ["describe_envs"]
+
+
+def test_search_without_a_match_is_rejected(cli: Cli) -> None:
+    """The exit code is 2."""
+    result = cli("endpoints", "xyzzy")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "no call contains 'xyzzy'" in result.stderr
+
+
+def test_endpoint_without_a_docstring_has_no_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python removes docstrings with -OO."""
+    monkeypatch.setattr("wxtcb.api.environment.create_env.__doc__", None)
+    row = endpoint_row("environment", CREATE_ENV)
+    assert (row["description"], row["page"]) == ("", None)
 
 
 @pytest.mark.parametrize(("width", "lines"), [(60, 4), (200, 1)])

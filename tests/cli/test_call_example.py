@@ -81,6 +81,6 @@ def test_query_is_quoted_for_the_shell(monkeypatch: pytest.MonkeyPatch, capsys: 
 
 def test_example_of_an_unknown_call_is_rejected(cli: Cli) -> None:
     """The message has similar names."""
-    result = cli("call", "createenv", "--example")
+    result = cli("call", "creat_env", "--example")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "did you mean create_env?" in result.stderr
+    assert "did you mean create_env" in result.stderr

@@ -187,7 +187,7 @@ def test_plan_contains_neither_secrets_nor_escape_codes(cli: Cli, platform: Plat
     for result in (table, document):
         assert result.exit_code == 0
         assert contains_no_secret(platform, result.output)
-        assert platform.sandbox.world.credentials._token not in result.output
+        assert platform.sandbox.world.credentials.token not in result.output
         assert "pass-word" not in result.output
         assert "\x1b" not in result.output
 

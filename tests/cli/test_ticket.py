@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
+import re
 import signal
 import socket
 import subprocess
@@ -25,10 +25,10 @@ from yarl import URL
 from wxtcb.cli.ticket import (
     ListenAddress,
     NotFoundHandler,
+    create_receiver,
     listen,
     log_event,
     log_notification,
-    read_receiver_settings,
 )
 from wxtcb.events import (
     UNDECRYPTABLE_HINT,
@@ -160,23 +160,24 @@ def test_missing_variables_are_named(cli: Cli) -> None:
     """The message explains the token store."""
     result = cli("ticket", "serve")
     assert result.exit_code == 2
-    assert result.stderr.startswith(
-        "wxtcb: not set in the environment: WXTCB_COMPONENT_APPID, WXTCB_MESSAGE_TOKEN, WXTCB_ENCODING_AES_KEY, "
-        "WXTCB_TOKEN_STORE; WXTCB_TOKEN_STORE is the token store "
-    )
+    names = re.findall(r"(WXTCB_\w+) \(", result.stderr)
+    assert names == [
+        f"WXTCB_{name}" for name in ("COMPONENT_APPID", "MESSAGE_TOKEN", "ENCODING_AES_KEY", "TOKEN_STORE")
+    ]
+    assert "WXTCB_TOKEN_STORE (URL of the token store" in result.stderr
 
 
 @pytest.mark.usefixtures("configured")
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("WXTCB_MESSAGE_TOKEN", "", "not set in the environment: WXTCB_MESSAGE_TOKEN\n"),
+        ("WXTCB_MESSAGE_TOKEN", "", "not set in the environment: WXTCB_MESSAGE_TOKEN ("),
         ("WXTCB_ENCODING_AES_KEY", "short", "wxtcb: WXTCB_ENCODING_AES_KEY must be"),
         ("WXTCB_PREVIOUS_ENCODING_AES_KEY", "short", "wxtcb: WXTCB_PREVIOUS_ENCODING_AES_KEY must be"),
-        ("WXTCB_COMPONENT_APPID", "ww1", "wxtcb: WXTCB_COMPONENT_APPID must be"),
-        ("WXTCB_MESSAGE_TOKEN", "\udcff", "wxtcb: WXTCB_MESSAGE_TOKEN must be"),
+        ("WXTCB_COMPONENT_APPID", "ww 1", "wxtcb: WXTCB_COMPONENT_APPID must be"),
+        ("WXTCB_MESSAGE_TOKEN", "\udcff", "wxtcb: WXTCB_MESSAGE_TOKEN: the value is not UTF-8"),
         ("WXTCB_MESSAGE_TOKEN", "hush-hush", "wxtcb: WXTCB_MESSAGE_TOKEN must be"),
-        ("WXTCB_COMPONENT_APPID", "hush", "wxtcb: WXTCB_COMPONENT_APPID must be"),
+        ("WXTCB_COMPONENT_APPID", "hu sh", "wxtcb: WXTCB_COMPONENT_APPID must be"),
         ("WXTCB_PLAIN_PUSH_KEY", "hush", "wxtcb: WXTCB_PLAIN_PUSH_KEY must be"),
         ("WXTCB_TOKEN_STORE_KEY", "short", "wxtcb: WXTCB_TOKEN_STORE_KEY: key "),
         ("WXTCB_TOKEN_STORE", "mysql://user:hush@db", "wxtcb: WXTCB_TOKEN_STORE: "),
@@ -241,7 +242,7 @@ def test_store_that_can_never_be_used_is_rejected(cli: Cli, tmp_path: Path) -> N
     (tmp_path / "tokens.db").touch(mode=0o644)
     result = cli("ticket", "serve")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr.startswith("wxtcb: WXTCB_TOKEN_STORE: ")
+    assert result.stderr.startswith("wxtcb: token store: ")
     assert "644" in result.stderr
 
 
@@ -265,7 +266,7 @@ async def test_shutdown_waits_for_a_limited_time(
 ) -> None:
     """A push whose body never ends does not prevent the shutdown."""
     monkeypatch.setattr("wxtcb.cli.ticket._SHUTDOWN_TIMEOUT", 0.01)
-    async with read_receiver_settings(os.environ).open_receiver() as receiver, AsyncExitStack() as stack:
+    async with create_receiver() as receiver, AsyncExitStack() as stack:
         url = URL(await stack.enter_async_context(listen(receiver, ListenAddress("127.0.0.1", 0, "/push"))))
         reader, writer = await asyncio.open_connection(url.host, url.port)
         writer.write(b"GET /wrong HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -285,7 +286,7 @@ def listening(configured: None) -> Callable[..., AbstractAsyncContextManager[URL
     @asynccontextmanager
     async def serve(path: str = "/push") -> AsyncIterator[URL]:
         async with (
-            read_receiver_settings(os.environ).open_receiver() as receiver,
+            create_receiver() as receiver,
             listen(receiver, ListenAddress("127.0.0.1", 0, path)) as url,
         ):
             yield URL(url)
@@ -380,7 +381,7 @@ async def test_plain_push_is_accepted_below_the_path(
         ("127.0.0.1", "S1GN" * 4, []),
         ("localhost", "S1GN" * 4, []),
         ("0.0.0.0", "S1GN" * 4, ["Warning: other machines can connect to 0.0.0.0 without TLS."]),
-        ("127.0.0.1", "S1GN", ["Warning: WXTCB_MESSAGE_TOKEN has fewer than 16 characters"]),
+        ("127.0.0.1", "S1GN", ["Warning: the message token has fewer than 16 characters"]),
     ],
 )
 def test_weak_settings_are_warned_of(

@@ -21,14 +21,17 @@ from .conftest import TOKEN, VARIABLES, Cli, Platform, signal_at_request
 
 
 def test_state_shows_which_variables_are_set(cli: Cli, platform: Platform) -> None:
-    """No value is shown, and no request is sent."""
+    """No secret is shown, and no request is sent."""
     result = cli("token")
     assert result.exit_code == 0
-    states = dict(line.split("  ", 1) for line in result.stdout.splitlines()[:10])
+    states = dict(line.split("  ", 1) for line in result.stdout.splitlines()[:9])
     assert {name: state.strip() for name, state in states.items()} == {
-        **dict.fromkeys(f"WXTCB_{name}" for name in VARIABLES),
-        **dict.fromkeys(states, "not set"),
+        **dict.fromkeys(
+            (f"WXTCB_{name}" for name in VARIABLES if not name.endswith("_FILE") and name != "PROFILE"), "not set"
+        ),
         **dict.fromkeys(platform.env, "set"),
+        "WXTCB_COMPONENT_APPID": platform.sandbox.component_appid,
+        "WXTCB_BASE_URL": platform.sandbox.url,
     }
     assert f"Ready for {platform.sandbox.url}.\n" in result.stdout
     assert "No token was fetched" in result.stdout
@@ -40,7 +43,19 @@ def test_state_shows_what_is_missing(cli: Cli) -> None:
     """The exit code is 0, because the state was shown."""
     result = cli("token")
     assert result.exit_code == 0
-    assert "Not ready: not set in the environment: WXTCB_COMPONENT_APPID, WXTCB_COMPONENT_APPSECRET" in result.stdout
+    assert "Not ready: not set in the environment: WXTCB_COMPONENT_APPID (" in result.stdout
+
+
+def test_state_shows_the_files_of_the_settings(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """They are the file of variables and the file of the ticket."""
+    path = tmp_path / "shop.env"
+    path.write_text("WXTCB_COMPONENT_APPID=wx0123456789abcdef\nWXTCB_TICKET_FILE=ticket\n")
+    path.chmod(0o600)
+    monkeypatch.setenv("WXTCB_ENV_FILE", str(path))
+    output = cli("token").stdout
+    assert f"are read from {path}.\n" in output
+    assert "wx0123456789abcdef\n" in output
+    assert f"in the file {Path.cwd()}/ticket\n" in output
 
 
 def test_state_shows_that_own_token_is_required(cli: Cli, platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,6 +109,7 @@ def test_ticket_file_replaces_the_variable(
     """A token is fetched with the ticket of the file."""
     path = tmp_path / "ticket"
     path.write_text(platform.sandbox.ticket + "\n")
+    path.chmod(0o600)
     monkeypatch.delenv("WXTCB_TICKET")
     monkeypatch.setenv("WXTCB_TICKET_FILE", str(path))
     assert cli("token", "--fetch").exit_code == 0
@@ -106,6 +122,7 @@ def test_exit_code_shows_whether_a_request_was_sent(
     """Without a ticket it is 2, and after a rejection by the platform it is 3."""
     path = tmp_path / "ticket"
     path.write_text(ticket)
+    path.chmod(0o600)
     monkeypatch.delenv("WXTCB_TICKET")
     monkeypatch.setenv("WXTCB_TICKET_FILE", str(path))
     assert cli("token", "--fetch").exit_code == code
@@ -119,7 +136,7 @@ def test_token_is_never_written_to_standard_error(platform: Platform) -> None:
     _, err = process.communicate()
     assert process.returncode == 1
     assert "cannot write to standard output" in err
-    assert platform.sandbox.world.credentials._token not in err
+    assert platform.sandbox.world.credentials.token not in err
 
 
 def test_interrupted_fetch_reports_its_possible_effect(cli: Cli, platform: Platform) -> None:

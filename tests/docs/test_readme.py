@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -24,9 +25,13 @@ from wxtcb.sandbox import Sandbox
 ROOT: Final = Path(__file__).parents[2]
 README: Final = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS: Final = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-FIRST_PROGRAM, MANY, AIOHTTP, FASTAPI, TESTS = BLOCKS
+FASTAPI, FIRST_PROGRAM, MANY, TESTS = BLOCKS
+AIOHTTP: Final = (ROOT / "examples" / "backend_aiohttp.py").read_text(encoding="utf-8")
+KEY: Final = {"Authorization": "Bearer S3SAME"}
 
 CREATE: Final = "/componenttcb/createenv"
+# The message of the platform is for the log only.
+REFERENCE: Final = r"/componenttcb/describeenvs failed, reference [0-9a-f]{8}"
 ADVICE: Final = "check GET /environments before you try again"
 
 
@@ -43,6 +48,7 @@ async def sandbox(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncItera
         monkeypatch.setenv("WXTCB_COMPONENT_APPID", sandbox.component_appid)
         monkeypatch.setenv("WXTCB_COMPONENT_APPSECRET", sandbox.component_appsecret)
         monkeypatch.setenv("WXTCB_TICKET", sandbox.ticket)
+        monkeypatch.setenv("BACKEND_KEY", "S3SAME")
         monkeypatch.setenv("WXTCB_MESSAGE_TOKEN", sandbox.message_token)
         monkeypatch.setenv("WXTCB_ENCODING_AES_KEY", sandbox.encoding_aes_key)
         monkeypatch.setenv("WXTCB_TOKEN_STORE", f"sqlite:///{tmp_path}/tokens.db")
@@ -108,10 +114,20 @@ def test_the_readme_starts_with_a_short_description() -> None:
     assert re.findall(r"^## (.*)$", README, re.MULTILINE)[:2] == ["Try it", "Run the tests"]
 
 
+# `wxtcb plan`, as a program
+PLAN_COMMAND: Final = """
+import sys
+from wxtcb.cli.app import main
+sys.argv = ["wxtcb", "plan", "examples/tenants.csv"]
+main()
+"""
+
+
 async def output_of(program: str, tmp_path: Path) -> list[str]:
     """Run a program next to the examples, with warnings as errors, and return the lines it prints."""
     if not (tmp_path / "examples").exists():
-        (tmp_path / "examples").symlink_to(ROOT / "examples")
+        # A copy, because the journal is written next to the file.
+        await asyncio.to_thread(shutil.copytree, ROOT / "examples", tmp_path / "examples")
     script = tmp_path / "program.py"
     script.write_text(program, encoding="utf-8")
     command = (sys.executable, "-X", "utf8", "-W", "error", str(script))
@@ -122,68 +138,92 @@ async def output_of(program: str, tmp_path: Path) -> list[str]:
     return output.decode().splitlines()
 
 
+def test_the_backend_is_an_example() -> None:
+    """The commands of the section run the file with the code of the section."""
+    assert (ROOT / "examples" / "backend.py").read_text(encoding="utf-8") == FASTAPI
+
+
 async def test_the_first_program_runs(sandbox: Sandbox, tmp_path: Path) -> None:
-    """The first program opens an environment, shares it and creates its service."""
+    """The first program opens an environment, shares it and creates its service. Run again, it opens no other one."""
     lines = await output_of(FIRST_PROGRAM, tmp_path)
-    assert lines[0] == "lanhai-tea is NORMAL"
-    assert lines[1].startswith("the administrator of wxmjmspz667oquuzeg agrees at https://")
+    assert lines[0] == "first-steps is NORMAL"
+    assert lines[1].startswith("the administrator of wx0123456789abcdef agrees at https://")
     assert lines[2] == "service web is established"
+    assert (await output_of(FIRST_PROGRAM, tmp_path))[0] == "first-steps is NORMAL"
     assert [name for _, name in sandbox.world.services] == ["web"]
+    assert len(sandbox.world.environments) == 1
 
 
 async def test_the_program_for_many_tenants_runs(sandbox: Sandbox, tmp_path: Path) -> None:
-    """The second program opens one environment for each tenant of the example, and none when it runs again."""
+    """The second program opens one environment for each tenant of the example, and none when it runs again.
+
+    The first program before it, and the command line after it, do not disturb it.
+    """
+    await output_of(FIRST_PROGRAM, tmp_path)
     lines = await output_of(MANY, tmp_path)
     assert lines[-1] == "200 of 200 are done"
     assert lines[0] == "200 environments would be opened"
     assert any(line.startswith("蓝海茶馆 lanhai-tea-") for line in lines)
-    assert len(sandbox.world.environments) == 200
+    assert len(sandbox.world.environments) == 201
     again = await output_of(MANY, tmp_path)
     assert (again[0], again[-1]) == ("0 environments would be opened", "200 of 200 are done")
+    plan = await output_of(PLAN_COMMAND, tmp_path)
+    assert plan[-1] == "Plan: 0 to create, 0 to adopt, 200 ready."
 
 
-async def test_the_aiohttp_backend_runs(sandbox: Sandbox, tmp_path: Path) -> None:
+async def test_the_aiohttp_backend_runs(sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The aiohttp backend opens and lists environments, and maps errors to HTTP statuses."""
+    # The only ticket is the pushed one.
+    monkeypatch.delenv("WXTCB_TICKET")
     module = tmp_path / "backend.py"
     module.write_text(AIOHTTP)
     app = runpy.run_path(str(module))["app"]
-    async with TestClient(TestServer(app)) as client:
+    async with TestClient(TestServer(app), headers=KEY) as client:
         assert (await client.get("/environments")).status == 502
         sandbox.push_to(str(client.make_url("/wechat/push")), every=None)
         assert (await sandbox.push()).accepted
-        opened = await client.post("/environments/lanhai-tea")
-        assert opened.status == 201
+        opened = await client.put("/environments/lanhai-tea")
+        assert opened.status == 200
         env = (await opened.json())["env"]
         assert await (await client.get("/environments")).json() == [{"env": env, "status": "NORMAL"}]
-        assert (await client.post("/environments/Lanhai")).status == 422
+        assert (await client.put("/environments/Lanhai")).status == 422
         sandbox.faults.drop_after(path=CREATE, times=1)
-        lost = await client.post("/environments/lanhai-tea")
+        lost = await client.put("/environments/other-tea")
         assert (lost.status, await lost.text()) == (504, ADVICE)
         sandbox.faults.errcode(85088, times=2)
-        assert (await client.post("/environments/lanhai-tea")).status == 502
-        assert (await client.get("/environments")).status == 502
+        assert (await client.put("/environments/lanhai-tea")).status == 502
+        failed = await client.get("/environments")
+        assert failed.status == 502
+        assert re.fullmatch(REFERENCE, await failed.text())
+        assert (await client.get("/environments", headers={"Authorization": "Bearer x"})).status == 401
     assert len(sandbox.world.environments) == 2
 
 
-async def test_the_fastapi_backend_runs(sandbox: Sandbox, tmp_path: Path) -> None:
+async def test_the_fastapi_backend_runs(sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The FastAPI backend opens and lists environments, and maps errors to HTTP statuses."""
+    # The only ticket is the pushed one.
+    monkeypatch.delenv("WXTCB_TICKET")
     module = tmp_path / "backend.py"
     module.write_text(FASTAPI)
     app = runpy.run_path(str(module))["app"]
     async with _client_of(app) as client:
         assert (await client.get("/environments")).status_code == 502
         await _push(sandbox, client)
-        opened = await client.post("/environments/lanhai-tea")
-        assert opened.status_code == 201
+        opened = await client.put("/environments/lanhai-tea")
+        assert opened.status_code == 200
         env = opened.json()["env"]
         assert (await client.get("/environments")).json() == [{"env": env, "status": "NORMAL"}]
-        assert (await client.post("/environments/Lanhai")).status_code == 422
+        assert (await client.put("/environments/Lanhai")).status_code == 422
         sandbox.faults.drop_after(path=CREATE, times=1)
-        lost = await client.post("/environments/lanhai-tea")
+        lost = await client.put("/environments/other-tea")
         assert (lost.status_code, lost.json()) == (504, {"detail": ADVICE})
         sandbox.faults.errcode(85088, times=2)
-        assert (await client.post("/environments/lanhai-tea")).status_code == 502
-        assert (await client.get("/environments")).status_code == 502
+        assert (await client.put("/environments/lanhai-tea")).status_code == 502
+        failed = await client.get("/environments")
+        assert failed.status_code == 502
+        assert re.fullmatch(REFERENCE, failed.json()["detail"])
+        for headers in ({"Authorization": "Bearer x"}, {"Authorization": ""}):
+            assert (await client.put("/environments/a", headers=headers)).status_code in (401, 403)
     assert len(sandbox.world.environments) == 2
 
 
@@ -198,8 +238,8 @@ async def test_the_aiohttp_backend_keeps_its_deadlines(sandbox: Sandbox, tmp_pat
     module = tmp_path / "backend.py"
     module.write_text(_with_expired_deadlines(AIOHTTP))
     app = runpy.run_path(str(module))["app"]
-    async with TestClient(TestServer(app)) as client:
-        late = await client.post("/environments/lanhai-tea")
+    async with TestClient(TestServer(app), headers=KEY) as client:
+        late = await client.put("/environments/lanhai-tea")
         assert (late.status, await late.text()) == (504, ADVICE)
         assert (await client.get("/environments")).status == 504
 
@@ -210,7 +250,7 @@ async def test_the_fastapi_backend_keeps_its_deadlines(sandbox: Sandbox, tmp_pat
     module.write_text(_with_expired_deadlines(FASTAPI))
     app = runpy.run_path(str(module))["app"]
     async with _client_of(app) as client:
-        late = await client.post("/environments/lanhai-tea")
+        late = await client.put("/environments/lanhai-tea")
         assert (late.status_code, late.json()) == (504, {"detail": ADVICE})
         assert (await client.get("/environments")).status_code == 504
 
@@ -228,7 +268,7 @@ async def _client_of(app) -> AsyncIterator[httpx.AsyncClient]:
     """Start a FastAPI application and yield a client for it."""
     async with app.router.lifespan_context(app) as state:
         wire = httpx.ASGITransport(_with_state(app, state))
-        async with httpx.AsyncClient(transport=wire, base_url="http://backend") as client:
+        async with httpx.AsyncClient(transport=wire, base_url="http://backend", headers=KEY) as client:
             yield client
 
 

@@ -59,7 +59,7 @@ class Platform:
         if not world.credentials.has_valid_token(world.clock()):
             world.issue_token()
         seconds, self.token_delay = self.token_delay, 0.0
-        return DelayedResult(world.credentials._token, seconds)
+        return DelayedResult(world.credentials.token, seconds)
 
     def next_fault(self, path):
         faults = self.faults.get(path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 
 import wxtcb
@@ -96,3 +98,17 @@ async def test_two_runs_cannot_work_on_one_alias(harness: Harness) -> None:
         await run.wait()
         again = await provisioner.apply([Tenant("b", alias="xy")]).wait()
     assert again.tenants[0].outcome is wxtcb.provision.Outcome.CONFLICT
+
+
+async def test_plain_with_names_async_with() -> None:
+    """Python itself would only say that a protocol is not supported."""
+    session = wxtcb.Session(component_appid="wx0123456789abcdef", component_appsecret="s")
+    for each in (session, Provisioner(session)):
+        with pytest.raises(TypeError, match="async with"):
+            each.__enter__()
+        each.__exit__(None, None, None)
+
+
+def test_signature_shows_no_insides() -> None:
+    """Editors show the signature of the class."""
+    assert "<function" not in str(inspect.signature(Provisioner))

@@ -75,7 +75,7 @@ def instrumented(**options):
 
 
 def token_of(sandbox):
-    return sandbox.world.credentials._token
+    return sandbox.world.credentials.token
 
 
 async def spans_of_a_call(sandbox, **options):

@@ -92,6 +92,17 @@ def test_without_cryptography_the_extra_is_named(store, monkeypatch):
         EncryptedStore(store, NEW)
 
 
+async def test_close_closes_the_other_store_if_that_can_be_closed(tmp_path):
+    """A store in memory has nothing to close."""
+    await EncryptedStore(MemoryStore(), NEW).aclose()
+    file = SqliteStore(tmp_path / "tokens.db")
+    encrypted = EncryptedStore(file, NEW)
+    await encrypted.load(APPID)
+    await encrypted.aclose()
+    with pytest.raises(TokenStoreError, match="closed"):
+        await file.load(APPID)
+
+
 @pytest.mark.parametrize("document", ["T0KEN", "wxtcb-store-1 3 wxB T0KEN"])
 async def test_document_of_another_platform_is_rejected(store, document):
     """A program that copies a document to another appid, without the key, gets an error and not the other token."""

@@ -250,6 +250,7 @@ def test_permanent_errors(error):
 def test_transport_errors_are_transient():
     """An error without a reply of the platform is transient."""
     assert is_transient(TransportError("no", endpoint=PATH, sent=False))
+    assert not is_transient(TransportError("KeyError", endpoint=PATH, sent=False, permanent=True))
     assert is_transient(BadReply("no", endpoint=PATH, status=502))
 
 

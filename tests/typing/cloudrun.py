@@ -6,7 +6,8 @@ Each ``type: ignore`` marks a call that type checkers must reject: mypy reports 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import assert_type
+from datetime import datetime
+from typing import Literal, assert_type
 
 import attrs
 
@@ -22,7 +23,8 @@ async def environments(session: Session) -> None:
     assert_type(listed.by_env_id, Mapping[str, cloudrun.CloudRunEnvInfo])
     info = listed.env_list[0]
     assert_type(info.env_id, str)
-    assert_type(info.status, str | None)
+    assert_type(info.status, Literal["NORMAL", "UNAVAILABLE", "HALTED"] | None)
+    assert_type(info.created_at, datetime | None)
     assert_type(info.is_default, bool | None)
     assert_type(info.databases, tuple[cloudrun.Database, ...])
     assert_type(info.storages, tuple[cloudrun.Storage, ...])
@@ -31,7 +33,7 @@ async def environments(session: Session) -> None:
     assert_type(info.static_storages, tuple[cloudrun.StaticStorage, ...])
     assert_type(info.tags, tuple[cloudrun.Tag, ...])
     assert_type(info.custom_log_services, tuple[cloudrun.CustomLogService, ...])
-    assert_type(info.databases[0].status, str | None)
+    assert_type(info.databases[0].status, Literal["INITIALIZING", "RUNNING", "UNUSABLE", "OVERDUE"] | None)
     new = await cloudrun.create_cloudbaserun_env(session, alias="a", vpc_id="v", subnet_ids=["s-1"])
     assert_type(new, cloudrun.NewCloudRunEnv)
     assert_type(new.env_id, str)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import functools
 import ssl as tls
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import aiohttp
 import attrs
+from aiohttp import hdrs
 from aiohttp.payload import Payload
 from yarl import URL
 
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 UNSOLICITED_REPLY: Final = transport.SendFailure("the connection had received data before the request", sent=False)
 
 
-class _BodyNotSent(Exception):
-    """Exception raised to aiohttp instead of writing the body."""
+class _BodyNotSent(ConnectionError):
+    """Exception raised to aiohttp instead of writing the body; it counts as a lost connection."""
 
 
 class _TrackedPayload(Payload):
@@ -40,7 +41,7 @@ class _TrackedPayload(Payload):
     _autoclose = True
 
     def __init__(self, request: transport.Request) -> None:
-        super().__init__(request.body.data, content_type=transport.HEADERS["Content-Type"])
+        super().__init__(request.body.data, content_type=transport.CONTENT_TYPE)
         self._request = request
         self.requested = False
         self.sent = False
@@ -84,6 +85,7 @@ class ClientSessionTransport:
     _client_timeout: aiohttp.ClientTimeout = attrs.field(
         init=False, default=attrs.Factory(lambda self: self.timeout.to_aiohttp(), takes_self=True)
     )
+    _headers: dict[str, str] = attrs.field(init=False, repr=False, factory=transport.build_headers)
     _url_cache: transport.PerTokenCache[URL] = attrs.field(
         init=False,
         repr=False,
@@ -111,7 +113,6 @@ class ClientSessionTransport:
             connector=http or aiohttp.TCPConnector(limit=0),
             connector_owner=http is None,
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers=transport.HEADERS,
         )
         return cls(base_url, timeout, session, owns_session=True, proxy=proxy, ssl=ssl)
 
@@ -121,10 +122,11 @@ class ClientSessionTransport:
             response = await self.http.post(
                 self._url_cache.get(request),
                 data=body,
-                headers=None if self.owns_session else transport.HEADERS,
+                headers=self._headers,
                 allow_redirects=False,
                 auto_decompress=True,
-                middlewares=(),
+                # In place of the caller's middlewares, which could send the request twice.
+                middlewares=() if self.owns_session else (_remove_foreign_headers,),
                 raise_for_status=False,
                 timeout=self._client_timeout,
                 proxy=self.proxy.reveal() if self.proxy else None,
@@ -139,11 +141,30 @@ class ClientSessionTransport:
             return transport.map_cancellation(error, sent=body.sent, closed=self.http.closed)
         # Any exception of aiohttp may hold the URL with the token, so none may leave.
         except Exception as error:
-            return transport.Vetoed() if body.vetoed else transport.map_exception(error, sent=body.sent)
+            if body.vetoed:
+                return transport.Vetoed()
+            return transport.map_exception(error, sent=body.sent, closed=self.http.closed)
 
     async def aclose(self) -> None:
         if self.owns_session:
             await self.http.close()
+
+
+# A function, not a method: mocks such as aioresponses copy the arguments of a request deeply.
+async def _remove_foreign_headers(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Send *request* without headers, cookies and credentials of the caller's session: they are for other servers.
+
+    This is a middleware of aiohttp, because a session cannot omit its defaults in a single request. Headers that a
+    tracing callback has added stay.
+    """
+    for name in (*request.session.headers, hdrs.AUTHORIZATION, hdrs.COOKIE):
+        request.headers.popall(name, None)
+    # Any of these may have been a default of the session.
+    host, size = request.url.host_port_subcomponent or "", cast("Payload", request.body).size
+    request.headers.update({**transport.build_headers(), hdrs.HOST: host, hdrs.CONTENT_LENGTH: str(size)})
+    return await handler(request)
 
 
 def _has_unsolicited_data(writer: AbstractStreamWriter) -> bool:

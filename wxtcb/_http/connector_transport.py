@@ -20,7 +20,6 @@ from yarl import URL
 
 from wxtcb._http.client_session_transport import ClientSessionTransport
 from wxtcb._http.transport import (
-    HEADERS,
     PerTokenCache,
     Request,
     Response,
@@ -30,6 +29,7 @@ from wxtcb._http.transport import (
     Timeout,
     Transport,
     Vetoed,
+    build_headers,
     build_url,
     is_stale,
     map_cancellation,
@@ -190,7 +190,7 @@ class ConnectorTransport:
     _client_timeout: aiohttp.ClientTimeout = attrs.field(repr=False)
     _deadline_timer: _DeadlineTimer = attrs.field(repr=False)
     _closed: bool = attrs.field(init=False, default=False)
-    _head_cache: PerTokenCache[bytes] = attrs.field(
+    _head_cache: PerTokenCache[memoryview] = attrs.field(
         init=False, repr=False, default=attrs.Factory(lambda self: PerTokenCache(self._build_head), takes_self=True)
     )
 
@@ -204,7 +204,7 @@ class ConnectorTransport:
         ssl: tls.SSLContext | None = None,
     ) -> ConnectorTransport:
         """Create a transport with its own connections, or on those of *connector*, which the caller must close."""
-        origin = aiohttp.ClientRequest("POST", URL(base_url), headers=HEADERS, ssl=ssl or True)
+        origin = aiohttp.ClientRequest("POST", URL(base_url), headers=build_headers(), ssl=ssl or True)
         timer = _DeadlineTimer(timeout.total, asyncio.get_running_loop())
         pool = connector or aiohttp.TCPConnector(limit=0)
         return cls(base_url, timeout, connector is None, pool, origin, timeout.to_aiohttp(), timer)
@@ -220,7 +220,8 @@ class ConnectorTransport:
             return map_cancellation(error, sent=attempt.sent, closed=self._is_closed())
         # After an abort the exception depends on what the attempt waited for, so `abort_error` takes precedence.
         except Exception as error:
-            return map_exception(attempt.abort_error() if attempt.abort_error else error, sent=attempt.sent)
+            failure = attempt.abort_error() if attempt.abort_error else error
+            return map_exception(failure, sent=attempt.sent, closed=self._is_closed())
         finally:
             self._deadline_timer.remove(attempt)
             attempt.close_connection()
@@ -254,11 +255,14 @@ class ConnectorTransport:
     def _write(self, request: Request, attempt: _Attempt, transport: asyncio.Transport) -> None:
         """Write head and body.
 
-        The bytes, which hold the token, are in no frame that stays alive during a wait or calls user code.
+        No frame has the bytes, which hold the token, in a local variable with a repr that shows them: neither during a
+        wait, nor if a signal handler raises in the middle of the write.
         """
-        head, body = self._head_cache.get(request), request.body.data
+        body = request.body
         attempt.sent = True
-        transport.write(b"%b%d\r\n\r\n%b" % (head, len(body), body))
+        transport.write(
+            memoryview(b"".join((self._head_cache.get(request), b"%d\r\n\r\n" % len(body.data), body.data)))
+        )
 
     async def _connect(self, attempt: _Attempt) -> tuple[ResponseHandler, asyncio.Transport]:
         """Return a connection that is open and has received no data before the request."""
@@ -281,10 +285,14 @@ class ConnectorTransport:
             attempt.close_connection()
         raise ConnectionError
 
-    def _build_head(self, request: Request) -> bytes:
+    def _build_head(self, request: Request) -> memoryview:
         """Return the request line and headers up to the value of Content-Length, formatted as aiohttp does."""
-        lines = [f"POST {build_url(self.base_url, request).raw_path_qs} HTTP/1.1"]
-        lines += [
+        headers = [
             f"{name}: {value}" for name, value in self._connection_request.headers.items() if name != "Content-Length"
         ]
-        return "\r\n".join([*lines, "Content-Length: "]).encode()
+        # One expression, so that no local variable holds the token.
+        return memoryview(
+            "\r\n".join(
+                [f"POST {build_url(self.base_url, request).raw_path_qs} HTTP/1.1", *headers, "Content-Length: "]
+            ).encode()
+        )

@@ -403,4 +403,10 @@ def read_result(endpoint: Endpoint[R], outcome: SendOutcome, secrets: tuple[Secr
         case SendFailure(reason, closed=True):
             return SessionClosed(f"{reason}; no request was sent")
         case _:
-            return TransportError(outcome.reason, endpoint=endpoint.path, sent=outcome.sent, timeout=outcome.timeout)
+            return TransportError(
+                outcome.reason,
+                endpoint=endpoint.path,
+                sent=outcome.sent,
+                timeout=outcome.timeout,
+                permanent=outcome.permanent,
+            )

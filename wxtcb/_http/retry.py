@@ -29,7 +29,7 @@ class FailureKind(Enum):
     CLOUD_UNAVAILABLE = "-1000 or a transient errcode of the cloud services"
     RATE_LIMITED = "45011: minute limit of the path"
     REPLY_LOST = "sent, but no usable reply arrived"
-    INVALID_REPLY = "sent, but the reply is unusable and would be so again"
+    INVALID_REPLY = "sent, but no usable reply; a retry would end in the same way"
     REJECTED = "rejected; a retry would be rejected again"
     UNCERTAIN = "an errcode that does not rule out an effect, and that a retry would not fix"
 
@@ -71,6 +71,9 @@ _API_FAILURE_KINDS: Final = (
 def classify(error: errors.WxtcbError) -> FailureKind:
     """Return the kind of failure that *error*, raised by one attempt, stands for."""
     match error:
+        # A programming error of the caller.
+        case errors.TransportError(permanent=True):
+            return FailureKind.INVALID_REPLY if error.sent else FailureKind.REJECTED
         case errors.TransportError():
             return FailureKind.REPLY_LOST if error.sent else FailureKind.NOT_SENT
         case errors.BadReply():

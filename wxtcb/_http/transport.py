@@ -10,7 +10,9 @@ There are two transports. `wxtcb._http.client_session_transport` uses `aiohttp.C
 from __future__ import annotations
 
 import asyncio
+import functools
 import select
+import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
@@ -30,7 +32,23 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-HEADERS: Final = {"Content-Type": "application/json; charset=utf-8"}
+# What a failing connection raises. Anything else is a programming error, for instance of a tracing callback, a
+# connector or a mock of the caller.
+CONNECTION_ERRORS: Final = (OSError, aiohttp.ClientError, HttpProcessingError)
+CONTENT_TYPE: Final = "application/json; charset=utf-8"
+
+
+@functools.cache
+def user_agent() -> str:
+    """Return the User-Agent of all requests: wxtcb and its version."""
+    # It takes several milliseconds, which a program that opens no session need not spend.
+    import importlib.metadata  # noqa: PLC0415
+
+    try:
+        return f"wxtcb/{importlib.metadata.version('wxtcb')}"
+    # A source tree on PYTHONPATH has no metadata.
+    except importlib.metadata.PackageNotFoundError:
+        return "wxtcb"
 
 
 @attrs.frozen(kw_only=True)
@@ -97,12 +115,14 @@ class SendFailure:
     - `sent`: true if the request may have been sent, at least in part.
     - `timeout`: true if a limit of `Timeout` ended the attempt.
     - `closed`: true if the connections were closed, so that further attempts are pointless.
+    - `permanent`: true if further attempts would fail in the same way, for instance after a programming error.
     """
 
     reason: str
     sent: bool
     timeout: bool = False
     closed: bool = False
+    permanent: bool = False
 
 
 @attrs.frozen
@@ -165,6 +185,11 @@ def build_url(base_url: str, request: Request) -> URL:
     return URL(base_url + request.path).with_query(query)
 
 
+def build_headers() -> dict[str, str]:
+    """Return the headers of every request to the platform, without those that aiohttp adds."""
+    return {"Content-Type": CONTENT_TYPE, "User-Agent": user_agent()}
+
+
 async def is_stale(connection: asyncio.BaseTransport | None) -> bool:
     """Return whether the server has sent something, or closed, before a request: then *connection* must not be used.
 
@@ -212,7 +237,7 @@ def map_cancellation(error: asyncio.CancelledError, *, sent: bool, closed: bool)
     return SendCancelled(error.args, sent=sent)
 
 
-def map_exception(error: Exception, *, sent: bool) -> SendFailure:
+def map_exception(error: Exception, *, sent: bool, closed: bool) -> SendFailure:
     """Return the failure for an exception of aiohttp, with a reason that contains no secret."""
     match error:
         case TimeoutError():
@@ -231,8 +256,20 @@ def map_exception(error: Exception, *, sent: bool) -> SendFailure:
             return SendFailure("the reply is not valid HTTP", sent=sent)
         case aiohttp.ClientPayloadError():
             return SendFailure("the reply was truncated or could not be decompressed", sent=sent)
-        # aiohttp raises a plain RuntimeError("Session is closed").
-        case RuntimeError() if not sent:
-            return SendFailure("the aiohttp session is closed", sent=False, closed=True)
         case _:
-            return SendFailure(f"the connection was lost ({type(error).__name__})", sent=sent)
+            return _map_other_exception(error, sent=sent, closed=closed)
+
+
+def _map_other_exception(error: Exception, *, sent: bool, closed: bool) -> SendFailure:
+    """Return the failure for a lost connection, or for a programming error, with the line that raised it."""
+    # An exception of a tracing callback that runs during the write is the cause of a connection error of aiohttp.
+    cause = error.__cause__ if isinstance(error, aiohttp.ClientConnectionError) else error
+    if cause is None or cause.__traceback__ is None or isinstance(cause, CONNECTION_ERRORS):
+        return SendFailure(f"the connection was lost ({type(error).__name__})", sent=sent)
+    # aiohttp itself raises RuntimeError for a closed session, and AssertionError if it is closed during a request.
+    if closed:
+        return SendFailure("the connections were closed", sent=sent, closed=not sent)
+    # Without the message of the exception, which may contain the token.
+    *_, (frame, line) = traceback.walk_tb(cause.__traceback__)
+    where = f"{frame.f_code.co_filename}, line {line}"
+    return SendFailure(f"code that aiohttp called raised {type(cause).__name__} ({where})", sent=sent, permanent=True)

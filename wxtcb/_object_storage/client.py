@@ -14,7 +14,7 @@ import aiohttp
 import attrs
 
 from wxtcb._concurrency.limiter import RequestLimiter
-from wxtcb._http.transport import SendCancelled, SendFailure, Timeout, map_cancellation, map_exception
+from wxtcb._http.transport import SendCancelled, SendFailure, Timeout, map_cancellation, map_exception, user_agent
 from wxtcb._object_storage.body import UploadBody
 from wxtcb._object_storage.link_policy import LinkPolicy
 from wxtcb._object_storage.response import MAX_BODY_BYTES, StorageResponse
@@ -58,13 +58,8 @@ class StorageRequest:
         return fields
 
 
-@attrs.frozen
-class AddressRefused(SendFailure):
-    """Attempt that was given up before the request, because the host has an address that the link policy forbids."""
-
-
 class _ForbiddenAddress(OSError):
-    """Error that ends a connection to a forbidden address; `strerror` is that of `AddressRefused`."""
+    """Error that ends a connection to a forbidden address; `strerror` is the reason of the `SendFailure`."""
 
     def __init__(self, address: str) -> None:
         super().__init__(
@@ -157,8 +152,8 @@ class StorageClient:
         # Any exception of aiohttp may hold the signed URL, so none may leave.
         except Exception as error:
             if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, _ForbiddenAddress):
-                return AddressRefused(str(error.os_error.strerror), sent=False)
-            return map_exception(error, sent=request.sent)
+                return SendFailure(str(error.os_error.strerror), sent=False, permanent=True)
+            return map_exception(error, sent=request.sent, closed=self._closed)
 
     def _open_session(self, connector: aiohttp.BaseConnector | None) -> aiohttp.ClientSession:
         """Open a session on *connector*, or on a new one that opens a connection for each transfer."""
@@ -169,7 +164,7 @@ class StorageClient:
             request_class=self._request_class(),
             cookie_jar=aiohttp.DummyCookieJar(),
             # Files are stored as they are received, so they must not be compressed for the transfer.
-            headers={"Accept-Encoding": "identity"},
+            headers={"Accept-Encoding": "identity", "User-Agent": user_agent()},
             auto_decompress=False,
             read_bufsize=_READ_BUFFER_SIZE,
             timeout=aiohttp.ClientTimeout(total=None, connect=self.timeout.connect, sock_read=self.timeout.reply),

@@ -22,7 +22,7 @@ from wxtcb._file_access import is_own
 from wxtcb._http.retry import RetryPolicy
 from wxtcb._http.transport import SendFailure
 from wxtcb._object_storage.body import TransferAborted
-from wxtcb._object_storage.client import AddressRefused, StorageClient, StorageRequest, read_response
+from wxtcb._object_storage.client import StorageClient, StorageRequest, read_response
 from wxtcb._object_storage.response import StorageResponse
 from wxtcb._object_storage.upload import transfer_error
 from wxtcb._object_storage.urls import secrets_in_url
@@ -103,7 +103,7 @@ def _is_permanent(result: StorageResponse | SendFailure | DownloadStatus) -> boo
     if isinstance(result, StorageResponse):
         return result.status < 500 and not result.signature_expired
     if isinstance(result, SendFailure):
-        return result.closed or isinstance(result, AddressRefused)
+        return result.closed or result.permanent
     return result is DownloadStatus.TOO_LARGE
 
 

@@ -11,7 +11,7 @@ import attrs
 from wxtcb._http.retry import RetryPolicy
 from wxtcb._http.transport import SendFailure
 from wxtcb._object_storage.body import UploadBody, UploadProgress, UploadSource
-from wxtcb._object_storage.client import AddressRefused, StorageClient, StorageRequest, read_response
+from wxtcb._object_storage.client import StorageClient, StorageRequest, read_response
 from wxtcb._object_storage.response import StorageResponse
 from wxtcb._object_storage.urls import secrets_in_url
 from wxtcb.errors import SessionClosed, TransferError
@@ -100,9 +100,7 @@ async def upload(client: StorageClient, source: UploadSource, request: UploadReq
             link_renewed = True
         elif (
             isinstance(result, SendFailure)
-            and not isinstance(result, AddressRefused)
-            and not result.closed
-            and not body.started
+            and not (result.closed or result.permanent or body.started)
             and attempt < MAX_UNSENT_ATTEMPTS
         ):
             await client.limiter.sleep(request.retry_policy.backoff(attempt, random.uniform))

@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import cache, partial
 from sys import intern
 from types import NoneType, UnionType
-from typing import Any, Final, cast, get_args, get_origin
+from typing import Any, Final, Literal, cast, get_args, get_origin
 
 import attrs
 import cattrs
@@ -71,6 +71,11 @@ def make_converter(*, forbid_extra_keys: bool = False, detailed_validation: bool
     structure_attrs = partial(_attrs_hook, forbid_extra_keys=forbid_extra_keys)
     converter.register_structure_hook_factory(attrs.has, structure_attrs)
     converter.register_structure_hook_factory(_is_sequence, _sequence_hook)
+    # A `Literal` lists the documented values; the platform may send others.
+    converter.register_structure_hook_func(_is_literal, _exact_type_hook(str))
+    converter.register_structure_hook_func(
+        lambda type_: _accepts_none(type_) and any(map(_is_literal, get_args(type_))), _exact_type_hook(str, NoneType)
+    )
     converter.register_structure_hook_func(lambda type_: type_ is Secret, _structure_secret)
     converter.register_structure_hook_func(lambda type_: type_ == Mapping[str, Secret], _structure_variables)
     # An empty string in place of a signed URL means that there is none.
@@ -96,6 +101,10 @@ def _structure_secret(value: object, _: object) -> Secret:
     if isinstance(value, str) and value:
         return Secret(value)
     raise TypeError("str")
+
+
+def _is_literal(type_: Any) -> bool:
+    return get_origin(type_) is Literal
 
 
 def _structure_variables(value: object, _: object) -> dict[str, Secret]:

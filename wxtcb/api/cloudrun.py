@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import attrs
 
 from wxtcb._protocol.endpoint import Done, Endpoint, Repeat, Reply
 from wxtcb._protocol.fields import JSON_IN_STRING, NUMBER_IN_STRING, interned, wire_fields, wire_format, wire_name
+from wxtcb.api._times import parse_time
 from wxtcb.api._waiters import WaitCondition, wait_until
 from wxtcb.errors import InvalidArgument
 from wxtcb.limits import LIMITS
@@ -90,6 +92,7 @@ __all__ = [
     "wait_until_env_normal",
 ]
 
+PolicyType: TypeAlias = Literal["cpu", "mem"]
 _VARIABLES: Final = wire_format(JSON_IN_STRING)
 _CHECK_VARIABLES: Final = validator(check_variables, optional=True)
 # Unlike the alias of createTcbEnv, this one allows no capital letters.
@@ -98,10 +101,15 @@ _ALIAS_PATTERN: Final = re.compile(r"[a-z][a-z0-9-]*")
 
 @attrs.frozen(kw_only=True)
 class Database:
-    """A database of an environment; `status` is INITIALIZING, RUNNING, UNUSABLE (disabled) or OVERDUE (expired)."""
+    """A database of an environment.
+
+    `status` is INITIALIZING, RUNNING, UNUSABLE (disabled) or OVERDUE (expired); at run time it may be another text.
+    """
 
     instance_id: str | None = None
-    status: str | None = attrs.field(default=None, metadata=interned())
+    status: Literal["INITIALIZING", "RUNNING", "UNUSABLE", "OVERDUE"] | None = attrs.field(
+        default=None, metadata=interned()
+    )
     region: str | None = attrs.field(default=None, metadata=interned())
 
 
@@ -136,11 +144,11 @@ class LogService:
 
 @attrs.frozen(kw_only=True)
 class StaticStorage:
-    """Static website of an environment; `status` is init, process, online, offline, or empty (no website)."""
+    """Static website of an environment; `status` is empty if there is none, and may be another text at run time."""
 
     static_domain: str | None = None
     default_dir_name: str | None = None
-    status: str | None = attrs.field(default=None, metadata=interned())
+    status: Literal["init", "process", "online", "offline", ""] | None = attrs.field(default=None, metadata=interned())
     region: str | None = attrs.field(default=None, metadata=interned())
     bucket: str | None = None
 
@@ -162,22 +170,27 @@ class CustomLogService:
     cls_topic_id: str | None = None
     create_time: str | None = None
 
+    @property
+    def created_at(self) -> datetime | None:
+        """`create_time` with its time zone, or None if it is not a time."""
+        return parse_time(self.create_time)
+
 
 @attrs.frozen(kw_only=True)
 class CloudRunEnvInfo:
     """One cloud-hosting environment of the list; fields that the platform omits are None or empty.
 
-    `status` is NORMAL (usable), UNAVAILABLE (not yet usable), or another text. `source` is miniapp or qcloud,
-    `pay_mode` is prepayment or postpaid. The times are ``YYYY-MM-DD HH:MM:SS`` without a time zone, presumably China
-    Standard Time.
+    `status` is NORMAL (usable), UNAVAILABLE (not yet usable) or HALTED (stopped); at run time `status`, `source` and
+    `pay_mode` may be other texts. The times are ``YYYY-MM-DD HH:MM:SS`` without a time zone; `created_at` and
+    `updated_at` take them for China Standard Time.
     """
 
     env_id: str
-    source: str | None = attrs.field(default=None, metadata=interned())
+    source: Literal["miniapp", "qcloud"] | None = attrs.field(default=None, metadata=interned())
     alias: str | None = None
     create_time: str | None = None
     update_time: str | None = None
-    status: str | None = attrs.field(default=None, metadata=interned())
+    status: Literal["NORMAL", "UNAVAILABLE", "HALTED"] | None = attrs.field(default=None, metadata=interned())
     databases: tuple[Database, ...] = ()
     storages: tuple[Storage, ...] = ()
     functions: tuple[FunctionSpace, ...] = ()
@@ -187,11 +200,21 @@ class CloudRunEnvInfo:
     static_storages: tuple[StaticStorage, ...] = ()
     is_auto_degrade: bool | None = None
     env_channel: str | None = attrs.field(default=None, metadata=interned())
-    pay_mode: str | None = attrs.field(default=None, metadata=interned())
+    pay_mode: Literal["prepayment", "postpaid"] | None = attrs.field(default=None, metadata=interned())
     is_default: bool | None = None
     region: str | None = attrs.field(default=None, metadata=interned())
     tags: tuple[Tag, ...] = ()
     custom_log_services: tuple[CustomLogService, ...] = ()
+
+    @property
+    def created_at(self) -> datetime | None:
+        """`create_time` with its time zone, or None if it is not a time."""
+        return parse_time(self.create_time)
+
+    @property
+    def updated_at(self) -> datetime | None:
+        """`update_time` with its time zone, or None if it is not a time."""
+        return parse_time(self.update_time)
 
 
 @attrs.frozen
@@ -324,7 +347,7 @@ async def wait_until_databases_running(
 def _overall_database_status(info: CloudRunEnvInfo) -> str | None:
     """Return RUNNING if everything is ready, else a status that prevents it: failures come before pending ones."""
     # An environment that is not NORMAL yet may still get databases, so an empty list proves nothing.
-    pending = [] if info.status == "NORMAL" else [info.status]
+    pending: list[str | None] = [] if info.status == "NORMAL" else [info.status]
     pending += [each.status for each in info.databases if each.status != "RUNNING"]
     failed = [status for status in pending if status in _DATABASE_FAILURE_STATUSES]
     return next(iter([*failed, *pending]), "RUNNING")
@@ -501,7 +524,7 @@ class SidecarSpec:
 class PolicyDetail:
     """A scaling policy: add replicas above `policy_threshold` percent of `policy_type` (cpu, mem and the like)."""
 
-    policy_type: str | None = None
+    policy_type: PolicyType | None = None
     policy_threshold: int | None = None
 
 
@@ -596,15 +619,11 @@ def _check_upload_filename(version: Version, _: attrs.Attribute[str | None], fil
 
 
 @hide_arguments_in_traceback
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class VersionSettings:
-    """Settings that a new version and an update have in common.
+    """Settings that a new version and an update have in common; all may be left out."""
 
-    `repository` is owner/name or a URL, `repository_type` is coding, gitlab or github. `env_params` are environment
-    variables, shown in no repr; a `Secret` among them is also redacted in errors.
-    """
-
-    repository_type: str | None = None
+    repository_type: Literal["coding", "gitlab", "github"] | None = None
     dockerfile_path: str | None = None
     build_dir: str | None = None
     env_params: Mapping[str, Secret] | None = attrs.field(
@@ -625,30 +644,60 @@ class VersionSettings:
     policy_detail: tuple[PolicyDetail, ...] | None = attrs.field(default=None, converter=_as_policies)
 
 
-@hide_arguments_in_traceback
-@attrs.frozen(kw_only=True)
-class Version(VersionSettings):
-    """A version to build and deploy.
-
-    `upload_type` is package, repository, image, jar or war; the last two require `upload_filename`. `flow_ratio` is the
-    percentage of the traffic, `cpu` is in cores, `mem` in gigabytes. The version has `min_num` to `max_num` replicas,
-    at most 50; replicas are added above `policy_threshold` of `policy_type` (cpu). `access_type` 4 allows access over
-    the WeChat link only. `is_create_jns_gw` 2 creates no gateway, `has_dockerfile` 2 means there is none.
-    `image_pull_secret` names credentials that the platform stores.
-    """
-
+# A base class before `VersionSettings`, so that editors show the required fields first. Two bases with fields need
+# classes without slots.
+@attrs.frozen(kw_only=True, slots=False)
+class _RequiredSettings:
     env_id: str
     service_name: str = attrs.field(metadata=wire_name("server_name"))
-    upload_type: str
+    upload_type: Literal["package", "repository", "image", "jar", "war"]
     flow_ratio: int = attrs.field(validator=int_range(0, 100, optional=False))
     # JSON has no NaN and no infinity; they would be sent as null.
     cpu: float = attrs.field(validator=validator(check_number))
     mem: float = attrs.field(validator=validator(check_number))
     min_num: int = attrs.field(validator=int_range(0, 50, optional=False))
     max_num: int = attrs.field(validator=[int_range(0, 50, optional=False), _check_replica_range])
-    policy_type: str
+    policy_type: PolicyType
     policy_threshold: int
     container_port: int
+
+
+@hide_arguments_in_traceback
+@attrs.frozen(kw_only=True, slots=False)
+class Version(VersionSettings, _RequiredSettings):
+    """A version to build and deploy. Texts that are not in a `Literal` are sent unchanged.
+
+    Required:
+
+    - `env_id`, `service_name`: the environment and its service.
+    - `upload_type`: where the code comes from: package, repository, image, jar or war.
+    - `flow_ratio`: percentage of the traffic, 0 to 100.
+    - `cpu`, `mem`: cores and gigabytes of a replica, such as 0.25 and 0.5.
+    - `min_num`, `max_num`: number of replicas, 0 to 50.
+    - `policy_type`, `policy_threshold`: replicas are added above this percentage of cpu or mem.
+    - `container_port`: port on which the service listens.
+
+    Code:
+
+    - `package_name`, `package_version`: an uploaded package. `upload_filename`: file name of a jar or war, required for
+      these.
+    - `repository_type`, `repository` (owner/name or URL), `branch`, `code_detail`: a repository.
+    - `image_info`: an image. `image_secret_info`: credentials of its registry. `image_pull_secret`: name of credentials
+      that the platform stores.
+    - `build_dir`, `dockerfile_path`: where to build. `has_dockerfile`: 0 or 1 yes, 2 no; then `base_image`,
+      `repo_language` and `entry_point` (start command) replace it.
+
+    Running:
+
+    - `env_params`: environment variables, shown in no repr; a `Secret` among them is also redacted in errors.
+    - `initial_delay_seconds`: seconds before health checks start. `version_remark`: a note for people.
+    - `policy_detail`: further scaling policies. `sidecar_specs`: further containers. `security`: their privileges.
+    - `mount_volume_info`: mounted file systems. `service_volumes`, `service_volume_mounts`: further volumes.
+    - `custom_logs`: where logs are collected, such as stdout. `es_info`: the Elasticsearch that receives them.
+    - `server_path`, `enable_union`: path of the service, and whether it uses the unified domain. `access_type`: 4
+      allows access over the WeChat link only. `is_create_jns_gw`: 0 or 1 creates a gateway, 2 does not.
+    """
+
     # A dict in place of these classes would show its password, or its variables, in the repr.
     image_secret_info: ImageSecretInfo | None = attrs.field(default=None, validator=type_validator(ImageSecretInfo))
     image_pull_secret: str | None = None
@@ -672,19 +721,24 @@ class Version(VersionSettings):
     upload_filename: str | None = attrs.field(default=None, validator=_check_upload_filename)
 
 
-@hide_arguments_in_traceback
-@attrs.frozen(kw_only=True)
-class VersionUpdate(VersionSettings):
-    """Changes to an existing version; None keeps a setting.
-
-    `version_name` may be "latest". Units are as in `Version`. `is_rebuild` replays traffic, `rollback` goes back to
-    `snapshot_name`, `is_update_cls` updates the log service. `server_path` takes effect only the first time.
-    """
-
+@attrs.frozen(kw_only=True, slots=False)
+class _UpdatedVersion:
     env_id: str
     version_name: str
+
+
+@hide_arguments_in_traceback
+@attrs.frozen(kw_only=True, slots=False)
+class VersionUpdate(VersionSettings, _UpdatedVersion):
+    """Changes to an existing version; None keeps a setting.
+
+    `version_name` may be "latest". The other settings are as in `Version`. `is_rebuild` replays traffic, `rollback`
+    goes back to `snapshot_name`, `is_update_cls` updates the log service. `server_path` takes effect only the first
+    time.
+    """
+
     service_name: str | None = attrs.field(default=None, metadata=wire_name("server_name"))
-    upload_type: str | None = None
+    upload_type: Literal["package", "repository", "image"] | None = None
     flow_ratio: int | None = attrs.field(default=None, validator=int_range(0, 100))
     # This page sends as strings the five numbers that the page of a new version sends as numbers.
     cpu: float | None = attrs.field(
@@ -697,7 +751,7 @@ class VersionUpdate(VersionSettings):
     max_num: int | None = attrs.field(
         default=None, validator=_check_replica_range, metadata=wire_format(NUMBER_IN_STRING)
     )
-    policy_type: str | None = None
+    policy_type: PolicyType | None = None
     policy_threshold: int | None = attrs.field(default=None, metadata=wire_format(NUMBER_IN_STRING))
     container_port: int | None = None
     is_rebuild: bool | None = None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 import attrs
 import orjson
@@ -12,6 +13,7 @@ import orjson
 from wxtcb._protocol.endpoint import Done, Endpoint, Repeat, Reply
 from wxtcb._protocol.fields import JSON_IN_STRING, WireFormat, aliases, interned, wire_fields, wire_format, wire_name
 from wxtcb.api._pagination import by_offset
+from wxtcb.api._times import parse_time
 from wxtcb.api._waiters import WaitCondition, wait_until
 from wxtcb.errors import InvalidArgument
 from wxtcb.limits import LIMITS
@@ -157,8 +159,8 @@ class Vpc:
 class ContainerService:
     """One service of the list.
 
-    The times are ``YYYY-MM-DD HH:MM:SS`` without a time zone, presumably China Standard Time. The only documented
-    `status` is "succ".
+    The times are ``YYYY-MM-DD HH:MM:SS`` without a time zone; `created_at` and `updated_at` take them for China
+    Standard Time. The only documented `status` is "succ".
     """
 
     service_name: str | None = attrs.field(default=None, metadata=wire_name("server_name"))
@@ -167,6 +169,16 @@ class ContainerService:
     status: str | None = None
     vpc_id: str | None = attrs.field(default=None, metadata=wire_name("vpcid"))
     image_repo: str | None = None
+
+    @property
+    def created_at(self) -> datetime | None:
+        """`created_time` with its time zone, or None if it is not a time."""
+        return parse_time(self.created_time)
+
+    @property
+    def updated_at(self) -> datetime | None:
+        """`updated_time` with its time zone, or None if it is not a time."""
+        return parse_time(self.updated_time)
 
 
 @attrs.frozen(kw_only=True)
@@ -308,23 +320,22 @@ class CsImageSecretInfo:
 class CsVersion:
     """A new version of a container service.
 
-    `upload_type` is "package", "repository" or "image", `repository_type` "coding", "gitlab" or "github", `policy_type`
-    "cpu"; other texts are sent unchanged. `flow_ratio` is the percentage of the traffic, `cpu` is in cores, `mem` in
-    gigabytes, `min_num` (at least 0) and `max_num` (at most 50) are numbers of replicas. `env_params` are environment
-    variables, shown in no repr. `mount_wx_token` pushes WeChat's token into the container.
+    Texts that are not in a `Literal` are sent unchanged. `flow_ratio` is the percentage of the traffic, `cpu` is in
+    cores, `mem` in gigabytes, `min_num` (at least 0) and `max_num` (at most 50) are numbers of replicas. `env_params`
+    are environment variables, shown in no repr. `mount_wx_token` pushes WeChat's token into the container.
     """
 
     service_name: str
-    upload_type: str
+    upload_type: Literal["package", "repository", "image"]
     flow_ratio: int | None = attrs.field(default=None, validator=int_range(0, 100))
     cpu: float | None = attrs.field(default=None, validator=validator(check_number, optional=True))
     mem: float | None = attrs.field(default=None, validator=validator(check_number, optional=True))
     min_num: int | None = attrs.field(default=None, metadata=wire_name("minnum"), validator=int_range(0))
     max_num: int | None = attrs.field(default=None, metadata=wire_name("maxnum"), validator=int_range(0, 50))
-    policy_type: str | None = None
+    policy_type: Literal["cpu", "mem"] | None = None
     policy_threshold: int | None = None
     container_port: int | None = None
-    repository_type: str | None = None
+    repository_type: Literal["coding", "gitlab", "github"] | None = None
     dockerfile_path: str | None = None
     build_dir: str | None = None
     env_params: Mapping[str, Secret] | None = attrs.field(
@@ -401,7 +412,7 @@ class CsVersionInfo:
     """One version of the list.
 
     `status` is "normal", "build_fail", or another text; `flow_ratio` is its percentage of the traffic. The times are
-    ``YYYY-MM-DD HH:MM:SS`` without a time zone, presumably China Standard Time.
+    ``YYYY-MM-DD HH:MM:SS`` without a time zone; `created_at` and `updated_at` take them for China Standard Time.
     """
 
     version_name: str | None = None
@@ -414,6 +425,16 @@ class CsVersionInfo:
     # The list spells the numbers of replicas in another way than the other calls.
     min_num: int | None = attrs.field(default=None, metadata=wire_name("min_replicas"))
     max_num: int | None = attrs.field(default=None, metadata=wire_name("max_replicas"))
+
+    @property
+    def created_at(self) -> datetime | None:
+        """`created_time` with its time zone, or None if it is not a time."""
+        return parse_time(self.created_time)
+
+    @property
+    def updated_at(self) -> datetime | None:
+        """`updated_time` with its time zone, or None if it is not a time."""
+        return parse_time(self.updated_time)
 
 
 @attrs.frozen(kw_only=True)
@@ -461,6 +482,16 @@ class CsVersionDetail(Reply):
     custom_logs: str | None = None
     image_url: str | None = None
     container_port: int | None = None
+
+    @property
+    def created_at(self) -> datetime | None:
+        """`created_time` with its time zone, or None if it is not a time."""
+        return parse_time(self.created_time)
+
+    @property
+    def updated_at(self) -> datetime | None:
+        """`updated_time` with its time zone, or None if it is not a time."""
+        return parse_time(self.updated_time)
 
 
 @hide_arguments_in_traceback

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
 
 import attrs
 
 from wxtcb import validation
 from wxtcb._protocol.endpoint import Done, Endpoint, Repeat, Reply
 from wxtcb._protocol.fields import ID_AS_STRING, aliases, interned, salvage, wire_format, wire_name
+from wxtcb.api._times import parse_time
 from wxtcb.api._waiters import env_normal, wait_until
 from wxtcb.errors import BadReply, InvalidArgument, InvalidRequest
 from wxtcb.limits import LIMITS
@@ -34,6 +36,7 @@ __all__ = [
     "EnsuredEnv",
     "EnvInfo",
     "EnvList",
+    "EnvStatus",
     "NewEnv",
     "Relation",
     "RelationFailure",
@@ -57,6 +60,9 @@ __all__ = [
 ]
 
 
+EnvStatus: TypeAlias = Literal["NORMAL", "UNAVAILABLE", "HALTED"]
+
+
 @attrs.frozen
 class NewEnv(Reply):
     """A new environment: `env` is its id, `tranid` the number of its pay-as-you-go order, if there is one."""
@@ -71,13 +77,14 @@ class NewEnv(Reply):
 class EnvInfo:
     """One environment of the list.
 
-    `status` is NORMAL (usable), UNAVAILABLE (not yet usable), HALTED (stopped), or another text. The times are
-    ``YYYY-MM-DD HH:MM:SS`` without a time zone, presumably China Standard Time, or None.
+    `status` is NORMAL (usable), UNAVAILABLE (not yet usable) or HALTED (stopped); at run time it may be another text.
+    The times are ``YYYY-MM-DD HH:MM:SS`` without a time zone, or None; `created_at` and `updated_at` take them for
+    China Standard Time.
     """
 
     env: str
     alias: str
-    status: str = attrs.field(metadata=interned())
+    status: EnvStatus = attrs.field(metadata=interned())
     create_time: str | None = attrs.field(default=None, metadata=interned())
     # "update_ime" is a misspelling in the platform's documented replies.
     update_time: str | None = attrs.field(default=None, metadata=aliases("update_ime") | interned())
@@ -85,6 +92,16 @@ class EnvInfo:
     package_name: str | None = attrs.field(default=None, metadata=interned())
     dbinstance_id: str | None = None
     bucket_id: str | None = None
+
+    @property
+    def created_at(self) -> datetime | None:
+        """`create_time` with its time zone, or None if it is not a time."""
+        return parse_time(self.create_time)
+
+    @property
+    def updated_at(self) -> datetime | None:
+        """`update_time` with its time zone, or None if it is not a time."""
+        return parse_time(self.update_time)
 
 
 @attrs.frozen(kw_only=True)
@@ -100,7 +117,9 @@ def _recover_row(row: object, reason: str) -> tuple[EnvInfo | None, UnreadableEn
     fields = row if isinstance(row, dict) else {}
     env, alias, status = (text if isinstance(text := fields.get(name), str) else None for name in _ROW_NAMES)
     report = UnreadableEnv(reason=reason, env=env, alias=alias)
-    return (EnvInfo(env=env, alias=alias or "", status=status or "") if env else None), report
+    # At run time the status may be any text.
+    known_status = cast("EnvStatus", status or "")
+    return (EnvInfo(env=env, alias=alias or "", status=known_status) if env else None), report
 
 
 _ROW_NAMES: Final = ("env", "alias", "status")

@@ -9,9 +9,10 @@ import os
 import re
 from base64 import b64encode
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
 
 import attrs
 import orjson
@@ -20,6 +21,7 @@ from wxtcb import validation
 from wxtcb._protocol.endpoint import Done, Endpoint, Repeat, Reply
 from wxtcb._protocol.fields import aliases, interned, wire_name
 from wxtcb.api._pagination import by_offset
+from wxtcb.api._times import parse_time
 from wxtcb.api._waiters import WaitCondition, wait_until
 from wxtcb.errors import InvalidArgument
 from wxtcb.limits import LIMITS
@@ -361,20 +363,44 @@ class StatusReason:
     errmsg: str
 
 
+FunctionStatus: TypeAlias = Literal[
+    "Creating",
+    "CreateFailed",
+    "Active",
+    "Updating",
+    "UpdateFailed",
+    "Publishing",
+    "PublishFailed",
+    "Deleting",
+    "DeleteFailed",
+]
+
+
 @attrs.frozen(kw_only=True)
 class Function:
     """One function of the list.
 
-    `status` is Creating, Active (usable), Updating, CreateFailed, UpdateFailed or another text. The times are
-    ``YYYY-MM-DD HH:MM:SS`` without a time zone, presumably China Standard Time.
+    `status` is Active if the function is usable; at run time it may be a text that `FunctionStatus` does not contain.
+    The times are ``YYYY-MM-DD HH:MM:SS`` without a time zone; `created_at` and `updated_at` take them for China
+    Standard Time.
     """
 
     function_name: str = attrs.field(metadata=wire_name("name"))
     runtime: str = attrs.field(metadata=interned())
-    status: str = attrs.field(metadata=interned())
+    status: FunctionStatus = attrs.field(metadata=interned())
     status_reason: tuple[StatusReason, ...] = ()
     add_time: str
     mod_time: str
+
+    @property
+    def created_at(self) -> datetime | None:
+        """`add_time` with its time zone, or None if it is not a time."""
+        return parse_time(self.add_time)
+
+    @property
+    def updated_at(self) -> datetime | None:
+        """`mod_time` with its time zone, or None if it is not a time."""
+        return parse_time(self.mod_time)
 
 
 @attrs.frozen(kw_only=True)

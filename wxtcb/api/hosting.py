@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
 import attrs
 
@@ -46,7 +46,7 @@ __all__ = [
 class StaticStore:
     """The static website of an environment: its `domain`, the bucket of its files, and its status.
 
-    `status` is init or process (not yet usable), online, offline, destroying, or another text.
+    `status` is init or process (not yet usable), online, offline or destroying; at run time it may be another text.
     """
 
     env: str
@@ -54,7 +54,7 @@ class StaticStore:
     bucket: str
     # "regoin" is the platform's spelling; "region" is accepted in case it is corrected.
     region: str = attrs.field(metadata=wire_name("regoin") | aliases("region"))
-    status: str = attrs.field(metadata=interned())
+    status: Literal["init", "process", "online", "offline", "destroying"] = attrs.field(metadata=interned())
 
 
 @attrs.frozen(kw_only=True)

@@ -31,7 +31,9 @@ app: Final = typer.Typer(
     "token store or a ticket. WXTCB_TOKEN_STORE (sqlite:////..., rediss://...) is the token store of your backend; "
     "WXTCB_TOKEN_STORE_KEY decrypts it. WXTCB_TICKET is a ticket, WXTCB_TICKET_FILE a file that contains one; with a "
     "token store they are used only if it contains no valid ticket. WXTCB_BASE_URL is the address of another "
-    "platform, such as a sandbox.",
+    "platform, such as a sandbox.\n\n"
+    "With the suffix _FILE, each variable is the path of a file with the value. WXTCB_ENV_FILE is a file of lines "
+    "NAME=VALUE for variables that are not set. With WXTCB_PROFILE=shop, all names start with WXTCB_SHOP_.",
     epilog="To try it without an account, run `wxtcb sandbox`. Paste the lines that it prints into another terminal, "
     "and run `wxtcb call describe_envs` there.",
 )
@@ -200,6 +202,8 @@ def _audit(
     "call",
     short_help="Make one call and print its reply.",
     help="Make one call to the platform and print its reply as JSON.\n\n"
+    "NAME is the name of the coroutine, the official name, or the path. The body is checked against the documentation "
+    "of the platform before anything is sent; --unchecked sends it as given.\n\n"
     "A body that contains a password, a token or another secret must be given as @FILE or -, because other programs "
     "can read the arguments. Calls that are not idempotent ask for confirmation; --yes skips the question. --example "
     "sends no request and needs no credentials.\n\n"
@@ -220,26 +224,28 @@ def _call(
     example: options.ShowExample = False,
     yes: options.Yes = False,
     own_token: options.OwnToken = False,
+    unchecked: options.Unchecked = False,
     reveal: options.Reveal = False,
 ) -> None:
-    from wxtcb.cli.call import call, show_example
+    from wxtcb.cli.call import CallOptions, call, show_example
 
     if example:
         run_and_exit(lambda: show_example(name))
-    run_and_exit(lambda: call(name, body, query or (), reveal=reveal, own_token=own_token, yes=yes))
+    call_options = CallOptions(reveal=reveal, own_token=own_token, yes=yes, unchecked=unchecked)
+    run_and_exit(lambda: call(name, body, query or (), call_options))
 
 
 @command(
     "endpoints",
     short_help="List the available calls.",
-    help="List the available calls.\n\n"
+    help="List the available calls, or describe those that contain SEARCH in their name, path or description.\n\n"
     "`official` is the name of the interface in the documentation of the platform. `repeat` is the effect of sending a "
     "call twice: " + "; ".join(f"{each.name.lower()} {each.value}" for each in Repeat) + ".",
 )
-def _endpoints(*, as_json: options.AsJson = False) -> None:
+def _endpoints(search: options.EndpointSearch = None, *, as_json: options.AsJson = False) -> None:
     from wxtcb.cli.endpoints import print_endpoints
 
-    run_and_exit(lambda: print_endpoints(as_json=as_json))
+    run_and_exit(lambda: print_endpoints(search, as_json=as_json))
 
 
 @command(

@@ -19,12 +19,15 @@ import orjson
 from wxtcb._protocol.codec import raw
 from wxtcb._protocol.endpoint import Endpoint, Repeat, Reply
 from wxtcb.api import endpoints
-from wxtcb.cli.config import needs_ticket, read_settings, with_credentials
+from wxtcb.cli.body_schema import check_body
+from wxtcb.cli.config import needs_ticket, require_fetch_permission, with_credentials
 from wxtcb.cli.console import confirm, echo_err, echo_err_newline, print_json
 from wxtcb.cli.runner import Interrupted, run_until_signal
+from wxtcb.env_vars import read_platform
 from wxtcb.errors import InvalidArgument, PartialFailure
 from wxtcb.events import Abandoned, Event
 from wxtcb.secret import Secret
+from wxtcb.session import Session
 from wxtcb.tokens.providers import API_COMPONENT_TOKEN
 from wxtcb.validation import is_valid_unicode
 
@@ -40,40 +43,50 @@ _SECRET_NAME: Final = re.compile(
 _SECRET_REFERENCE_NAME: Final = re.compile(r"secret_?name|image_?pulls?_?secret", re.IGNORECASE)
 
 
-def call(
-    name: str, body_argument: str, query_arguments: Sequence[str], *, reveal: bool, own_token: bool, yes: bool
-) -> int:
+@attrs.frozen(kw_only=True)
+class CallOptions:
+    """Options of the command; with `unchecked`, the body is not checked against the documentation."""
+
+    reveal: bool = False
+    own_token: bool = False
+    yes: bool = False
+    unchecked: bool = False
+
+
+def call(name: str, body_argument: str, query_arguments: Sequence[str], options: CallOptions) -> int:
     """Make the call *name* and print its reply; return the exit code.
 
-    With *reveal*, a token in the reply is printed. Raises `WxtcbError` if the command is rejected before a request was
+    Raises `WxtcbError` if the command is rejected before a request was
     sent, or if the call fails.
     """
     endpoint = find_endpoint(name)
     query, body = read_query(query_arguments), read_body(body_argument)
-    settings = read_settings(os.environ, needs_ticket=needs_ticket(endpoint))
+    if not options.unchecked:
+        check_body(endpoint, body)
+    settings = read_platform(needs_ticket=needs_ticket(endpoint))
     if needs_ticket(endpoint):
-        settings.require_fetch_permission(f"call {name}", own_token=own_token)
-    if endpoint.repeat not in (Repeat.READ, Repeat.SET) and not yes:
+        require_fetch_permission(settings, f"call {name}", own_token=options.own_token)
+    if endpoint.repeat not in (Repeat.READ, Repeat.SET) and not options.yes:
         effect = "takes effect each time it is sent, and may cost money"
         if endpoint is API_COMPONENT_TOKEN:
             effect = "issues a new token, which may invalidate the current one"
-        confirm(f"{name} {effect}. Send it to {settings.base_url}?")
+        confirm(f"{endpoint.name} {effect}. Send it to {settings.base_url}?")
     hook = AbandonedHook()
 
     async def send() -> Reply:
         full_body = await with_credentials(endpoint, settings, body)
-        async with settings.session() as session:
+        async with Session.from_settings(settings) as session:
             return await session.with_options(hooks=[hook]).call(endpoint, full_body, query=query)
 
     try:
         result = run_until_signal(send())
     except PartialFailure as error:
         # A part of the call has taken effect, and only the reply shows which.
-        _print_reply(endpoint, error.reply, reveal=reveal)
+        _print_reply(endpoint, error.reply, reveal=options.reveal)
         raise
     if isinstance(result, Interrupted):
         return _report_interruption(endpoint, result, hook)
-    _print_reply(endpoint, result, reveal=reveal)
+    _print_reply(endpoint, result, reveal=options.reveal)
     if acted := result.maybe_acted:
         attempts = "1 earlier attempt" if acted == 1 else f"{acted} earlier attempts"
         echo_err(f"{attempts} of {endpoint.name} may have taken effect too; check for duplicates.")
@@ -91,11 +104,24 @@ class AbandonedHook:
 
 
 def find_endpoint(name: str) -> Endpoint[Reply]:
-    """Return the endpoint *name*; raise `InvalidArgument`, with similar names, if there is none."""
-    known = {endpoint.name: endpoint for endpoint in endpoints()}
-    if name in known:
-        return known[name]
-    similar = difflib.get_close_matches(name, known, n=3)
+    """Return the endpoint with this name, official name or path.
+
+    Raises `InvalidArgument`, with their names, if there are several or only similar ones.
+    """
+    known: dict[str, list[Endpoint[Reply]]] = {}
+    for endpoint in endpoints():
+        forms = (endpoint.name, endpoint.official, endpoint.path, endpoint.path.rpartition("/")[2])
+        for key in dict.fromkeys(each.casefold() for each in forms):
+            known.setdefault(key, []).append(endpoint)
+    key = name.casefold()
+    found = known.get(key) or known.get(f"/{key}", [])
+    if len(found) > 1:
+        names = ", ".join(endpoint.name for endpoint in found)
+        raise InvalidArgument(f"{name!r} is the name of several calls: use one of {names}; no request was sent")
+    if found:
+        return found[0]
+    matches = difflib.get_close_matches(key, known, n=3)
+    similar = dict.fromkeys(endpoint.name for match in matches for endpoint in known[match])
     hint = f"did you mean {' or '.join(similar)}? " if similar else ""
     raise InvalidArgument(f"unknown call {name!r}: {hint}`wxtcb endpoints` lists all calls; no request was sent")
 

@@ -1,16 +1,20 @@
-"""Command `wxtcb endpoints`: the list of all calls."""
+"""Command `wxtcb endpoints`: the list of all calls, and the search in it."""
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Final
 
 from rich.console import Console
 
+from wxtcb import api
 from wxtcb._protocol.endpoint import Endpoint, Reply
 from wxtcb.api import cloudrun, containers, database, environment, functions, hosting, storage, token
 from wxtcb.cli.console import align_columns, make_console, print_json, print_table
+from wxtcb.errors import InvalidArgument
 
 EndpointRow = Mapping[str, str | None]
 
@@ -25,13 +29,26 @@ _ENDPOINTS_BY_GROUP: Final[Mapping[str, tuple[Endpoint[Reply], ...]]] = {
     "containers": containers.ENDPOINTS,
     "token": token.ENDPOINTS,
 }
+_OFFICIAL_PAGE: Final = re.compile(r"Official interface: \S+, page (\S+)\.$")
+_DOCUMENTATION_URL: Final = "https://developers.weixin.qq.com/doc/oplatform/"
 
 
-def print_endpoints(*, as_json: bool) -> int:
-    """Print all endpoints as a table, or with all their properties as JSON; return the exit code."""
+def print_endpoints(search: str | None = None, *, as_json: bool) -> int:
+    """Print the endpoints that contain *search* in any property, in any case; without it, print all.
+
+    They are printed as a table, with their descriptions and official pages if there is a search, or as JSON with all
+    properties. Return the exit code. Raises `InvalidArgument` if there is none.
+    """
     rows = [endpoint_row(group, endpoint) for endpoint, group in endpoint_groups().items()]
+    if search is not None:
+        wanted = search.casefold()
+        rows = [row for row in rows if any(wanted in (value or "").casefold() for value in row.values())]
+    if not rows:
+        raise InvalidArgument(f"no call contains {search!r}; `wxtcb endpoints` lists all calls")
     if as_json:
         print_json(rows)
+    elif search is not None:
+        print_descriptions(make_console(), rows)
     else:
         print_endpoint_table(make_console(), rows)
     return 0
@@ -44,6 +61,7 @@ def endpoint_groups() -> dict[Endpoint[Reply], str]:
 
 def endpoint_row(group: str, endpoint: Endpoint[Reply]) -> EndpointRow:
     """Return the properties of an endpoint by the names that the JSON document uses."""
+    description, page = _describe(getattr(getattr(api, group), endpoint.name))
     return {
         "group": group,
         "name": endpoint.name,
@@ -53,7 +71,29 @@ def endpoint_row(group: str, endpoint: Endpoint[Reply]) -> EndpointRow:
         "repeat": endpoint.repeat.name.lower(),
         "reply": endpoint.reply.__name__,
         "credential": endpoint.credential.name.lower(),
+        "description": description,
+        "page": page,
     }
+
+
+def _describe(coroutine: object) -> tuple[str, str | None]:
+    """Return the first sentence of a docstring, and the URL of the official page at its end."""
+    # With -OO there are no docstrings.
+    text = " ".join((inspect.getdoc(coroutine) or "").split())
+    found = _OFFICIAL_PAGE.search(text)
+    if found is None:
+        return re.split(r"(?<=\.)\s", text, maxsplit=1)[0], None
+    folder = "" if found[1].startswith("Third-party_Platforms/") else "openApi/OpenApiDoc/"
+    return re.split(r"(?<=\.)\s", text, maxsplit=1)[0], f"{_DOCUMENTATION_URL}{folder}{found[1]}.html"
+
+
+def print_descriptions(console: Console, rows: Sequence[EndpointRow]) -> None:
+    """Print a paragraph for each endpoint."""
+    for row in rows:
+        action = f" (action {row['action']})" if row["action"] else ""
+        console.print(row["name"], style="bold", soft_wrap=True, markup=False, highlight=False)
+        console.file.write(f"  {row['description']}\n  group {row['group']}, repeat {row['repeat']}\n")
+        console.file.write(f"  {row['path']}{action}\n  {row['official']}: {row['page'] or '-'}\n")
 
 
 def print_endpoint_table(console: Console, rows: Sequence[EndpointRow]) -> None:

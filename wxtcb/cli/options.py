@@ -110,7 +110,9 @@ ReportPaths = Annotated[
 CallName = Annotated[
     str,
     typer.Argument(
-        metavar="NAME", help="Name of the call, as `wxtcb endpoints` lists it.", autocompletion=complete_endpoint_name
+        metavar="NAME",
+        help="Name, official name or path of the call; see `wxtcb endpoints`.",
+        autocompletion=complete_endpoint_name,
     ),
 ]
 CallBody = Annotated[
@@ -126,6 +128,10 @@ CallQuery = Annotated[
     list[str] | None,
     typer.Option("--query", metavar="NAME=VALUE", help="Query parameter of the call; may be repeated."),
 ]
+EndpointSearch = Annotated[
+    str | None, typer.Argument(metavar="SEARCH", help="Part of a name, a path or a description.", show_default=False)
+]
+Unchecked = Annotated[bool, typer.Option("--unchecked", help="Send a body that the documentation does not allow.")]
 ShowExample = Annotated[
     bool,
     typer.Option("--example", help="Print the documented request, and the reply on standard error; send no request."),

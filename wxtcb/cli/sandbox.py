@@ -15,9 +15,9 @@ from typing import Final, NoReturn
 
 import attrs
 
-from wxtcb.cli.config import AES_KEY_VAR, APPID_VAR, APPSECRET_VAR, BASE_URL_VAR, MSGTOKEN_VAR, TICKET_VAR
 from wxtcb.cli.console import echo_err
 from wxtcb.cli.runner import GracefulStop, run_until_signal
+from wxtcb.env_vars import PREFIX
 from wxtcb.errors import InvalidArgument
 from wxtcb.sandbox import InvalidFault, Push, PushResult, ReadyPolicy, Sandbox, World
 from wxtcb.sandbox.faults import parse_fault_option
@@ -183,14 +183,14 @@ async def _serve_until_stopped(
         if push_target is not None:
             _start_pushes(sandbox, push_target)
         variables = {
-            BASE_URL_VAR: sandbox.url,
-            APPID_VAR: sandbox.component_appid,
-            APPSECRET_VAR: sandbox.component_appsecret,
-            TICKET_VAR: sandbox.ticket,
-            MSGTOKEN_VAR: sandbox.message_token,
-            AES_KEY_VAR: sandbox.encoding_aes_key,
+            "BASE_URL": sandbox.url,
+            "COMPONENT_APPID": sandbox.component_appid,
+            "COMPONENT_APPSECRET": sandbox.component_appsecret,
+            "TICKET": sandbox.ticket,
+            "MESSAGE_TOKEN": sandbox.message_token,
+            "ENCODING_AES_KEY": sandbox.encoding_aes_key,
         }
-        sys.stdout.write("".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items()))
+        sys.stdout.write("".join(f"export {PREFIX}{name}={shlex.quote(value)}\n" for name, value in variables.items()))
         # A program that waits for these lines reads them from a pipe, which is not flushed at line ends.
         sys.stdout.flush()
         if state_file is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -10,7 +9,8 @@ from typing import Final
 
 import attrs
 
-from wxtcb.cli.config import Settings, read_settings
+from wxtcb.cli.config import require_fetch_permission
+from wxtcb.env_vars import PlatformSettings, read_platform
 from wxtcb.sandbox import ReadyPolicy, Sandbox, World
 from wxtcb.secret import Secret
 from wxtcb.session import Session
@@ -39,10 +39,10 @@ class SandboxTarget:
     async def session(self) -> AsyncIterator[Session]:
         """Start the sandbox, and open a session on it."""
         async with self.sandbox as sandbox:
-            settings = Settings(
+            settings = PlatformSettings(
                 sandbox.component_appid, Secret(sandbox.component_appsecret), Secret(sandbox.ticket), sandbox.url
             )
-            async with settings.session() as session:
+            async with Session.from_settings(settings) as session:
                 yield session
 
 
@@ -50,7 +50,7 @@ class SandboxTarget:
 class RealTarget:
     """Platform of the environment variables."""
 
-    settings: Settings
+    settings: PlatformSettings
     interval: float = 5.0
     settle: float = 120.0
     # The plan and the run open a session each. Without a shared token, the second fetch would invalidate the first.
@@ -66,7 +66,9 @@ class RealTarget:
 
     def session(self) -> AbstractAsyncContextManager[Session]:
         """Open a session."""
-        return self.settings.session(token_store=self._token_store)
+        if self.settings.store is None:
+            return Session.from_settings(self.settings, token_store=self._token_store)
+        return Session.from_settings(self.settings)
 
 
 Target = SandboxTarget | RealTarget
@@ -79,6 +81,6 @@ def select_target(command: str, *, sandbox: bool, own_token: bool) -> Target:
     """
     if sandbox:
         return SandboxTarget()
-    settings = read_settings(os.environ)
-    settings.require_fetch_permission(command, own_token=own_token)
+    settings = read_platform()
+    require_fetch_permission(settings, command, own_token=own_token)
     return RealTarget(settings)

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import os
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, cast
 
 import attrs
 from aiohttp import web
 
-from wxtcb.cli import config
 from wxtcb.cli.console import echo_err, echo_err_newline, escape_unprintable, resilient_stream
 from wxtcb.cli.runner import GracefulStop, run_until_signal
 from wxtcb.errors import InvalidArgument, TokenStoreError
@@ -27,12 +25,10 @@ from wxtcb.events import (
     TicketReceived,
     TicketWriteFailed,
 )
-from wxtcb.secret import Secret
 from wxtcb.validation import RECOMMENDED_TOKEN_LENGTH, is_loopback
 
 if TYPE_CHECKING:
-    # These need the extra `[ticket]`; see `_create_receiver`.
-    from wxtcb.tokens import TokenStore
+    # These need the extra `[ticket]`; see `create_receiver`.
     from wxtcb.tokens.ticket import Notification, TicketReceiver
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -44,13 +40,6 @@ _SHUTDOWN_TIMEOUT: Final = 2.0
 # the receiver gives to a body, a whole request has ten.
 _HEAD_TIMEOUT: Final = 5.0
 _MAX_CONNECTIONS: Final = 1000
-_VARIABLE_BY_ARGUMENT: Final = {
-    "TicketReceiver: component_appid": config.APPID_VAR,
-    "TicketReceiver: message_token": config.MSGTOKEN_VAR,
-    "encoding_aes_key": config.AES_KEY_VAR,
-    "previous_encoding_aes_key": config.PREVIOUS_AES_KEY_VAR,
-    "TicketReceiver: plain_push_key": config.PLAIN_PUSH_KEY_VAR,
-}
 
 
 @attrs.frozen
@@ -67,62 +56,15 @@ class ListenAddress:
         return f"http://{host}:{port}{self.path}"
 
 
-@attrs.frozen
-class ReceiverSettings:
-    """Credentials of pushes, and the token store for tickets; the repr shows no secret."""
-
-    component_appid: str
-    message_token: Secret
-    encoding_aes_key: Secret
-    previous_encoding_aes_key: Secret | None
-    plain_push_key: Secret | None
-    store: config.StoreConfig
-
-    @asynccontextmanager
-    async def open_receiver(self) -> AsyncIterator[TicketReceiver]:
-        """Open a receiver and its store; raise `InvalidArgument`, which names the variable, if a value is invalid."""
-        async with self.store.open() as store, self._create_receiver(store) as receiver:
-            yield receiver
-
-    def _create_receiver(self, store: TokenStore) -> TicketReceiver:
-        try:
-            # cryptography and defusedxml come with the extra. Without it, the command must say what to install.
-            receiver_class = cast("type[TicketReceiver]", importlib.import_module("wxtcb.tokens.ticket").TicketReceiver)
-            return receiver_class(
-                component_appid=self.component_appid,
-                message_token=self.message_token,
-                encoding_aes_key=self.encoding_aes_key,
-                previous_encoding_aes_key=self.previous_encoding_aes_key,
-                plain_push_key=self.plain_push_key,
-                token_store=store,
-                # `_describe_stored_ticket` reports a store that cannot be read.
-                store_required=False,
-                on_notification=log_notification,
-                hooks=[log_event],
-            )
-        except InvalidArgument as error:
-            # The receiver names its own argument; the operator has set an environment variable.
-            argument, must, rest = str(error).partition(" must be ")
-            raise InvalidArgument(f"{_VARIABLE_BY_ARGUMENT.get(argument, argument)}{must}{rest}") from error
-        except ModuleNotFoundError as error:
-            raise InvalidArgument(str(error)) from error
-
-
-def read_receiver_settings(env: Mapping[str, str]) -> ReceiverSettings:
-    """Read the settings from the environment variables *env*; raise one `InvalidArgument` for all missing ones."""
-    names = (config.APPID_VAR, config.MSGTOKEN_VAR, config.AES_KEY_VAR)
-    appid, message_token, key = values = [env.get(name, "").strip() for name in names]
-    store = config.read_store_config(env)
-    missing = [name for name, value in zip(names, values, strict=True) if not value]
-    if store is not None and not missing:
-        optional = (env.get(name, "").strip() for name in (config.PREVIOUS_AES_KEY_VAR, config.PLAIN_PUSH_KEY_VAR))
-        previous, plain = (Secret(value) if value else None for value in optional)
-        return ReceiverSettings(appid, Secret(message_token), Secret(key), previous, plain, store)
-    message = f"not set in the environment: {', '.join(missing + [config.STORE_URL_VAR] * (store is None))}"
-    if store is None:
-        message += f"; {config.STORE_URL_VAR} is the token store in which other programs find the ticket, such as "
-        message += "sqlite:////var/lib/shop/tokens.db"
-    raise InvalidArgument(message)
+def create_receiver() -> TicketReceiver:
+    """Return a receiver with the settings of the environment variables; raise `InvalidArgument` if one is invalid."""
+    try:
+        # cryptography and defusedxml come with the extra. Without it, the command must say what to install.
+        receiver_class = cast("type[TicketReceiver]", importlib.import_module("wxtcb.tokens.ticket").TicketReceiver)
+    except ModuleNotFoundError as error:
+        raise InvalidArgument(str(error)) from error
+    # `_describe_stored_ticket` reports a store that cannot be read.
+    return receiver_class.from_env(on_notification=log_notification, hooks=[log_event], store_required=False)
 
 
 def serve(address: ListenAddress) -> int:
@@ -139,16 +81,16 @@ def serve(address: ListenAddress) -> int:
         must = "it must start with / and contain only letters, digits, / and -._~"
         raise InvalidArgument(f"--path {address.path}: {must}")
     stop = GracefulStop()
-    run_until_signal(_run_receiver(read_receiver_settings(os.environ), address, stop), stop)
+    run_until_signal(_run_receiver(create_receiver(), address, stop), stop)
     return stop.exit_code
 
 
-async def _run_receiver(settings: ReceiverSettings, address: ListenAddress, stop: GracefulStop) -> None:
+async def _run_receiver(receiver: TicketReceiver, address: ListenAddress, stop: GracefulStop) -> None:
     try:
-        async with settings.open_receiver() as receiver:
+        async with receiver:
             if len(receiver.message_token.reveal()) < RECOMMENDED_TOKEN_LENGTH:
                 echo_err(
-                    f"Warning: {config.MSGTOKEN_VAR} has fewer than {RECOMMENDED_TOKEN_LENGTH} characters and can be "
+                    f"Warning: the message token has fewer than {RECOMMENDED_TOKEN_LENGTH} characters and can be "
                     "guessed from one captured push. Generate one of 32 letters and digits."
                 )
             state = await _describe_stored_ticket(receiver)
@@ -173,7 +115,7 @@ async def _describe_stored_ticket(receiver: TicketReceiver) -> str:
         ticket = await receiver.newest_ticket()
     except TokenStoreError as error:
         if error.permanent:
-            raise InvalidArgument(f"{config.STORE_URL_VAR}: {error}") from error
+            raise InvalidArgument(str(error)) from error
         # WeChat stops pushing after too many failures, so tickets are accepted while the store is unavailable.
         return f"The store is unavailable ({error.reason}); tickets are kept in memory until it is available."
     return "The store contains no ticket yet." if ticket is None else "The store contains a ticket."

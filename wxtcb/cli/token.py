@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 from wxtcb.api.token import api_component_token
-from wxtcb.cli import config, console
+from wxtcb.cli import console
+from wxtcb.cli.config import newest_ticket, require_fetch_permission
 from wxtcb.cli.runner import Interrupted, run_until_signal
+from wxtcb.env_vars import RECEIVER_NAMES, SESSION_NAMES, PlatformSettings, Variables, read_platform
 from wxtcb.errors import InvalidArgument, WxtcbError
 from wxtcb.secret import Secret
+from wxtcb.session import Session
 from wxtcb.telemetry.dispatch import describe_refresh_reason
 from wxtcb.tokens import Health
+from wxtcb.tokens.store_urls import StoreURL
+from wxtcb.tokens.stores import store_name
 from wxtcb.tokens.token_state import TICKET_TTL
+from wxtcb.validation import is_loopback
 
 
 def token(*, fetch: bool, reveal: bool, own_token: bool) -> int:
@@ -25,12 +30,10 @@ def token(*, fetch: bool, reveal: bool, own_token: bool) -> int:
         return _fetch_and_print(reveal=reveal, own_token=own_token)
     if reveal:
         raise InvalidArgument("--reveal: there is no token to print without --fetch; no request was sent")
-    variables = (*config.SESSION_VARS, *config.RECEIVER_VARS)
-    rows = [(name, "set" if os.environ.get(name, "").strip() else "not set") for name in variables]
-    for line in console.align_columns(rows):
+    for line in describe_variables(Variables.read(None, None, None)):
         console.echo_out(line)
     try:
-        settings = config.read_settings(os.environ)
+        settings = read_platform()
     except WxtcbError as error:
         # Missing credentials are the state to be shown, so this is not a failure of the command.
         console.echo_out(f"Not ready: {console.escape_unprintable(str(error))}.")
@@ -38,9 +41,28 @@ def token(*, fetch: bool, reveal: bool, own_token: bool) -> int:
     return _print_state(settings)
 
 
-def _print_state(settings: config.Settings) -> int:
-    permission = "" if settings.on_loopback or settings.store else "; fetching a token from it requires --own-token"
-    store = "none" if settings.store is None else settings.store.masked_url
+def describe_variables(variables: Variables) -> Iterator[str]:
+    """Iterate over a line for each variable, with its value if that is public, and for the file of variables."""
+    rows: list[tuple[str, str]] = []
+    for name in (*SESSION_NAMES, *RECEIVER_NAMES):
+        state = "set" if name in variables.values else "not set"
+        if name == "TICKET" and variables.ticket_file is not None:
+            state = f"in the file {variables.ticket_file.absolute()}"
+        elif name in ("COMPONENT_APPID", "BASE_URL"):
+            state = variables.text(name) or state
+        rows.append((variables.prefix + name, console.escape_unprintable(state)))
+    yield from console.align_columns(rows)
+    if variables.env_file is not None:
+        yield console.escape_unprintable(
+            f"Variables that are not set in the process are read from {variables.env_file}."
+        )
+
+
+def _print_state(settings: PlatformSettings) -> int:
+    permission = (
+        "" if is_loopback(settings.base_url) or settings.store else "; fetching a token from it requires --own-token"
+    )
+    store = "none" if settings.store is None else store_name(StoreURL.from_settings(settings.store).open())
     console.echo_out(console.escape_unprintable(f"Platform: {settings.component_appid}. Token store: {store}."))
     console.echo_out(f"Ready for {settings.base_url}{permission}.")
     if settings.store is None:
@@ -50,7 +72,7 @@ def _print_state(settings: config.Settings) -> int:
         return 0
 
     async def read_health() -> Health:
-        async with settings.session(store_required=False) as session:
+        async with Session.from_settings(settings, store_required=False) as session:
             return await session.health()
 
     health = run_until_signal(read_health())
@@ -83,10 +105,10 @@ def describe_health(health: Health) -> Iterator[str]:
         yield console.as_command(console.escape_unprintable(f"Problem: {error}{notes}"))
 
 
-def _describe_ticket_source(settings: config.Settings, health: Health) -> Iterator[str]:
+def _describe_ticket_source(settings: PlatformSettings, health: Health) -> Iterator[str]:
     """Iterate over at most one line, which names the ticket that is used if one is set next to the store."""
     if settings.ticket and health.fetches_last_hour is not None:
-        name = config.TICKET_FILE_VAR if isinstance(settings.ticket, config.TicketFile) else config.TICKET_VAR
+        name = f"{settings.prefix}TICKET{'' if isinstance(settings.ticket, Secret) else '_FILE'}"
         if health.ticket_age is not None and health.ticket_age <= TICKET_TTL:
             yield f"The ticket in the store is used; {name} is ignored."
         else:
@@ -99,8 +121,8 @@ def _format_duration(seconds: float | None) -> str:
 
 
 def _fetch_and_print(*, reveal: bool, own_token: bool) -> int:
-    settings = config.read_settings(os.environ)
-    settings.require_fetch_permission("--fetch", own_token=own_token)
+    settings = read_platform()
+    require_fetch_permission(settings, "--fetch", own_token=own_token)
     result = run_until_signal(_fetch_token(settings) if settings.store is None else _get_shared_token(settings))
     if isinstance(result, Interrupted):
         console.echo_err_newline(
@@ -116,16 +138,16 @@ def _fetch_and_print(*, reveal: bool, own_token: bool) -> int:
     return 0
 
 
-async def _fetch_token(settings: config.Settings) -> tuple[Secret, str]:
-    ticket = await settings.newest_ticket()
-    async with settings.session() as session:
+async def _fetch_token(settings: PlatformSettings) -> tuple[Secret, str]:
+    ticket = await newest_ticket(settings)
+    async with Session.from_settings(settings) as session:
         reply = await api_component_token(session, component_verify_ticket=ticket)
     return reply.component_access_token, f"A token was fetched; it expires in {reply.expires_in} s."
 
 
-async def _get_shared_token(settings: config.Settings) -> tuple[Secret, str]:
+async def _get_shared_token(settings: PlatformSettings) -> tuple[Secret, str]:
     # A fetch of its own would invalidate the token that other processes use.
-    async with settings.session() as session:
+    async with Session.from_settings(settings) as session:
         value = await session.token()
         expires_in = session.stats().token_expires_in or 0.0
     return value, f"The token in the store expires in {_format_duration(expires_in)}."

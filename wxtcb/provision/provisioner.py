@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
-from typing import Self, cast
+from typing import TYPE_CHECKING, Self, cast
 
 import anyio
 import attrs
@@ -29,8 +29,8 @@ from wxtcb.validation import check_positive_int, check_seconds, type_validator, 
 __all__ = ["Provisioner"]
 
 
-def _as_steps(value: Iterable[Step]) -> tuple[Step, ...]:
-    return validation.to_tuple(value)
+def _as_steps(value: Iterable[Step] | None) -> tuple[Step, ...]:
+    return STEPS if value is None else validation.to_tuple(value)
 
 
 def _check_steps(name: str, value: object) -> None:
@@ -60,7 +60,8 @@ class Provisioner:
     - `grace`: seconds that a cancelled run waits for replies; None for the total timeout of a request.
     - `max_failures`: number of failed tenants after which no further tenant is started; None for no limit.
     - `namespace`: goes into derived aliases (`derive_alias`), and into the journal; by default the component appid.
-    - `steps`: steps of each tenant, in this order. `clock`: returns Unix time; it can make no wait shorter.
+    - `steps`: steps of each tenant, in this order; None for `STEPS`.
+    - `clock`: returns Unix time; it can make no wait shorter.
 
     Before each create, the run lists the environments and commits an intent to the journal. An ambiguous create is not
     sent again without a check. A service is safe to send again: its name is its key.
@@ -82,11 +83,19 @@ class Provisioner:
     )
     namespace: str | None = attrs.field(default=None, kw_only=True, validator=validator(check_name, optional=True))
     clock: Callable[[], float] = attrs.field(default=time.time, kw_only=True)
+    # None and not `STEPS`, whose repr editors would show in the signature.
     steps: tuple[Step, ...] = attrs.field(
-        default=STEPS, kw_only=True, converter=_as_steps, validator=validator(_check_steps)
+        default=None, kw_only=True, converter=_as_steps, validator=validator(_check_steps)
     )
     _runs: list[Run] = attrs.field(init=False, factory=list[Run])
     _bound_namespace: str | None = attrs.field(init=False, default=None)
+
+    if not TYPE_CHECKING:
+        # For a type checker the methods do not exist, so that it reports the mistake.
+        def __enter__(self) -> None:
+            raise TypeError("a Provisioner needs `async with`, not `with`")
+
+        def __exit__(self, *_: object) -> None: ...
 
     async def __aenter__(self) -> Self:
         appid = self.session.component_appid

@@ -52,7 +52,7 @@ class EncryptedStore:
     Encryption does not keep a program that can write to the other store from deleting a document, or from restoring an
     older one of the same appid. Processes that have read the newer one notice that: see `events.TokenStoreRolledBack`.
 
-    Needs the extra ``ticket``. The caller closes the other store.
+    Needs the extra ``ticket``. `aclose` closes the other store, if that can be closed.
     """
 
     store: TokenStore
@@ -82,6 +82,10 @@ class EncryptedStore:
             )
             raise TokenStoreError(message, permanent=True)
         return attrs.evolve(stored, document=plaintext.removeprefix(header).decode(errors="surrogatepass"))
+
+    async def aclose(self) -> None:
+        if (close := getattr(self.store, "aclose", None)) is not None:
+            await close()
 
     async def compare_and_set(self, component_appid: str, document: str, *, version: str) -> bool:
         # "surrogatepass", because a store has to return any str unchanged, also one that is not valid Unicode.

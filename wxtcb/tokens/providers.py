@@ -97,7 +97,7 @@ def is_transient(error: errors.WxtcbError) -> bool:
     """Return whether a failed fetch may soon succeed with the same credentials and the same ticket."""
     if isinstance(error, errors.TicketError | errors.TokenFetchLimit | errors.TokenConflict):
         return isinstance(error, errors.TicketError) and error.transient
-    if isinstance(error, errors.TokenStoreError):
+    if isinstance(error, errors.TokenStoreError | errors.TransportError):
         return not error.permanent
     # WeChat has answered "api unauthorized" to token calls that had worked before with the same arguments, and worked
     # again later (forum, 2023-05-30). For all other calls it means a missing permission.

@@ -5,9 +5,49 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import attrs
+
+from wxtcb.env_vars import StoreSettings, naming_variable
 from wxtcb.errors import InvalidArgument
 from wxtcb.secret import Secret
 from wxtcb.tokens.stores import ClosableTokenStore, SqliteStore
+
+
+@attrs.frozen
+class StoreURL:
+    """URL of a token store, and the key of an encrypted one; the repr shows neither.
+
+    The store is opened when it is needed: a session may be built before a fork, and two processes must not share a
+    connection.
+    """
+
+    # A secret, because it may contain the password of a Redis server.
+    url: Secret
+    key: Secret | None = None
+
+    @classmethod
+    def from_settings(cls, settings: StoreSettings) -> StoreURL:
+        """Return the URL of *settings*; raise `InvalidArgument`, which names the variable, if it cannot be used."""
+        self = cls(settings.url, settings.key)
+        # Validates URL and key. Nothing is connected, so the stores need not be closed.
+        with naming_variable(f"{settings.prefix}TOKEN_STORE"):
+            store = open_store(self.url)
+            # SQLite itself would say "unable to open database file", without the reason.
+            if isinstance(store, SqliteStore) and not store.path.parent.is_dir():
+                raise InvalidArgument(f"directory {store.path.parent} does not exist: create it")
+        with naming_variable(f"{settings.prefix}TOKEN_STORE_KEY"):
+            self.open()
+        return self
+
+    def open(self) -> ClosableTokenStore:
+        """Return the store; the caller closes it."""
+        store = open_store(self.url)
+        if self.key is None:
+            return store
+        # Needs the extra `ticket`.
+        from wxtcb.tokens.encrypted import EncryptedStore
+
+        return EncryptedStore(store, self.key)
 
 
 def open_store(url: str | Secret) -> ClosableTokenStore:

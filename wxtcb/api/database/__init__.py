@@ -578,13 +578,13 @@ class MigrationJob(Reply):
 class MigrationState(Reply):
     """State of a job.
 
-    `status` is waiting, reading, writing, migrating, success, fail, or another text. `error_msg` is also set on
-    success. `file_url` is the signed URL of an exported file: everyone who has it can read the file.
+    At run time `status` may be another text. `error_msg` is also set on success. `file_url` is the signed URL of an
+    exported file: everyone who has it can read the file.
     """
 
     keeps_raw: ClassVar[bool] = False
 
-    status: str
+    status: Literal["waiting", "reading", "writing", "migrating", "success", "fail"]
     record_success: int = 0
     record_fail: int = 0
     # An older page spells it err_msg.

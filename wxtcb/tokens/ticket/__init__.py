@@ -9,22 +9,24 @@ import asyncio
 import contextvars
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from hashlib import blake2b
 from hmac import compare_digest
-from typing import Final, Self
+from pathlib import Path
+from typing import Final, Self, TypedDict, Unpack
 
 import attrs
 import orjson
 from aiohttp import web
 
 from wxtcb._concurrency.tasks import cancel_tasks, end_tasks
+from wxtcb.env_vars import naming_arguments, read_receiver
 from wxtcb.errors import InvalidArgument, SessionClosed
 from wxtcb.events import Hook, NotificationDropped, PushRefused
 from wxtcb.secret import Secret
 from wxtcb.telemetry.dispatch import HookDispatcher, is_async_callable, logger, to_hooks
 from wxtcb.tokens.state_repository import StateRepository
-from wxtcb.tokens.store_urls import open_store
+from wxtcb.tokens.store_urls import StoreURL
 from wxtcb.tokens.stores import ClosableTokenStore, TokenStore, is_token_store
 from wxtcb.tokens.ticket.asgi import BODY_TIMEOUT, ReadChunk, Receive, Scope, Send, read_body, serve_aiohttp, serve_asgi
 from wxtcb.tokens.ticket.peers import PeerLimiter, to_address
@@ -56,9 +58,9 @@ MAX_REMEMBERED_NOTIFICATIONS: Final = 10_000
 DEFAULT_REPLAY_WINDOW: Final = 600.0
 
 
-def _to_token_store(store: TokenStore | str | Secret) -> TokenStore | Secret:
-    # A URL may contain a password. It stays a URL until the first use, because a store may belong to an event loop.
-    return Secret(store) if isinstance(store, str) else store
+def _to_token_store(store: TokenStore | StoreURL | str | Secret) -> TokenStore | StoreURL:
+    # It stays a URL until the first use, because a store may belong to an event loop.
+    return StoreURL(Secret.of(store)) if isinstance(store, str | Secret) else store
 
 
 def _check_message_token(name: str, value: object) -> None:
@@ -75,7 +77,7 @@ def _check_plain_push_key(name: str, value: object) -> None:
 
 
 def _check_store(name: str, value: object) -> None:
-    if not isinstance(value, Secret) and not is_token_store(value):
+    if not isinstance(value, StoreURL) and not is_token_store(value):
         raise InvalidArgument(f"{name} must be the token store of the sessions or its URL, not {type(value).__name__}")
 
 
@@ -87,6 +89,16 @@ def _check_callback(name: str, value: object) -> None:
 def _check_clock(name: str, value: object) -> None:
     if not callable(value) or is_async_callable(value):
         raise InvalidArgument(f"{name} must be a function that returns Unix seconds, not {type(value).__name__}")
+
+
+class ReceiverOptions(TypedDict, total=False):
+    """Options of a `TicketReceiver` that no environment variable contains."""
+
+    on_notification: Callable[[Notification], Awaitable[object]] | None
+    store_required: bool
+    hooks: Iterable[Hook]
+    clock: Callable[[], float]
+    replay_window: float
 
 
 @hide_arguments_in_traceback
@@ -129,7 +141,7 @@ class TicketReceiver:
     message_token: Secret = attrs.field(converter=to_secret, validator=validator(_check_message_token))
     encoding_aes_key: Secret = attrs.field(converter=to_secret)
     previous_encoding_aes_key: Secret | None = attrs.field(default=None, converter=to_secret)
-    token_store: TokenStore | Secret = attrs.field(
+    token_store: TokenStore | StoreURL = attrs.field(
         converter=_to_token_store, validator=validator(_check_store), repr=False
     )
     store_required: bool = attrs.field(default=True, validator=type_validator(bool, optional=False))
@@ -170,6 +182,33 @@ class TicketReceiver:
             )
         # Opens a store given by URL, without connecting: an invalid URL is an error now, not at the first push.
         self._get_store()
+
+    @classmethod
+    def from_env(
+        cls,
+        *,
+        env_file: str | Path | None = None,
+        profile: str | None = None,
+        **options: Unpack[ReceiverOptions],
+    ) -> Self:
+        """Return a receiver with the settings of the environment variables, and with *options* of the constructor.
+
+        The variables are ``WXTCB_COMPONENT_APPID``, ``WXTCB_MESSAGE_TOKEN``, ``WXTCB_ENCODING_AES_KEY``,
+        ``WXTCB_TOKEN_STORE``, and optionally ``WXTCB_PREVIOUS_ENCODING_AES_KEY``, ``WXTCB_PLAIN_PUSH_KEY`` and
+        ``WXTCB_TOKEN_STORE_KEY``. They are read as `wxtcb.Session.from_env` reads its own. Raises one `InvalidArgument`
+        for all variables that are missing, and one for a variable that is invalid.
+        """
+        settings = read_receiver(env_file=env_file, profile=profile)
+        with naming_arguments(settings.prefix):
+            return cls(
+                component_appid=settings.component_appid,
+                message_token=settings.message_token,
+                encoding_aes_key=settings.encoding_aes_key,
+                previous_encoding_aes_key=settings.previous_encoding_aes_key,
+                plain_push_key=settings.plain_push_key,
+                token_store=StoreURL.from_settings(settings.store),
+                **options,
+            )
 
     async def __aenter__(self) -> Self:
         self.open()
@@ -296,10 +335,10 @@ class TicketReceiver:
         return self._writer
 
     def _get_store(self) -> TokenStore:
-        if not isinstance(self.token_store, Secret):
+        if not isinstance(self.token_store, StoreURL):
             return self.token_store
         if self._owned_store is None:
-            self._owned_store = open_store(self.token_store.reveal())
+            self._owned_store = self.token_store.open()
         return self._owned_store
 
 
