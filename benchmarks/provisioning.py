@@ -91,7 +91,7 @@ async def provision(
         report = await provisioner.apply(tenants).wait()
     if report.done_count != len(tenants):
         raise RuntimeError(
-            f"only {report.done_count} of {len(tenants)} tenants are done; stopped: {report.stop_reason}"
+            f"only {report.done_count} of {len(tenants)} tenants are done; stopped: {report.stop_message}"
         )
     return report, time.perf_counter() - started
 

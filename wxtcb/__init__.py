@@ -11,6 +11,7 @@ from wxtcb._http.transport import Timeout
 from wxtcb._object_storage.link_policy import TRANSFER_HOSTS
 from wxtcb._protocol.codec import raw
 from wxtcb._protocol.endpoint import Credential, Done, Endpoint, Repeat, Reply
+from wxtcb._protocol.limits import LIMITS
 from wxtcb.api import endpoints
 from wxtcb.errors import (
     AccountBlocked,
@@ -47,7 +48,6 @@ from wxtcb.errors import (
     WxtcbError,
 )
 from wxtcb.events import Stats
-from wxtcb.limits import LIMITS
 from wxtcb.secret import Secret
 from wxtcb.session import Session
 

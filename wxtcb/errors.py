@@ -42,9 +42,8 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from wxtcb.limits import LIMITS
 from wxtcb.secret import escape_unprintable
 
 if TYPE_CHECKING:
@@ -84,6 +83,9 @@ __all__ = [
     "WrongLoop",
     "WxtcbError",
 ]
+
+# Characters of an errmsg, or of a reason in a batch, that an error keeps. `wxtcb.LIMITS` lists all limits.
+MAX_ERRMSG_LENGTH: Final = 2048
 
 
 class WxtcbError(Exception):
@@ -318,7 +320,7 @@ class PartialFailure(WxtcbError):
         maybe_acted: int = 0,
     ) -> None:
         # A batch may have thousands of entries; the message quotes three of them.
-        first = "; ".join(str(each)[: LIMITS.errmsg_length] for each in failed[:3])
+        first = "; ".join(str(each)[:MAX_ERRMSG_LENGTH] for each in failed[:3])
         more = f"; and {len(failed) - 3} more in .failed" if len(failed) > 3 else ""
         ended = f"; a later call failed: {cause.reason}" if cause else ""
         attempts = "1 earlier attempt" if maybe_acted == 1 else f"{maybe_acted} earlier attempts"
@@ -372,7 +374,7 @@ class OperationNotReady(WxtcbError):
 
     def __init__(self, message: str, *, resource: str, status: str | None, env: str | None = None) -> None:
         # The message may contain a reason of the platform, of any length.
-        super().__init__(escape_unprintable(f"{resource}: {message}"[: LIMITS.errmsg_length]))
+        super().__init__(escape_unprintable(f"{resource}: {message}"[:MAX_ERRMSG_LENGTH]))
         self.resource, self.status, self.env = resource, status, env
 
 

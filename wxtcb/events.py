@@ -40,7 +40,23 @@ __all__ = [
 
 
 @attrs.frozen
-class CallStarted:
+class BaseEvent:
+    """What all events have. They have no time: a hook is called at the moment of the event."""
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the fields that are not None as values for JSON, with the name of the class as `kind`.
+
+        An error is replaced by the name of its class, its `errcode` and its `rid`, because its message may be long.
+        """
+        fields = {field.name: getattr(self, field.name) for field in attrs.fields(type(self))}
+        if (error := fields.pop("error", None)) is not None:
+            fields |= {"error": type(error).__name__}
+            fields |= {name: getattr(error, name, None) for name in ("errcode", "rid")}
+        return {"kind": type(self).__name__, **{name: value for name, value in fields.items() if value is not None}}
+
+
+@attrs.frozen
+class CallStarted(BaseEvent):
     """A call that is about to wait for a slot of the request limiter; all its events have the same number `call`."""
 
     endpoint: str
@@ -48,7 +64,7 @@ class CallStarted:
 
 
 @attrs.frozen
-class CallFinished:
+class CallFinished(BaseEvent):
     """A call that ended, after `attempts` attempts and `elapsed` seconds, including all waiting.
 
     `error` is the error of wxtcb that the call raised, or None. `cancelled` is True if the call ended with any other
@@ -71,7 +87,7 @@ class CallFinished:
 
 
 @attrs.frozen
-class RetryScheduled:
+class RetryScheduled(BaseEvent):
     """A retry after `delay` seconds, because an attempt failed with `error`.
 
     `attempt` counts the failed attempts of the call, without those that were resent (`RequestResent`). `reason` is the
@@ -87,7 +103,7 @@ class RetryScheduled:
 
 
 @attrs.frozen
-class RequestResent:
+class RequestResent(BaseEvent):
     """A resend that does not count as a retry.
 
     `reason` is "invalid_token" (sent with a newer token) or "rate_limited" (sent when the path's rate limit is reset).
@@ -100,7 +116,7 @@ class RequestResent:
 
 
 @attrs.frozen
-class Abandoned:
+class Abandoned(BaseEvent):
     """A call that is not idempotent, cancelled after its request may have been sent: check whether it took effect.
 
     `maybe_acted` counts its attempts that may have taken effect, including the cancelled one.
@@ -111,7 +127,7 @@ class Abandoned:
 
 
 @attrs.frozen
-class PossibleDuplicate:
+class PossibleDuplicate(BaseEvent):
     """A call that is not idempotent, successful after `maybe_acted` earlier attempts that may have taken effect."""
 
     endpoint: str
@@ -119,7 +135,7 @@ class PossibleDuplicate:
 
 
 @attrs.frozen
-class EndpointRateLimited:
+class EndpointRateLimited(BaseEvent):
     """A path whose rate limit is reached: no request is sent to it for `retry_after` seconds."""
 
     endpoint: str
@@ -127,7 +143,7 @@ class EndpointRateLimited:
 
 
 @attrs.frozen
-class TokenRejected:
+class TokenRejected(BaseEvent):
     """A token, number `generation`, that the platform rejected with `errcode`."""
 
     generation: int
@@ -135,7 +151,7 @@ class TokenRejected:
 
 
 @attrs.frozen
-class TokenRefreshed:
+class TokenRefreshed(BaseEvent):
     """A new token in the cache.
 
     `reason` is "first", "advisory", "mandatory", "expired" or "rejected" (by the platform). `expires_in` and
@@ -151,7 +167,7 @@ class TokenRefreshed:
 
 
 @attrs.frozen
-class TokenRefreshFailed:
+class TokenRefreshFailed(BaseEvent):
     """A token fetch that failed; the next one starts after `retry_after` seconds at the earliest."""
 
     reason: str
@@ -161,7 +177,7 @@ class TokenRefreshFailed:
 
 
 @attrs.frozen
-class TokenStoreWriteFailed:
+class TokenStoreWriteFailed(BaseEvent):
     """A new token that could not be written to the token store (`reason`); only this session uses it."""
 
     generation: int
@@ -169,7 +185,7 @@ class TokenStoreWriteFailed:
 
 
 @attrs.frozen
-class TokenStoreRolledBack:
+class TokenStoreRolledBack(BaseEvent):
     """A token store that went back to token number `generation`, although it had number `newest_generation` before.
 
     A backup was restored, a replica without the last write took over, or a program wrote an old document. This process
@@ -181,7 +197,7 @@ class TokenStoreRolledBack:
 
 
 @attrs.frozen
-class TokenConflictDetected:
+class TokenConflictDetected(BaseEvent):
     """`conflicts` tokens in a row that were invalidated from outside this token store.
 
     Another program seems to fetch tokens of the same platform. From now on, fetches of this program are at least
@@ -194,7 +210,7 @@ class TokenConflictDetected:
 
 
 @attrs.frozen
-class TicketReceived:
+class TicketReceived(BaseEvent):
     """A component_verify_ticket (验证票据) that WeChat pushed; `create_time` is in Unix seconds of WeChat's clock.
 
     `is_newest` is False for a repeated or late push, which changes nothing. `in_memory_only` is True until the token
@@ -207,7 +223,7 @@ class TicketReceived:
 
 
 @attrs.frozen
-class TicketWriteFailed:
+class TicketWriteFailed(BaseEvent):
     """The newest ticket, which could not be written to the token store (`reason`) and is in memory only.
 
     The write is retried after `retry_after` seconds. None means that the receiver is closing and the ticket is lost.
@@ -219,7 +235,7 @@ class TicketWriteFailed:
 
 
 @attrs.frozen
-class PushRefused:
+class PushRefused(BaseEvent):
     """A push that was rejected with the HTTP status `status` and changed nothing; `reason` quotes nothing of it.
 
     `peer` is the IP address that sent it, as the server reports it: that of a proxy, unless the server is configured to
@@ -238,7 +254,7 @@ UNDECRYPTABLE_HINT: Final = (
 
 
 @attrs.frozen
-class PushUndecryptable:
+class PushUndecryptable(BaseEvent):
     """A push that is signed with the message token, but could not be decrypted for this platform; it changed nothing.
 
     Either EncodingAESKey or appid is wrong here, or somebody else knows the message token: change it in WeChat's
@@ -249,7 +265,7 @@ class PushUndecryptable:
 
 
 @attrs.frozen
-class PushMalformed:
+class PushMalformed(BaseEvent):
     """A signed push that could not be parsed and changed nothing; `reason` quotes nothing of it.
 
     `peer` is as in `PushRefused`.
@@ -260,7 +276,7 @@ class PushMalformed:
 
 
 @attrs.frozen
-class NotificationDropped:
+class NotificationDropped(BaseEvent):
     """A push other than a ticket that was not passed on, because `in_progress` earlier ones are still running.
 
     It was answered with 503, so that WeChat repeats it.

@@ -30,12 +30,12 @@ from wxtcb._http.transport import Timeout
 from wxtcb._object_storage.link_policy import TRANSFER_HOSTS, LinkPolicy
 from wxtcb._protocol.codec import encode_body, encode_request
 from wxtcb._protocol.endpoint import Endpoint, Repeat, Reply
-from wxtcb.env_vars import PlatformSettings, read_platform
 from wxtcb.errors import InvalidArgument, PartialFailure, SessionClosed, WrongLoop
 from wxtcb.events import Hook, Stats
 from wxtcb.secret import Secret
 from wxtcb.telemetry.dispatch import HookDispatcher, notify_open, to_hooks
 from wxtcb.tokens.configured_ticket import ConfiguredTicket
+from wxtcb.tokens.env_vars import PlatformSettings, read_platform
 from wxtcb.tokens.providers import ReadOnly, TicketSource, TokenSource
 from wxtcb.tokens.store_urls import StoreURL
 from wxtcb.tokens.stores import TokenStore, is_token_store

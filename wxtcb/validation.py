@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 
 from yarl import URL
 
-from wxtcb._file_access import resolve_links
+from wxtcb._files.access import resolve_links
 from wxtcb.errors import InvalidArgument
 from wxtcb.secret import Secret
 

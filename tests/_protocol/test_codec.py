@@ -28,6 +28,7 @@ from wxtcb._protocol.codec import (
 )
 from wxtcb._protocol.endpoint import Done, Endpoint, Repeat, Reply
 from wxtcb._protocol.fields import SALVAGE, wire_name_of
+from wxtcb._protocol.limits import LIMITS
 from wxtcb._protocol.structuring import structure_hook
 from wxtcb.api import cloudrun
 from wxtcb.api.cloudrun import CREATE_CLOUDBASERUN_SERVER_VERSION
@@ -37,7 +38,6 @@ from wxtcb.api.functions import GET_SCF_LIST, GET_TRIGGERS
 from wxtcb.api.storage import BATCH_DELETE_FILE, BATCH_DOWNLOAD_FILE
 from wxtcb.api.token import API_COMPONENT_TOKEN, API_START_PUSH_TICKET
 from wxtcb.errors import ApiError, BadReply, InvalidAppSecret, InvalidArgument, InvalidRequest, PlatformBusy
-from wxtcb.limits import LIMITS
 from wxtcb.secret import Secret
 
 PATH = "/componenttcb/createenv"

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from wxtcb.cli.config import newest_ticket, require_fetch_permission
-from wxtcb.env_vars import PlatformSettings, StoreSettings
 from wxtcb.errors import InvalidArgument, TicketMissing, TokenStoreError
 from wxtcb.secret import Secret
+from wxtcb.tokens.env_vars import PlatformSettings, StoreSettings
 from wxtcb.tokens.state_repository import StateRepository
 from wxtcb.tokens.store_urls import StoreURL
 

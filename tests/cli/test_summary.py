@@ -83,13 +83,13 @@ def test_tenants_that_are_done_are_only_counted() -> None:
 )
 def test_stopped_run_shows_when_to_retry(at: datetime, printed: str) -> None:
     """The reason is printed above, with escaped control characters."""
-    text = printed_summary(entry(Outcome.UNFINISHED), stop_reason="45009: a\x1b[2Jb", retry_after=at)
+    text = printed_summary(entry(Outcome.UNFINISHED), stop_message="45009: a\x1b[2Jb", retry_after=at)
     assert f"\nStopped early: 45009: a\\x1b[2Jb\nRetry after {printed}\n" in text
 
 
 def test_stopped_run_without_a_time_shows_the_reason() -> None:
     """Nothing is printed about a retry."""
-    text = printed_summary(entry(Outcome.UNFINISHED), stop_reason="cancelled")
+    text = printed_summary(entry(Outcome.UNFINISHED), stop_message="cancelled")
     assert "\nStopped early: cancelled\n0 of 1 done" in text
 
 

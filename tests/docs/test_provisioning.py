@@ -1,23 +1,26 @@
-"""docs/provisioning.md: its program runs, and its options exist."""
+"""docs/provisioning.md: its programs run, and its options exist."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from typer.testing import CliRunner
 
+import wxtcb
 from wxtcb.cli.app import app
-from wxtcb.sandbox import Sandbox
+from wxtcb.provision import Provisioner, Tenant
+from wxtcb.sandbox import Fault, FaultKind, Sandbox
 
 ROOT: Final = Path(__file__).parents[2]
 DOCS: Final = (ROOT / "docs" / "provisioning.md").read_text(encoding="utf-8")
-(PROGRAM,) = re.findall(r"^```python\n(.*?)^```$", DOCS, re.MULTILINE | re.DOTALL)
+PROGRAM, FOLLOW = re.findall(r"^```python\n(.*?)^```$", DOCS, re.MULTILINE | re.DOTALL)
 
 
 async def test_program_runs_twice_without_a_second_create(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -34,6 +37,30 @@ async def test_program_runs_twice_without_a_second_create(monkeypatch: pytest.Mo
     page = tmp_path / "report.html"
     assert "lanhai-tea" in page.read_text(encoding="utf-8")
     assert page.stat().st_mode & 0o777 == 0o600
+
+
+async def test_function_follows_a_run() -> None:
+    """It sends each event with the number of opened environments, and when another run may continue."""
+    sent: list[str] = []
+    namespace: dict[str, Any] = {}
+    exec(FOLLOW, namespace)
+    async with Sandbox() as sandbox:
+        sandbox.faults.script("/componenttcb/createenv", [None, Fault(FaultKind.ERRCODE, errcode=45009)])
+        async with (
+            wxtcb.Session(
+                component_appid=sandbox.component_appid,
+                component_appsecret=sandbox.component_appsecret,
+                ticket=sandbox.ticket,
+                base_url=sandbox.url,
+            ) as session,
+            Provisioner(session, concurrency=1) as provisioner,
+        ):
+            report = await namespace["follow"](provisioner.apply([Tenant("a"), Tenant("b")]), sent.append)
+    # On a slow machine the run may be silent for 2 seconds.
+    documents = [json.loads(text) for text in sent if '"Waiting"' not in text]
+    assert [each["event"]["kind"] for each in documents[:2]] == ["TenantStarted", "StepDone"]
+    assert documents[1]["opened"] == "1 of 2"
+    assert documents[-1] == {"retry_after": report.retry_after.isoformat()}
 
 
 async def output_of(program: str, directory: Path) -> str:

@@ -63,7 +63,7 @@ def adopt_bound_environment(patch):
 
     async def apply_outcome(context, tenant_state, check):
         if check.result is reconciliation.CheckResult.FOUND:
-            await context.bind_environment(tenant_state, check.found_envs[0])
+            await context.bind_environment(tenant_state, check.found_envs[0], "found")
             return StepResult.NEXT
         return await real(context, tenant_state, check)
 
@@ -142,7 +142,7 @@ def do_not_compare_versions(patch):
 
 
 def do_not_commit_binding(patch):
-    async def bind_environment(self, tenant_state, env, tranid=None):
+    async def bind_environment(self, tenant_state, env, _how, tranid=None):
         tenant_state.env, tenant_state.ambiguous_create = env, None
         await self.commit(tenant_state, attrs.evolve(tenant_state.record, intent=None))
 

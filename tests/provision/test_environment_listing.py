@@ -74,7 +74,7 @@ async def test_fatal_listing_error_stops_the_run(harness: Harness) -> None:
     harness.wire.latency = 2.0
     harness.sandbox.faults.script(LIST, [None, *[Fault(FaultKind.ERRCODE, errcode=61004)] * 3])
     report = await harness.provision(plain_tenants(9), concurrency=1, interval=1000)
-    assert "61004" in (report.stop_reason or "")
+    assert "61004" in report.stop_message
     assert (harness.sandbox.count(LIST), harness.sandbox.count(CREATE)) == (2, 1)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import wxtcb
 from wxtcb._protocol.errcodes import api_error
-from wxtcb.provision import STEPS, Outcome, Provisioner, Run, Tenant
+from wxtcb.provision import STEPS, Outcome, Provisioner, Run, StopReason, Tenant
 from wxtcb.provision.error_policy import CHINA_TIMEZONE, is_fatal, quota_reset_at
 from wxtcb.provision.events import RunStopped, TenantFinished, TenantStarted
 from wxtcb.sandbox import Fault, FaultKind, ReadyPolicy, Sandbox
@@ -40,9 +40,9 @@ async def test_failed_plan_starts_no_tenant(harness: Harness, path: str, errcode
     harness.sandbox.faults.errcode(errcode, path=path)
     events = await harness.collect_events(plain_tenants(100), concurrency=4)
     assert [type(event) for event in events] == [RunStopped]
-    assert str(errcode) in events[0].reason
+    assert (events[0].reason, str(errcode) in events[0].message) == (StopReason.FATAL_ERROR, True)
     report = await harness.provision(plain_tenants(100))
-    assert (report.counts[Outcome.UNFINISHED], str(errcode) in (report.stop_reason or "")) == (100, True)
+    assert (report.counts[Outcome.UNFINISHED], str(errcode) in report.stop_message) == (100, True)
     assert {entry.summary for entry in report.tenants} == {"not started"}
 
 
@@ -52,7 +52,7 @@ async def test_fatal_error_stops_the_run(harness: Harness) -> None:
     events = await harness.collect_events(plain_tenants(100), concurrency=4)
     stops = [event for event in events if isinstance(event, RunStopped)]
     assert len(stops) == 1
-    assert "85088" in stops[0].reason
+    assert "85088" in stops[0].message
     assert sum(isinstance(event, TenantStarted) for event in events) == 4
     assert sum(isinstance(event, TenantFinished) for event in events) == 4
 
@@ -93,7 +93,7 @@ async def test_exhausted_quota_stops_only_creates(harness: Harness) -> None:
     tenants = [Tenant(name, alias=name, services=[API]) for name in "abc"]
     report = await harness.provision(tenants, concurrency=1)
     assert [entry.outcome for entry in report.tenants] == [Outcome.DONE, Outcome.UNFINISHED, Outcome.UNFINISHED]
-    assert "45009" in (report.stop_reason or "")
+    assert "45009" in report.stop_message
     assert report.retry_after is not None
     assert report.retry_after.hour == 0
 
@@ -115,7 +115,7 @@ async def test_max_failures_starts_no_further_tenant(harness: Harness) -> None:
         3,
         2,
     )
-    assert "max_failures" in (report.stop_reason or "")
+    assert "max_failures" in report.stop_message
 
 
 async def test_cancel_sends_no_further_create(harness: Harness) -> None:
@@ -129,7 +129,7 @@ async def test_cancel_sends_no_further_create(harness: Harness) -> None:
     assert (harness.sandbox.count(CREATE), report.counts[Outcome.UNFINISHED], report.stop_reason) == (
         2,
         10,
-        "cancelled",
+        StopReason.CANCELLED,
     )
     assert [entry.env is not None for entry in report.tenants] == [True] * 2 + [False] * 8
     assert [entry.step for entry in report.tenants[:3]] == [READY, READY, None]

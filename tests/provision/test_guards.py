@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 
 import attrs
@@ -159,7 +160,7 @@ async def test_adoption_of_a_deleted_environment_stops_the_run(harness: Harness)
         await asyncio.sleep(60)
         harness.sandbox.world.remove(env)
         report = await provisioner.apply(plan).wait()
-    assert "the platform lists no such environment" in (report.stop_reason or "")
+    assert "the platform lists no such environment" in report.stop_message
 
 
 async def test_listed_environment_is_found_in_an_incomplete_list(harness: Harness) -> None:
@@ -224,7 +225,7 @@ async def test_journal_error_stops_the_run(harness: Harness) -> None:
     assert [entry.outcome for entry in report.tenants] == [Outcome.UNFINISHED, Outcome.FAILED, Outcome.UNFINISHED]
     error = report.tenants[1].problems[0].error
     assert isinstance(error, JournalError)
-    assert "OSError" in str(report.stop_reason)
+    assert "OSError" in report.stop_message
     assert harness.sandbox.count(CREATE) == 1
 
 
@@ -386,6 +387,14 @@ class _FailingWait:
     def check_timeout(self, _now: float) -> None:
         """Never time out."""
 
+    def describe(self, _now: float) -> tuple[str, float]:
+        return "nothing", math.inf
+
+
+class _BrokenWait(_FailingWait):
+    def evaluate(self, _snapshot: object) -> StepResult:
+        raise ZeroDivisionError("S3CRET")
+
 
 def step(result: StepResult | None, pending_wait: PendingWait | None = None) -> Step:
     """Return a step that always ends with *result*."""
@@ -415,6 +424,23 @@ async def test_failing_wait_affects_one_tenant(harness: Harness) -> None:
     """The tenant fails at that step."""
     report = await harness.provision(plain_tenants(1), steps=[*STEPS, step(StepResult.WAIT, _FailingWait())])
     assert (report.tenants[0].outcome, report.tenants[0].problems[0].step) == (Outcome.FAILED, "mine")
+
+
+async def test_unexpected_exception_of_a_wait_fails_only_its_tenant(harness: Harness) -> None:
+    """The tenants that do not wait are done; the report names the line, and the exception is raised at the end."""
+
+    async def run_mine(_context: StepContext, tenants: Sequence[TenantState]) -> StepResult:
+        tenants[0].pending_wait = _BrokenWait()
+        return StepResult.WAIT if tenants[0].name == "商户1" else StepResult.NEXT
+
+    mine = attrs.evolve(step(None), run=run_mine)
+    async with harness.provisioner(steps=[*STEPS, mine]) as provisioner:
+        run = provisioner.apply(plain_tenants(3))
+        with pytest.raises(ZeroDivisionError):
+            await run
+    assert [entry.outcome for entry in run.report.tenants] == [Outcome.DONE, Outcome.FAILED, Outcome.DONE]
+    assert f"ZeroDivisionError in {__file__}, line " in run.report.tenants[1].summary
+    assert b"S3CRET" not in run.report.to_json()
 
 
 async def test_endless_retry_of_a_step_yields(harness: Harness) -> None:

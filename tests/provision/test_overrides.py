@@ -197,7 +197,7 @@ async def test_environment_missing_for_30_seconds_stops_the_run(harness: Harness
         await wait_for_requests(harness.sandbox, CREATE, 2)
         harness.sandbox.world.remove(envs["a"])
         report = await run.wait()
-    assert f"did not show environment {envs['a']}, which should be there, for 30 s" in str(report.stop_reason)
+    assert f"did not show environment {envs['a']}, which should be there, for 30 s" in report.stop_message
     assert report.counts[Outcome.UNFINISHED] == 2
     assert harness.sandbox.count(CREATE) == 2
 
@@ -248,7 +248,7 @@ async def test_rejected_decision_stops_the_run(sandbox: Sandbox, session_factory
             other = await provisioner.plan([A], all_tenants=True, removed=True)
             await provisioner.apply(other).wait()
             report = await provisioner.apply(plan).wait()
-    assert "the journal rejected the record of tenant 'b'" in str(report.stop_reason)
+    assert "the journal rejected the record of tenant 'b'" in report.stop_message
     assert report.counts[Outcome.UNFINISHED] == 2
 
 
@@ -269,7 +269,7 @@ async def test_recent_environment_that_is_never_listed_stops_the_run(harness: Ha
         env = (await provisioner.apply([A]).wait()).tenants[0].env or ""
         harness.sandbox.world.remove(env)
         report = await provisioner.apply([B]).wait()
-    assert f"the list did not show environment {env}" in str(report.stop_reason)
+    assert f"the list did not show environment {env}" in report.stop_message
     assert (report.elapsed < 60, harness.sandbox.count(CREATE)) == (True, 1)
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from wxtcb._protocol.errcodes import api_error
 from wxtcb.api.environment import ShareLink
 from wxtcb.errors import TransportError
-from wxtcb.provision import Outcome, Problem, Report, TenantReport
+from wxtcb.provision import Outcome, Problem, Report, StopReason, TenantReport
 from wxtcb.provision.error_policy import CHINA_TIMEZONE
 from wxtcb.provision.report import OUTCOME_ADVICE, RunInfo
 
@@ -43,7 +43,9 @@ def test_report_json_has_all_fields() -> None:
         "metadata": {"dns": "a.example"},
     }
     unknown = entry(Outcome.UNKNOWN, problems=problems, **fields)
-    document = json.loads(Report((unknown,), 1.23456, "why", datetime(2026, 11, 23, tzinfo=CHINA_TIMEZONE)).to_json())
+    retry_after = datetime(2026, 11, 23, tzinfo=CHINA_TIMEZONE)
+    report = Report((unknown,), 1.23456, StopReason.QUOTA_EXCEEDED, "why", retry_after)
+    document = json.loads(report.to_json())
     assert document["tenants"] == [
         {
             "tenant": "商户",
@@ -67,6 +69,7 @@ def test_report_json_has_all_fields() -> None:
     ]
     assert document["counts"]["unknown"] == document["total"] == document["links"] == 1
     assert (document["done"], document["elapsed"], document["stopped"]) == (0, 1.235, "why")
+    assert document["stop_reason"] == "quota_exceeded"
     assert document["retry_after"] == "2026-11-23T00:00:00+08:00"
 
 

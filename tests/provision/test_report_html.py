@@ -247,9 +247,9 @@ def test_duration_has_readable_units(seconds: float, shown: str) -> None:
 def test_early_stop_has_reason_and_retry_time() -> None:
     """The time has the offset of China, where the quota resets."""
     back = datetime(2026, 8, 1, tzinfo=CHINA_TIMEZONE) + timedelta(hours=1)
-    stopped = page(stop_reason="45009: <quota>", retry_after=back).one("p", **{"class": "stopped"})
+    stopped = page(stop_message="45009: <quota>", retry_after=back).one("p", **{"class": "stopped"})
     assert stopped.text == "Stopped early 45009: <quota>\nRetry after 2026-08-01 01:00:00+08:00"
-    assert page(stop_reason="cancelled").one("p", **{"class": "stopped"}).text == "Stopped early cancelled"
+    assert page(stop_message="cancelled").one("p", **{"class": "stopped"}).text == "Stopped early cancelled"
     assert page().all("p", **{"class": "stopped"}) == []
 
 
@@ -308,7 +308,7 @@ def test_any_text_creates_no_element(name: str, message: str, value: str) -> Non
         problems=(Problem(step=value, message=message),),
     )
     info = RunInfo(base_url=message, component_appid=value, namespace=name)
-    root = page(tenant, histories={name: (HistoryEntry(0, message),)}, stop_reason=message or None, run_info=info)
+    root = page(tenant, histories={name: (HistoryEntry(0, message),)}, stop_message=message, run_info=info)
     allowed = {"html", "head", "meta", "title", "style", "body", "header", "main", "nav", "section", "article", "div"}
     allowed |= {"h1", "h2", "h3", "p", "a", "b", "span", "dl", "dt", "dd", "ul", "ol", "li", "code", "time"}
     assert {node.name for node in root.every()} <= allowed | {"details", "summary"}

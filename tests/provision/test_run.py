@@ -66,7 +66,10 @@ async def test_events_are_in_order(harness: Harness) -> None:
     """The tenant starts, its steps follow in order, and it finishes with its report."""
     events = await harness.collect_events([Tenant("a", alias="x", appids=[WX1], services=[API])])
     env = next(iter(harness.sandbox.world.environments))
-    assert events[:-1] == [TenantStarted("a", "x"), *(StepDone("a", step, env) for step in STEPS)]
+    assert events[:-1] == [
+        TenantStarted("a", "x"),
+        *(StepDone("a", step, env, how) for step, how in zip(STEPS, ("opened", None, None, None), strict=True)),
+    ]
     assert isinstance(events[-1], TenantFinished)
     assert events[-1].report.outcome is Outcome.AWAITING
 
@@ -240,7 +243,7 @@ async def test_nothing_is_created_without_a_listing(harness: Harness) -> None:
     harness.sandbox.faults.errcode(40097, path=LIST)
     report = await harness.provision(plain_tenants(2))
     assert report.counts[Outcome.UNFINISHED] == 2
-    assert "40097" in (report.stop_reason or "")
+    assert "40097" in report.stop_message
     assert harness.sandbox.count(CREATE) == 0
 
 

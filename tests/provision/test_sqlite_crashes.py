@@ -16,7 +16,7 @@ import attrs
 import pytest
 
 import wxtcb
-from wxtcb._sqlite import UnusableFile
+from wxtcb._files.sqlite import UnusableFile
 from wxtcb.provision.journal import HistoryEntry, Intent, TenantRecord
 from wxtcb.provision.sqlite import file, schema
 from wxtcb.provision.sqlite.file import JournalFile

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from wxtcb import _sqlite
+from wxtcb._files import sqlite
 from wxtcb.provision.journal import JournalError, JournalInUse
 from wxtcb.provision.sqlite import file, schema
 from wxtcb.provision.sqlite.journal import SqliteJournal
@@ -232,7 +232,7 @@ def test_large_log_is_not_written_into_another_file(path, monkeypatch):
     path.write_bytes(b"older")
     opened.checkpoint()
     assert read_in_other_process(path) == b"older"
-    with pytest.raises(_sqlite.UnusableFile, match=OVERWRITTEN):
+    with pytest.raises(sqlite.UnusableFile, match=OVERWRITTEN):
         opened.close()
     assert path.read_bytes() == b"older"
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from wxtcb import _sqlite
+from wxtcb._files import sqlite
 from wxtcb.errors import InvalidArgument
 from wxtcb.provision.journal import HistoryEntry, JournalError, JournalInUse, TenantRecord
 from wxtcb.provision.sqlite import file, schema
@@ -257,8 +257,8 @@ async def test_log_without_journal_is_kept(path, lost):
 
 async def test_disk_without_write_ahead_log_is_rejected(path, monkeypatch):
     """SQLite would fall back to another journal mode silently."""
-    pragma = _sqlite.pragma
-    monkeypatch.setattr(_sqlite, "pragma", lambda db, words: "delete" if "WAL" in words else pragma(db, words))
+    pragma = sqlite.pragma
+    monkeypatch.setattr(sqlite, "pragma", lambda db, words: "delete" if "WAL" in words else pragma(db, words))
     async with SqliteJournal(path) as journal:
         with pytest.raises(JournalError, match="local disk"):
             await store_record(journal)
@@ -599,7 +599,7 @@ async def test_forked_child_cannot_use_the_journal(path):
 async def test_connection_is_durable_and_exclusive(journal):
     """Every commit reaches the disk through a write-ahead log, and no other process can read or write."""
     asked = ("synchronous", "journal_mode", "locking_mode", "wal_autocheckpoint")
-    results = await journal._submit(lambda db: [_sqlite.pragma(db, words) for words in asked])
+    results = await journal._submit(lambda db: [sqlite.pragma(db, words) for words in asked])
     assert results == [2, "wal", "exclusive", 0]
 
 
@@ -609,7 +609,7 @@ def test_sqlite_is_imported_on_first_use(path):
 import sys
 early = {*sys.modules}
 import wxtcb.provision
-late = {"sqlite3", "wxtcb._sqlite", "wxtcb.provision.sqlite"}
+late = {"sqlite3", "wxtcb._files.sqlite", "wxtcb.provision.sqlite"}
 print(sorted(late & {*sys.modules} - early), "SqliteJournal" in dir(wxtcb.provision))
 from wxtcb.provision import SqliteJournal
 print(late <= {*sys.modules}, SqliteJournal.__name__)

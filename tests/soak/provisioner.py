@@ -40,7 +40,7 @@ async def provision(session, options):
         return {
             "outcomes": outcomes,
             "proven": audit is not None and audit.passed,
-            "stopped": report.stop_reason,
+            "stopped": report.stop_message,
         }
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from wxtcb import _sqlite
+from wxtcb._files import sqlite
 from wxtcb.errors import InvalidArgument, TokenStoreError
 from wxtcb.tokens import stores
 from wxtcb.tokens.state_repository import STORE_TIMEOUT, StateRepository
@@ -206,9 +206,9 @@ async def test_file_that_cannot_be_written_is_rejected(path, store, monkeypatch)
 
 async def test_disk_without_write_ahead_log_is_rejected(store, monkeypatch):
     """A file system on which SQLite cannot use a write-ahead log raises a permanent error."""
-    pragma = _sqlite.pragma
+    pragma = sqlite.pragma
     monkeypatch.setattr(
-        _sqlite, "pragma", lambda db, statement: "delete" if "WAL" in statement else pragma(db, statement)
+        sqlite, "pragma", lambda db, statement: "delete" if "WAL" in statement else pragma(db, statement)
     )
     with pytest.raises(TokenStoreError, match="local disk") as caught:
         await store.load(APPID)
@@ -218,7 +218,7 @@ async def test_disk_without_write_ahead_log_is_rejected(store, monkeypatch):
 async def test_write_is_synchronous_and_goes_to_a_write_ahead_log(path, store):
     """Each connection commits with synchronous = FULL, in WAL mode."""
     await write(store)
-    settings = await store._run(lambda db: [_sqlite.pragma(db, name) for name in ("synchronous", "journal_mode")])
+    settings = await store._run(lambda db: [sqlite.pragma(db, name) for name in ("synchronous", "journal_mode")])
     assert settings == [2, "wal"]
 
 

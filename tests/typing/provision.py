@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import assert_type
+from typing import Literal, assert_type
 
 from wxtcb import Session, WxtcbError
 from wxtcb.api.cloudrun import Server
@@ -24,11 +24,14 @@ from wxtcb.provision import (
     Outcome,
     Plan,
     Problem,
+    Progress,
     Provisioner,
     Report,
     Run,
+    RunProgress,
     Service,
     SqliteJournal,
+    StopReason,
     Tenant,
     TenantPlan,
     TenantReport,
@@ -47,6 +50,7 @@ from wxtcb.provision.events import (
     StepOutcomeUnknown,
     TenantFinished,
     TenantStarted,
+    Waiting,
 )
 from wxtcb.provision.report import OUTCOME_ADVICE, RunInfo
 
@@ -113,6 +117,10 @@ async def runs(session: Session) -> None:
         assert_type(run, Run)
         assert_type(run.events(), AsyncIterator[RunEvent])
         assert_type(await run.wait(), Report)
+        assert_type(await run, Report)
+        assert_type(run.progress, RunProgress)
+        assert_type(run.progress.tenants, Progress)
+        assert_type(run.progress.steps, Mapping[str, Progress])
         assert_type(run.report, Report)
         assert_type(run.ended, bool)
         await run.cancel()
@@ -165,25 +173,32 @@ async def refused_runs(session: Session, provisioner: Provisioner) -> None:
     provisioner.apply(provisioner.plan([Tenant("a")]))  # type: ignore[arg-type]
     provisioner.apply(Tenant("a"))  # type: ignore[arg-type]
     provisioner.apply(["a"])  # type: ignore[list-item]
-    await provisioner.apply([])  # type: ignore[misc]
     await provisioner.apply([]).cancel(1)  # type: ignore[call-arg]
 
 
 def events(event: RunEvent) -> None:
     """Tell events apart."""
+    assert_type(event.at, datetime)
+    assert_type(event.sequence, int)
+    assert_type(event.to_dict(), dict[str, object])
     match event:
         case TenantStarted():
             assert_type(event.alias, str)
         case StepDone():
             assert_type(event.step, str)
+            assert_type(event.how, Literal["opened", "adopted", "found"] | None)
         case StepOutcomeUnknown():
             assert_type(event.problem, Problem)
+        case Waiting():
+            assert_type(event.until, datetime | None)
+            assert_type(event.tenants, int)
         case StepFailed():
             assert_type(event.problem, Problem)
         case TenantFinished():
             assert_type(event.report, TenantReport)
         case RunStopped():
-            assert_type(event.reason, str)
+            assert_type(event.reason, StopReason)
+            assert_type(event.message, str)
             assert_type(event.retry_after, datetime | None)
 
 
@@ -196,7 +211,8 @@ def reports(report: Report, entry: TenantReport, problem: Problem) -> None:
     assert_type(report.link_count, int)
     assert_type(report.unconfirmed_count, int)
     assert_type(report.elapsed, float)
-    assert_type(report.stop_reason, str | None)
+    assert_type(report.stop_reason, StopReason | None)
+    assert_type(report.stop_message, str)
     assert_type(report.to_json(), bytes)
     assert_type(render_csv(report), str)
     assert_type(render_html(report), str)

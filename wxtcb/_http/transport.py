@@ -21,7 +21,7 @@ import attrs
 from aiohttp.http import HttpProcessingError
 from yarl import URL
 
-from wxtcb.limits import LIMITS
+from wxtcb._protocol.limits import LIMITS
 from wxtcb.validation import check_seconds, validator
 
 if TYPE_CHECKING:

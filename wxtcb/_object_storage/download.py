@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Final
 import attrs
 
 from wxtcb._concurrency.tasks import run_in_thread
-from wxtcb._file_access import is_own
+from wxtcb._files.access import is_own
 from wxtcb._http.retry import RetryPolicy
 from wxtcb._http.transport import SendFailure
 from wxtcb._object_storage.body import TransferAborted
@@ -26,8 +26,8 @@ from wxtcb._object_storage.client import StorageClient, StorageRequest, read_res
 from wxtcb._object_storage.response import StorageResponse
 from wxtcb._object_storage.upload import transfer_error
 from wxtcb._object_storage.urls import secrets_in_url
+from wxtcb._protocol.limits import LIMITS
 from wxtcb.errors import InvalidArgument, SessionClosed, TransferError
-from wxtcb.limits import LIMITS
 from wxtcb.secret import Secret
 from wxtcb.validation import check_positive_int
 

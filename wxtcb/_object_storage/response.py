@@ -7,7 +7,7 @@ from xml.parsers import expat
 
 import attrs
 
-from wxtcb.limits import LIMITS
+from wxtcb._protocol.limits import LIMITS
 
 MAX_BODY_BYTES: Final = LIMITS.storage_reply_bytes
 

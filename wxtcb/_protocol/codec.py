@@ -23,9 +23,9 @@ import orjson
 from wxtcb._protocol.endpoint import Credential, Endpoint, Reply, attach_metadata
 from wxtcb._protocol.errcodes import api_error
 from wxtcb._protocol.fields import Encoded, wire_fields
+from wxtcb._protocol.limits import LIMITS
 from wxtcb._protocol.structuring import SLICE_SIZE, describe_error, structure_hook, structure_lists_in_slices
 from wxtcb.errors import ApiError, BadReply, InvalidArgument
-from wxtcb.limits import LIMITS
 from wxtcb.secret import Redactor, Secret, escape_unprintable, redact
 from wxtcb.validation import check_mapping, check_query
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, ClassVar, Final, Generic, TypeVar, cast
 
 import attrs
 
+from wxtcb._protocol.limits import LIMITS
 from wxtcb.errors import InvalidArgument
-from wxtcb.limits import LIMITS
 from wxtcb.validation import check_positive_int, check_string, type_validator, validator
 
 if TYPE_CHECKING:

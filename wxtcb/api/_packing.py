@@ -16,8 +16,8 @@ from typing import IO, Final
 import attrs
 
 from wxtcb import validation
+from wxtcb._protocol.limits import LIMITS
 from wxtcb.errors import InvalidArgument
-from wxtcb.limits import LIMITS
 
 # Far more than what compresses to 20 MB in practice. A sparse file of many gigabytes would keep a thread busy.
 MAX_UNPACKED_BYTES: Final = LIMITS.unpacked_bytes

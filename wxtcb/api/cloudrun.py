@@ -12,10 +12,10 @@ import attrs
 
 from wxtcb._protocol.endpoint import Done, Endpoint, Repeat, Reply
 from wxtcb._protocol.fields import JSON_IN_STRING, NUMBER_IN_STRING, interned, wire_fields, wire_format, wire_name
+from wxtcb._protocol.limits import LIMITS
 from wxtcb.api._times import parse_time
 from wxtcb.api._waiters import WaitCondition, wait_until
 from wxtcb.errors import InvalidArgument
-from wxtcb.limits import LIMITS
 from wxtcb.secret import Secret
 from wxtcb.validation import (
     check_list_of,

@@ -12,11 +12,11 @@ import orjson
 
 from wxtcb._protocol.endpoint import Done, Endpoint, Repeat, Reply
 from wxtcb._protocol.fields import JSON_IN_STRING, WireFormat, aliases, interned, wire_fields, wire_format, wire_name
+from wxtcb._protocol.limits import LIMITS
 from wxtcb.api._pagination import by_offset
 from wxtcb.api._times import parse_time
 from wxtcb.api._waiters import WaitCondition, wait_until
 from wxtcb.errors import InvalidArgument
-from wxtcb.limits import LIMITS
 from wxtcb.secret import Secret
 from wxtcb.validation import (
     check_not_empty,

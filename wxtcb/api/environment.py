@@ -13,10 +13,10 @@ import attrs
 from wxtcb import validation
 from wxtcb._protocol.endpoint import Done, Endpoint, Repeat, Reply
 from wxtcb._protocol.fields import ID_AS_STRING, aliases, interned, salvage, wire_format, wire_name
+from wxtcb._protocol.limits import LIMITS
 from wxtcb.api._times import parse_time
 from wxtcb.api._waiters import env_normal, wait_until
 from wxtcb.errors import BadReply, InvalidArgument, InvalidRequest
-from wxtcb.limits import LIMITS
 
 if TYPE_CHECKING:
     from wxtcb.secret import Secret

@@ -20,11 +20,11 @@ import orjson
 from wxtcb import validation
 from wxtcb._protocol.endpoint import Done, Endpoint, Repeat, Reply
 from wxtcb._protocol.fields import aliases, interned, wire_name
+from wxtcb._protocol.limits import LIMITS
 from wxtcb.api._pagination import by_offset
 from wxtcb.api._times import parse_time
 from wxtcb.api._waiters import WaitCondition, wait_until
 from wxtcb.errors import InvalidArgument
-from wxtcb.limits import LIMITS
 from wxtcb.secret import Secret
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ from wxtcb._object_storage.body import UploadData, open_source
 from wxtcb._object_storage.upload import UploadRequest, UploadTarget, upload
 from wxtcb._protocol.endpoint import Done, Endpoint, Repeat, Reply
 from wxtcb._protocol.fields import aliases, interned, wire_name
+from wxtcb._protocol.limits import LIMITS
 from wxtcb.api._pagination import by_marker
 from wxtcb.api._transfer import check_delimiter, guess_content_type, is_stored, require_usable_link
 from wxtcb.api._waiters import WaitCondition, wait_until
 from wxtcb.api.storage import FileList, StoredFile
-from wxtcb.limits import LIMITS
 from wxtcb.secret import Secret
 
 if TYPE_CHECKING:

@@ -17,10 +17,10 @@ from wxtcb._object_storage.upload import UploadRequest, UploadTarget, upload
 from wxtcb._protocol.codec import raw
 from wxtcb._protocol.endpoint import Endpoint, Repeat, Reply, attach_metadata
 from wxtcb._protocol.fields import NUMBER_IN_STRING, wire_format, wire_name
+from wxtcb._protocol.limits import LIMITS
 from wxtcb.api._pagination import by_marker
 from wxtcb.api._transfer import check_delimiter, guess_content_type, is_stored, require_usable_link
 from wxtcb.errors import InvalidArgument, PartialFailure, TransferError, WxtcbError
-from wxtcb.limits import LIMITS
 from wxtcb.secret import Secret
 from wxtcb.validation import check_not_empty, check_positive_int, check_secret, require_strings, validator
 

@@ -23,11 +23,11 @@ from wxtcb.cli.body_schema import check_body
 from wxtcb.cli.config import needs_ticket, require_fetch_permission, with_credentials
 from wxtcb.cli.console import confirm, echo_err, echo_err_newline, print_json
 from wxtcb.cli.runner import Interrupted, run_until_signal
-from wxtcb.env_vars import read_platform
 from wxtcb.errors import InvalidArgument, PartialFailure
 from wxtcb.events import Abandoned, Event
 from wxtcb.secret import Secret
 from wxtcb.session import Session
+from wxtcb.tokens.env_vars import read_platform
 from wxtcb.tokens.providers import API_COMPONENT_TOKEN
 from wxtcb.validation import is_valid_unicode
 

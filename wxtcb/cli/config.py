@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from wxtcb._protocol.endpoint import Credential, Endpoint, Reply
-from wxtcb.env_vars import PlatformSettings
 from wxtcb.errors import InvalidArgument, TicketMissing
 from wxtcb.secret import Secret
 from wxtcb.tokens.configured_ticket import ConfiguredTicket
+from wxtcb.tokens.env_vars import PlatformSettings
 from wxtcb.tokens.providers import StoredTicketSource, TicketSource
 from wxtcb.tokens.state_repository import StateRepository
 from wxtcb.tokens.store_urls import StoreURL

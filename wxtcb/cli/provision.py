@@ -94,7 +94,7 @@ def _plan_and_run(
         echo_err("Nothing to do.")
     elif billed_url:
         confirm(f"{_cost_message(plan)} at {billed_url}?")
-    controller = RunController(plan, create_progress_view(console, plan, quiet=options.as_json))
+    controller = RunController(plan, create_progress_view(console, len(plan.tenants), quiet=options.as_json))
     run_until_signal(_run_and_report(controller, options, target), controller.handle_signal)
     return controller.exit_code
 
@@ -162,7 +162,7 @@ class RunController:
                 self._cancel_run(grace=None)
             with self.view.open():
                 async for event in self.run.events():
-                    self.view.handle_event(event)
+                    self.view.handle_event(event, self.run.progress)
                 await self.run.wait()
 
     @property
@@ -221,8 +221,8 @@ def _detail_lines(report: Report, *, limit: int | None) -> Iterator[str]:
                 yield f"{_INDENT}and {len(started) - limit} more, listed above"
             if len(entries) > len(started):
                 yield f"{_INDENT}{len(entries) - len(started)} not started"
-    if report.stop_reason:
-        yield f"Stopped early: {escape_unprintable(report.stop_reason)}"
+    if report.stop_message:
+        yield f"Stopped early: {escape_unprintable(report.stop_message)}"
     if retry_after := report.retry_after:
         yield f"Retry after {retry_after:%Y-%m-%d %H:%M} ({retry_after.tzname()})"
     if report.link_count:

@@ -12,7 +12,7 @@ from typing import IO, Final
 
 import attrs
 
-from wxtcb._file_access import resolve_links
+from wxtcb._files.access import resolve_links
 from wxtcb.cli.console import echo_err, escape_unprintable
 from wxtcb.errors import InvalidArgument
 from wxtcb.provision import Journal, Report

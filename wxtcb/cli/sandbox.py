@@ -17,11 +17,11 @@ import attrs
 
 from wxtcb.cli.console import echo_err
 from wxtcb.cli.runner import GracefulStop, run_until_signal
-from wxtcb.env_vars import PREFIX
 from wxtcb.errors import InvalidArgument
 from wxtcb.sandbox import InvalidFault, Push, PushResult, ReadyPolicy, Sandbox, World
 from wxtcb.sandbox.faults import parse_fault_option
 from wxtcb.sandbox.state import InvalidState, WorldState
+from wxtcb.tokens.env_vars import PREFIX
 
 # In seconds: a killed sandbox loses at most what happened since.
 _SAVE_INTERVAL: Final = 1.0

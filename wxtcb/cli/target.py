@@ -10,11 +10,11 @@ from typing import Final
 import attrs
 
 from wxtcb.cli.config import require_fetch_permission
-from wxtcb.env_vars import PlatformSettings, read_platform
 from wxtcb.sandbox import ReadyPolicy, Sandbox, World
 from wxtcb.secret import Secret
 from wxtcb.session import Session
 from wxtcb.tokens import MemoryStore
+from wxtcb.tokens.env_vars import PlatformSettings, read_platform
 
 # Short, so that a first try takes seconds, but long enough to see a tenant wait for NORMAL.
 _SANDBOX_READY_AFTER: Final = 1.5

@@ -8,12 +8,12 @@ from wxtcb.api.token import api_component_token
 from wxtcb.cli import console
 from wxtcb.cli.config import newest_ticket, require_fetch_permission
 from wxtcb.cli.runner import Interrupted, run_until_signal
-from wxtcb.env_vars import RECEIVER_NAMES, SESSION_NAMES, PlatformSettings, Variables, read_platform
 from wxtcb.errors import InvalidArgument, WxtcbError
 from wxtcb.secret import Secret
 from wxtcb.session import Session
 from wxtcb.telemetry.dispatch import describe_refresh_reason
 from wxtcb.tokens import Health
+from wxtcb.tokens.env_vars import RECEIVER_NAMES, SESSION_NAMES, PlatformSettings, Variables, read_platform
 from wxtcb.tokens.store_urls import StoreURL
 from wxtcb.tokens.stores import store_name
 from wxtcb.tokens.token_state import TICKET_TTL

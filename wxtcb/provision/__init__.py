@@ -12,7 +12,7 @@ from wxtcb.provision.audit import Audit, Finding, FindingKind
 from wxtcb.provision.journal import Journal, JournalError, MemoryJournal, TenantRecord
 from wxtcb.provision.plan import Action, Plan, TenantPlan
 from wxtcb.provision.provisioner import Provisioner
-from wxtcb.provision.report import Outcome, Problem, Report, TenantReport
+from wxtcb.provision.report import Outcome, Problem, Progress, Report, RunProgress, StopReason, TenantReport
 from wxtcb.provision.run import Run
 from wxtcb.provision.step import Step
 from wxtcb.provision.steps import STEPS
@@ -36,12 +36,15 @@ __all__ = [
     "Outcome",
     "Plan",
     "Problem",
+    "Progress",
     "Provisioner",
     "Report",
     "Run",
+    "RunProgress",
     "Service",
     "SqliteJournal",
     "Step",
+    "StopReason",
     "Tenant",
     "TenantPlan",
     "TenantRecord",

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import math
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Final
 
 import anyio
@@ -16,7 +17,7 @@ from wxtcb.events import Abandoned, Event, RequestResent
 from wxtcb.provision.events import RunEvent
 from wxtcb.provision.journal import Journal, TenantRecord, commit_record
 from wxtcb.provision.reconciliation import EnvironmentListing
-from wxtcb.provision.report import Problem
+from wxtcb.provision.report import EnvironmentOrigin, Problem
 from wxtcb.provision.tenant_state import TenantState
 from wxtcb.session import Session
 
@@ -104,6 +105,9 @@ class StepContext:
     def loop_time() -> float:
         return asyncio.get_running_loop().time()
 
+    def to_datetime(self, loop_time: float) -> datetime:
+        return datetime.fromtimestamp(self.wall_clock() + loop_time - self.loop_time(), UTC)
+
     @property
     def create_window(self) -> float:
         """Seconds within which a create ends, including the waits for admission and for a token."""
@@ -115,7 +119,9 @@ class StepContext:
         # Only after the commit: after a failed one, the state must still hold the version that the journal has.
         tenant_state.record = next_record
 
-    async def bind_environment(self, tenant_state: TenantState, env: str, tranid: str | None = None) -> None:
+    async def bind_environment(
+        self, tenant_state: TenantState, env: str, how: EnvironmentOrigin, tranid: str | None = None
+    ) -> None:
         since, alias = tenant_state.record.opened_at or self.wall_clock(), tenant_state.plan.alias
         bound = attrs.evolve(tenant_state.record, alias=alias, env=env, tranid=tranid, opened_at=since, intent=None)
         commit = asyncio.ensure_future(self.commit(tenant_state, bound))
@@ -130,7 +136,7 @@ class StepContext:
         self.listing.expected.bound_since[env] = self.loop_time()
         if env != tenant_state.plan.env:
             tenant_state.status = None
-        tenant_state.env, tenant_state.ambiguous_create = env, None
+        tenant_state.env, tenant_state.how, tenant_state.ambiguous_create = env, how, None
 
     @contextlib.contextmanager
     def guarded_call(self, deadline: float = math.inf, *, billable: bool = False) -> Iterator[GuardedCall]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from datetime import datetime, timedelta, timezone
 from typing import Final
 
@@ -42,6 +43,12 @@ def is_fatal(error: WxtcbError) -> bool:
     if isinstance(error, JournalError):
         return not isinstance(error, JournalConflict | UnserializableRecord)
     return isinstance(error, _FATAL_ERRORS)
+
+
+def describe_unexpected(error: Exception) -> str:
+    """Return the type of *error* and the line that raised it, without its message, which may hold a secret."""
+    *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+    return f"{type(error).__name__} in {frame.f_code.co_filename}, line {line}"
 
 
 def drop_traceback(error: BaseException) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 import attrs
 
-from wxtcb.provision.report import Problem, TenantReport
+from wxtcb.provision.report import EnvironmentOrigin, Problem, StopReason, TenantReport
 
 __all__ = [
     "RunEvent",
@@ -16,14 +16,44 @@ __all__ = [
     "StepOutcomeUnknown",
     "TenantFinished",
     "TenantStarted",
+    "Waiting",
 ]
 
 # Separate from `wxtcb.events`: a hook runs while a call waits for it. These events are queued for each subscriber of
 # `Run.events`, so that no subscriber can slow down the run.
 
 
+def _to_json_value(_event: object, _field: object, value: object) -> object:
+    match value:
+        case datetime():
+            return value.isoformat()
+        case StopReason():
+            return value.value
+        case Problem() | TenantReport():
+            return value.to_dict()
+        case _:
+            return value
+
+
+@attrs.frozen(kw_only=True)
+class BaseRunEvent:
+    """What all events of a run have: the time in UTC, by the clock of the provisioner, and a number.
+
+    `sequence` counts the events of a run from 1, also those that no subscriber received. Both are set when the run
+    emits the event, and are ignored in comparisons.
+    """
+
+    at: datetime = attrs.field(factory=lambda: datetime.now(UTC), eq=False)
+    sequence: int = attrs.field(default=0, eq=False)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the fields as values for JSON, with the name of the class as `kind`; times are in ISO 8601."""
+        fields = attrs.asdict(self, recurse=False, value_serializer=_to_json_value)
+        return {"kind": type(self).__name__, **fields}
+
+
 @attrs.frozen
-class TenantStarted:
+class TenantStarted(BaseRunEvent):
     """Work on a tenant has started."""
 
     tenant: str
@@ -31,25 +61,46 @@ class TenantStarted:
 
 
 @attrs.frozen
-class StepDone:
-    """A step of a tenant is done; all services of a tenant are one step."""
+class StepDone(BaseRunEvent):
+    """A step of a tenant is done; all services of a tenant are one step.
+
+    `how` is set for the step "environment": "opened" by a create of this run, "adopted" as planned, or "found" in a
+    listing after a create with an ambiguous outcome.
+    """
 
     tenant: str
     step: str
     env: str
+    how: EnvironmentOrigin | None = None
 
 
 @attrs.frozen
-class StepOutcomeUnknown:
-    """A create had an ambiguous outcome: nothing is sent for this tenant until listings show whether it succeeded."""
+class StepOutcomeUnknown(BaseRunEvent):
+    """A create had an ambiguous outcome: nothing is sent for this tenant until listings show whether it succeeded.
+
+    Listings that start at `until` or later can show it.
+    """
 
     # Not a `StepFailed`: the tenant is still in progress, and usually done after the check.
     tenant: str
     problem: Problem
+    until: datetime | None = None
 
 
 @attrs.frozen
-class StepFailed:
+class Waiting(BaseRunEvent):
+    """What `tenants` tenants wait for; emitted after each 2 seconds without another event, once for each `reason`.
+
+    The wait for this reason ends at `until` at the latest. None means that the run knows no limit.
+    """
+
+    reason: str
+    tenants: int
+    until: datetime | None = None
+
+
+@attrs.frozen
+class StepFailed(BaseRunEvent):
     """A step of a tenant failed, or its outcome stayed unknown; the tenant's other steps may continue."""
 
     tenant: str
@@ -57,7 +108,7 @@ class StepFailed:
 
 
 @attrs.frozen
-class TenantFinished:
+class TenantFinished(BaseRunEvent):
     """A tenant is finished; one that never started has no such event, but an entry in the report."""
 
     # Part of the event, because `Run.report` builds the reports of all tenants each time it is read.
@@ -65,14 +116,15 @@ class TenantFinished:
 
 
 @attrs.frozen
-class RunStopped:
-    """No further tenant is started, because of `reason`; emitted once.
+class RunStopped(BaseRunEvent):
+    """No further tenant is started, because of `reason`, which `message` explains; emitted once.
 
     `retry_after` is the time from which another run may continue, if known.
     """
 
-    reason: str
+    reason: StopReason
+    message: str
     retry_after: datetime | None = None
 
 
-RunEvent = TenantStarted | StepDone | StepOutcomeUnknown | StepFailed | TenantFinished | RunStopped
+RunEvent = TenantStarted | StepDone | StepOutcomeUnknown | Waiting | StepFailed | TenantFinished | RunStopped

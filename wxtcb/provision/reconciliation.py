@@ -180,6 +180,9 @@ class WaitForVisibility:
     due_at: float
     deadline: float
 
+    def describe(self, _now: float, /) -> tuple[str, float]:
+        return "listings that show the environments of an earlier run", self.deadline
+
     def evaluate(self, snapshot: Snapshot[EnvList]) -> StepResult | None:
         return None if self.expected.is_waiting_for_recent(snapshot) else StepResult.RETRY
 
@@ -202,6 +205,11 @@ class OutcomeCheck:
     result: CheckResult | None = None
     reason: str = "no listing has succeeded since then"
     _complete_listings: int = 0
+
+    def describe(self, now: float, /) -> tuple[str, float]:
+        if now < self.due_at:
+            return "the propagation delay of ambiguous creates", self.due_at
+        return "listings that show the outcome of creates", self.deadline
 
     def evaluate(self, snapshot: Snapshot[EnvList]) -> StepResult | None:
         # The create may take effect until `due_at`, so an earlier listing without the alias proves nothing.

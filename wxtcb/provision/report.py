@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from functools import cached_property
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Literal
 
 import attrs
 import orjson
@@ -18,7 +18,9 @@ from wxtcb.api.environment import ShareLink
 from wxtcb.errors import ApiError, WxtcbError
 from wxtcb.provision.journal import EMPTY_MAPPING
 
-__all__ = ["Outcome", "Problem", "Report", "RunInfo", "TenantReport"]
+__all__ = ["Outcome", "Problem", "Progress", "Report", "RunInfo", "RunProgress", "StopReason", "TenantReport"]
+
+EnvironmentOrigin = Literal["opened", "adopted", "found"]
 
 
 def dump_json(document: Mapping[str, object]) -> bytes:
@@ -61,12 +63,25 @@ OUTCOME_ADVICE: Final[Mapping[Outcome, str]] = MappingProxyType(
 )
 
 
+class StopReason(Enum):
+    """Reason why a run stopped early, before all tenants were started or finished."""
+
+    CANCELLED = "cancelled"
+    MAX_FAILURES = "max_failures"
+    QUOTA_EXCEEDED = "quota_exceeded"
+    INCOMPLETE_LISTING = "incomplete_listing"
+    PLAN_FAILED = "plan_failed"
+    # An error that every other tenant would meet, such as one of the ticket, the secret or the journal.
+    FATAL_ERROR = "fatal_error"
+
+
 @attrs.frozen(kw_only=True)
 class Problem:
     """Failure of one step, for the tenant or for one mini program or service.
 
     `outcome_unknown`: the request may have taken effect, so check before you repeat it by hand. `error` is None if the
-    call was cancelled, or if the platform reported the failure in a reply with errcode 0.
+    call was cancelled, or if the platform reported the failure in a reply with errcode 0. The cause of the error is an
+    unexpected exception of a step, if there was one.
     """
 
     step: str
@@ -79,6 +94,9 @@ class Problem:
     @property
     def subject(self) -> str:
         return " ".join(filter(None, (self.step, self.service, self.appid)))
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.message}"
 
     def to_dict(self) -> dict[str, object]:
         fields: dict[str, object] = {"step": self.step, "message": self.message, "unknown": self.outcome_unknown}
@@ -121,7 +139,7 @@ class TenantReport:
     @property
     def summary(self) -> str:
         if self.problems:
-            return "; ".join(f"{problem.subject}: {problem.message}" for problem in self.problems)
+            return "; ".join(map(str, self.problems))
         match self.outcome:
             case Outcome.CONFLICT | Outcome.DUPLICATE:
                 return self.reason
@@ -143,6 +161,25 @@ class TenantReport:
         }
 
 
+@attrs.frozen
+class Progress:
+    """Number of tenants that are `done`, of `total`."""
+
+    done: int
+    total: int
+
+
+@attrs.frozen
+class RunProgress:
+    """Progress of a run: `tenants` that are finished, with any outcome, and of each planned step in `steps`.
+
+    `steps` is in the order of the steps; it is empty until the plan is made. A failed step is never done.
+    """
+
+    tenants: Progress
+    steps: Mapping[str, Progress] = attrs.field(hash=False)
+
+
 @attrs.frozen(kw_only=True)
 class RunInfo:
     """Platform, component and namespace of a run."""
@@ -157,13 +194,14 @@ class RunInfo:
 class Report:
     """Result of a run; has every tenant exactly once.
 
-    `elapsed` is in seconds, `created_at` in UTC. If the run stopped early, `stop_reason` is set, and
-    `retry_after` to the earliest time for another run, if it is known.
+    `elapsed` is in seconds, `created_at` in UTC. If the run stopped early, `stop_reason` is set, `stop_message`
+    explains it, and `retry_after` is the earliest time for another run, if it is known.
     """
 
     tenants: tuple[TenantReport, ...]
     elapsed: float
-    stop_reason: str | None = None
+    stop_reason: StopReason | None = None
+    stop_message: str = ""
     retry_after: datetime | None = None
     run_info: RunInfo | None = None
     created_at: datetime = attrs.field(factory=lambda: datetime.now(UTC).replace(microsecond=0), eq=False)
@@ -200,7 +238,8 @@ class Report:
                 "links": self.link_count,
                 "unconfirmed": self.unconfirmed_count,
                 "elapsed": round(self.elapsed, 3),
-                "stopped": self.stop_reason,
+                "stopped": self.stop_message or None,
+                "stop_reason": self.stop_reason.value if self.stop_reason else None,
                 "retry_after": self.retry_after,
                 "created_at": self.created_at,
                 "run_info": attrs.asdict(self.run_info) if self.run_info else None,

@@ -61,9 +61,9 @@ def render_html(report: Report, histories: Histories = MappingProxyType({})) -> 
 def _render_header(report: Report, result: str) -> str:
     """Return the header: result, reason of an early stop, counts of outcomes with links, and run details."""
     stopped = ""
-    if report.stop_reason:
+    if report.stop_message:
         later = f"\n<b>Retry after</b> {format_time(report.retry_after)}" if report.retry_after else ""
-        stopped = f'<p class="stopped"><b>Stopped early</b> {escape(report.stop_reason)}{later}</p>\n'
+        stopped = f'<p class="stopped"><b>Stopped early</b> {escape(report.stop_message)}{later}</p>\n'
     counts = [(each.name.lower(), report.counts[each], each.value) for each in (*_ACTION_REQUIRED, *_COMPLETED)]
     bar = "".join(f'<span class="{name}" style="flex-grow:{count}"></span>' for name, count, _ in counts if count)
     counts.append(("links", report.link_count, "links to open" if report.link_count > 1 else "link to open"))

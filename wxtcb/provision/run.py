@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+import math
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from datetime import UTC, datetime
 from itertools import starmap
+from types import MappingProxyType
+from typing import Any, Final
 
 import anyio
 import attrs
@@ -14,18 +18,36 @@ from wxtcb._concurrency.shared_poll import SharedPoller
 from wxtcb.api.environment import DESCRIBE_ENVS, EnvList
 from wxtcb.errors import QuotaExceeded, SendVetoed, WxtcbError
 from wxtcb.provision.context import StepContext
-from wxtcb.provision.error_policy import IncompleteListing, drop_traceback, is_fatal, quota_reset_at
-from wxtcb.provision.events import RunEvent, RunStopped, StepDone, StepFailed, TenantFinished, TenantStarted
+from wxtcb.provision.error_policy import (
+    IncompleteListing,
+    describe_unexpected,
+    drop_traceback,
+    is_fatal,
+    quota_reset_at,
+)
+from wxtcb.provision.events import RunEvent, RunStopped, StepDone, StepFailed, TenantFinished, TenantStarted, Waiting
 from wxtcb.provision.journal import Journal, commit_record_changes
 from wxtcb.provision.plan import Plan
 from wxtcb.provision.reconciliation import EnvironmentListing
-from wxtcb.provision.report import Outcome, Problem, Report, RunInfo, TenantReport
+from wxtcb.provision.report import (
+    Outcome,
+    Problem,
+    Progress,
+    Report,
+    RunInfo,
+    RunProgress,
+    StopReason,
+    TenantReport,
+)
 from wxtcb.provision.scheduler import EnvironmentPoller, Scheduler
 from wxtcb.provision.step import Step, StepResult
 from wxtcb.provision.tenant_state import TenantState
 from wxtcb.session import Session
 
 __all__ = ["Run"]
+
+# Seconds without an event after which the run reports what it waits for. `Waiting` names them.
+MAX_SILENCE: Final = 2.0
 
 
 @attrs.frozen
@@ -45,6 +67,9 @@ class RunSettings:
 class EventStream:
     """Distributor of a run's events; each subscriber has an unbounded queue, so that none can slow down the run."""
 
+    wall_clock: Callable[[], float]
+    last_emitted_at: float = attrs.field(init=False, factory=StepContext.loop_time)
+    _sequence: int = attrs.field(init=False, default=0)
     _queues: list[asyncio.Queue[RunEvent | None]] = attrs.field(init=False, factory=list)
     _closed: bool = attrs.field(init=False, default=False)
 
@@ -56,8 +81,18 @@ class EventStream:
             queue.put_nowait(None)
         return self._iterate(queue)
 
-    def emit(self, event: RunEvent | None) -> None:
-        self._closed = self._closed or event is None
+    def emit(self, event: RunEvent) -> None:
+        self._sequence += 1
+        self.last_emitted_at = StepContext.loop_time()
+        if self._queues:
+            at = datetime.fromtimestamp(self.wall_clock(), UTC)
+            self._put(attrs.evolve(event, at=at, sequence=self._sequence))
+
+    def close(self) -> None:
+        self._closed = True
+        self._put(None)
+
+    def _put(self, event: RunEvent | None) -> None:
         for queue in self._queues:
             queue.put_nowait(event)
 
@@ -77,6 +112,10 @@ class ReportCollector:
     active: dict[int, TenantState] = attrs.field(init=False, factory=dict)
     _finished: dict[int, TenantReport] = attrs.field(init=False, factory=dict)
 
+    @property
+    def progress(self) -> Progress:
+        return Progress(len(self._finished), len(self.names_and_aliases))
+
     def finish(self, tenant_state: TenantState) -> TenantReport:
         tenant_state.ended = True
         del self.active[tenant_state.index]
@@ -95,7 +134,10 @@ class ReportCollector:
 
 @attrs.define(eq=False)
 class Run:
-    """Provisioning of tenants in progress; made by `Provisioner.apply`, which has started it already."""
+    """Provisioning of tenants in progress; made by `Provisioner.apply`, which has started it already.
+
+    `await run` is the same as `await run.wait()`.
+    """
 
     _session: Session
     _journal: Journal
@@ -112,7 +154,10 @@ class Run:
     _unexpected_error: Exception | None = attrs.field(init=False, default=None)
     _planning_scope: anyio.CancelScope = attrs.field(init=False, factory=anyio.CancelScope)
     _polling_scope: anyio.CancelScope = attrs.field(init=False, factory=anyio.CancelScope)
-    _event_stream: EventStream = attrs.field(init=False, factory=EventStream)
+    _planned_steps: Counter[str] = attrs.field(init=False, factory=Counter[str])
+    _done_steps: Counter[str] = attrs.field(init=False, factory=Counter[str])
+    _event_stream: EventStream = attrs.field(init=False)
+    _silence_timer: asyncio.TimerHandle = attrs.field(init=False)
     _started_at: float = attrs.field(init=False, factory=lambda: asyncio.get_running_loop().time())
     _elapsed: float | None = attrs.field(init=False, default=None)
     _result_retrieved: bool = attrs.field(init=False, default=False)
@@ -120,6 +165,8 @@ class Run:
 
     def __attrs_post_init__(self) -> None:
         self._scheduler = Scheduler(self._steps)
+        self._event_stream = EventStream(self._settings.wall_clock)
+        self._silence_timer = asyncio.get_running_loop().call_later(MAX_SILENCE, self._on_silence)
         self._task = asyncio.get_running_loop().create_task(self._execute())
         self._task.add_done_callback(self._on_task_done)
 
@@ -131,9 +178,18 @@ class Run:
     def report(self) -> Report:
         elapsed = StepContext.loop_time() - self._started_at if self._elapsed is None else self._elapsed
         tenants = tuple(self._collector.iter_reports())
-        if self._stop_event is None:
+        if (stop := self._stop_event) is None:
             return Report(tenants, elapsed, run_info=self._run_info)
-        return Report(tenants, elapsed, self._stop_event.reason, self._stop_event.retry_after, self._run_info)
+        return Report(tenants, elapsed, stop.reason, stop.message, stop.retry_after, self._run_info)
+
+    @property
+    def progress(self) -> RunProgress:
+        """Number of finished tenants, and of done steps; costs little, so that it can be read after each event."""
+        done, planned = self._done_steps, self._planned_steps
+        # A step of the user may become necessary for a tenant after the plan was made.
+        totals = {step.name: max(planned[step.name], done[step.name]) for step in self._steps}
+        steps = {name: Progress(done[name], total) for name, total in totals.items() if total}
+        return RunProgress(self._collector.progress, MappingProxyType(steps))
 
     @property
     def aliases(self) -> frozenset[str]:
@@ -151,12 +207,15 @@ class Run:
         self._task.result()
         return self.report
 
+    def __await__(self) -> Generator[Any, None, Report]:
+        return self.wait().__await__()
+
     async def cancel(self, *, grace: float | None = None) -> None:
         """Send no further request, and return when the run has ended.
 
         Requests in progress have *grace* seconds (by default the total timeout). A create without answer is unknown.
         """
-        self._halt("cancelled")
+        self._halt(StopReason.CANCELLED, "cancelled")
         try:
             with anyio.move_on_after(self._settings.grace if grace is None else grace):
                 await asyncio.wait([self._task])
@@ -176,6 +235,8 @@ class Run:
             if self._collector.names_and_aliases and (prepared := await self._prepare()):
                 await self._execute_plan(*prepared)
         except asyncio.CancelledError:
+            # Cancelled from outside, such as by the end of `asyncio.run`, the report must not look like a complete run.
+            self._stop(StopReason.CANCELLED, "cancelled")
             if not self._grace_expired:
                 raise
 
@@ -196,13 +257,14 @@ class Run:
                 context.stopped, context.halted = self._scheduler.stopped, self._scheduler.halted
             except WxtcbError as error:
                 self._stop_if_creates_blocked(error)
-                self._stop(str(error))
+                self._stop(StopReason.FATAL_ERROR if is_fatal(error) else StopReason.PLAN_FAILED, str(error))
             else:
                 return plan, context
         return None
 
     async def _execute_plan(self, plan: Plan, context: StepContext) -> None:
         # Lazy: of 10,000 tenants, only those in progress have a state in memory.
+        self._planned_steps.update(step for tenant_plan in plan.tenants for step in tenant_plan.steps)
         self._scheduler.unstarted_tenants = starmap(TenantState.from_plan, enumerate(plan.tenants))
         self._context = context
         async with asyncio.TaskGroup() as group:
@@ -227,7 +289,7 @@ class Run:
                 else:
                     await self._run_step(context, step, tenant_states)
             finally:
-                self._scheduler.finish_batch()
+                self._scheduler.finish_batch(len(tenant_states))
             # Thousands of tenants may need no request at all; without this the loop would be blocked for all of them.
             await asyncio.sleep(0)
 
@@ -240,7 +302,7 @@ class Run:
             self._enqueue_next_step(tenant_state, self._steps)
 
     def _enqueue_next_step(self, tenant_state: TenantState, steps: tuple[Step, ...]) -> None:
-        tenant, tenant_state.pending_wait = tenant_state.plan.tenant, None
+        tenant, tenant_state.pending_wait, tenant_state.how = tenant_state.plan.tenant, None, None
         for step in steps:
             try:
                 is_needed = step.is_needed(tenant, tenant_state.effective_record, tenant_state.status)
@@ -272,19 +334,25 @@ class Run:
             self._apply_result(tenant_state, step, result)
 
     def _on_unexpected_error(self, step: Step, tenant_states: list[TenantState], error: Exception) -> StepResult:
+        message = f"unexpected exception in the step ({describe_unexpected(error)}); report it to its author"
+        step_error = WxtcbError(message)
+        step_error.__cause__ = error
         self._unexpected_error = self._unexpected_error or error
-        message = f"unexpected exception in the step ({type(error).__name__}: {error}); report it to its author"
+        # `wait` raises the first one, with its traceback.
+        if error is not self._unexpected_error:
+            drop_traceback(error)
         for tenant_state in tenant_states:
             # A create that was intended may have been sent before the exception.
             unknown = tenant_state.record.intent is not None
-            self._record_problem(tenant_state, Problem(step=step.name, message=message, outcome_unknown=unknown))
+            problem = Problem(step=step.name, message=message, outcome_unknown=unknown, error=step_error)
+            self._record_problem(tenant_state, problem)
         return StepResult.END
 
     def _stop_if_creates_blocked(self, error: WxtcbError) -> bool:
         if isinstance(error, QuotaExceeded):
-            self._stop(str(error), quota_reset_at(error, datetime.now(UTC)))
+            self._stop(StopReason.QUOTA_EXCEEDED, str(error), quota_reset_at(error, datetime.now(UTC)))
         elif isinstance(error, IncompleteListing):
-            self._stop(str(error))
+            self._stop(StopReason.INCOMPLETE_LISTING, str(error))
         return isinstance(error, QuotaExceeded | IncompleteListing)
 
     def _apply_result(self, tenant_state: TenantState, step: Step, result: StepResult) -> None:
@@ -292,7 +360,9 @@ class Run:
             case StepResult.NEXT:
                 if not any(problem.step == step.name for problem in tenant_state.problems):
                     tenant_state.completed_steps += (step.name,)
-                    self._event_stream.emit(StepDone(tenant_state.name, step.name, tenant_state.env or ""))
+                    self._done_steps[step.name] += 1
+                    done = StepDone(tenant_state.name, step.name, tenant_state.env or "", tenant_state.how)
+                    self._event_stream.emit(done)
                 self._enqueue_next_step(tenant_state, self._steps[self._steps.index(step) + 1 :])
             case StepResult.RETRY:
                 self._scheduler.enqueue(step, tenant_state)
@@ -308,7 +378,7 @@ class Run:
         self._event_stream.emit(StepFailed(tenant_state.name, problem))
         if problem.error is not None:
             if is_fatal(problem.error):
-                self._halt(str(problem.error))
+                self._halt(StopReason.FATAL_ERROR, str(problem.error))
             drop_traceback(problem.error)
 
     def _finish_tenant(self, tenant_state: TenantState) -> None:
@@ -316,43 +386,76 @@ class Run:
         self._event_stream.emit(TenantFinished(report))
         self._failure_count += report.outcome in (Outcome.FAILED, Outcome.UNKNOWN)
         if self._settings.max_failures and self._failure_count >= self._settings.max_failures:
-            self._stop(f"{self._failure_count} tenants failed, which is as many as max_failures allows")
+            message = f"{self._failure_count} tenants failed, which is as many as max_failures allows"
+            self._stop(StopReason.MAX_FAILURES, message)
 
-    def _on_wait_decided(self, tenant_state: TenantState, decision: StepResult | Problem) -> None:
+    def _on_wait_decided(self, tenant_state: TenantState, decision: StepResult | Problem | Exception) -> None:
         del self._scheduler.pending_waits[tenant_state]
+        step = next(each for each in self._steps if each.name == tenant_state.step)
         if isinstance(decision, Problem):
             self._record_problem(tenant_state, decision)
-            self._finish_tenant(tenant_state)
-        else:
-            self._apply_result(tenant_state, next(s for s in self._steps if s.name == tenant_state.step), decision)
+            decision = StepResult.END
+        elif isinstance(decision, Exception):
+            decision = self._on_unexpected_error(step, [tenant_state], decision)
+        self._apply_result(tenant_state, step, decision)
         # Last: if this was the final wait, but the tenant is queued again, the workers must not end.
         self._scheduler.wake_workers_if_done()
 
     def _on_poll_error(self, error: WxtcbError) -> None:
         if is_fatal(error):
-            self._halt(str(error))
+            self._halt(StopReason.FATAL_ERROR, str(error))
         self._stop_if_creates_blocked(error)
 
-    def _stop(self, reason: str, retry_after: datetime | None = None) -> None:
+    def _stop(self, reason: StopReason, message: str, retry_after: datetime | None = None) -> None:
         self._scheduler.stopped = True
         if self._context is not None:
             self._context.stop()
         # Only the first reason counts: the later ones are often its consequences.
         if self._stop_event is None and not self.ended:
-            self._stop_event = RunStopped(reason, retry_after)
+            self._stop_event = RunStopped(reason, message, retry_after)
             self._event_stream.emit(self._stop_event)
 
-    def _halt(self, reason: str) -> None:
-        self._stop(reason)
+    def _halt(self, reason: StopReason, message: str) -> None:
+        self._stop(reason, message)
         self._scheduler.halt()
         if self._context is not None:
             self._context.halt()
         self._planning_scope.cancel()
         self._polling_scope.cancel()
 
+    def _on_silence(self) -> None:
+        """Emit what the run waits for, if nothing was emitted for a while."""
+        loop = asyncio.get_running_loop()
+        remaining = self._event_stream.last_emitted_at + MAX_SILENCE - loop.time()
+        self._silence_timer = loop.call_later(remaining if remaining > 0 else MAX_SILENCE, self._on_silence)
+        if remaining <= 0:
+            for event in self._list_waits(loop.time()):
+                self._event_stream.emit(event)
+
+    def _list_waits(self, now: float) -> Iterator[Waiting]:
+        if self._context is None:
+            yield Waiting("the list of environments for the plan", self._collector.progress.total)
+            return
+        if self._scheduler.active_count:
+            is_paused = self._session.stats().calls_paused
+            reason = "the minute limit of the platform" if is_paused else "requests in progress"
+            yield Waiting(reason, self._scheduler.active_count)
+        counts, ends_at = Counter[str](), dict[str, float]()
+        # A halted run waits only for requests.
+        for wait in () if self._scheduler.halted else self._scheduler.pending_waits.values():
+            reason, end = wait.describe(now)
+            counts[reason] += 1
+            ends_at[reason] = max(end, ends_at.get(reason, end))
+        for reason, count in counts.items():
+            end = ends_at[reason]
+            yield Waiting(reason, count, self._context.to_datetime(end) if math.isfinite(end) else None)
+
     def _on_task_done(self, _task: asyncio.Task[None]) -> None:
-        # Tenants in progress at a cancellation have no other end; a listener must learn what became of them.
-        for tenant_state in self._collector.active.values():
-            self._event_stream.emit(TenantFinished(tenant_state.to_report()))
+        self._silence_timer.cancel()
         self._elapsed = StepContext.loop_time() - self._started_at
-        self._event_stream.emit(None)
+        try:
+            # Tenants in progress at a cancellation have no other end; a listener must learn what became of them.
+            for tenant_state in self._collector.active.values():
+                self._event_stream.emit(TenantFinished(tenant_state.to_report()))
+        finally:
+            self._event_stream.close()

@@ -27,7 +27,8 @@ class Scheduler:
     """Scheduler of batches for workers: later steps before earlier ones, and new tenants last.
 
     Once `stopped`, no new tenant starts and no billable step begins, but one whose wait has ended is still concluded.
-    Once `halted`, nothing is handed out. `due_changed` is set when `earliest_due_at` moves closer.
+    Once `halted`, nothing is handed out. `due_changed` is set when `earliest_due_at` moves closer. `active_count` is
+    the number of tenants whose step is running.
     """
 
     steps: tuple[Step, ...]
@@ -37,8 +38,8 @@ class Scheduler:
     pending_waits: dict[TenantState, PendingWait] = attrs.field(init=False, factory=dict)
     earliest_due_at: float = attrs.field(init=False, default=math.inf)
     due_changed: asyncio.Event = attrs.field(init=False, factory=asyncio.Event)
+    active_count: int = attrs.field(init=False, default=0)
     _queues: dict[Step, deque[TenantState]] = attrs.field(init=False)
-    _active_count: int = attrs.field(init=False, default=0)
     _idle_workers: deque[asyncio.Future[None]] = attrs.field(init=False, factory=deque["asyncio.Future[None]"])
 
     def __attrs_post_init__(self) -> None:
@@ -48,9 +49,9 @@ class Scheduler:
     async def next_batch(self) -> StepBatch | None:
         while not self.halted:
             if batch := self._pop_batch():
-                self._active_count += 1
+                self.active_count += len(batch[1])
                 return batch
-            if not self._active_count and not self.pending_waits:
+            if not self.active_count and not self.pending_waits:
                 break
             wakeup = asyncio.get_running_loop().create_future()
             self._idle_workers.append(wakeup)
@@ -59,8 +60,8 @@ class Scheduler:
         self._wake_workers(len(self._idle_workers))
         return None
 
-    def finish_batch(self) -> None:
-        self._active_count -= 1
+    def finish_batch(self, tenant_count: int) -> None:
+        self.active_count -= tenant_count
         self.wake_workers_if_done()
 
     def enqueue(self, step: Step, tenant_state: TenantState) -> None:
@@ -81,7 +82,7 @@ class Scheduler:
         self._wake_workers(len(self._idle_workers))
 
     def wake_workers_if_done(self) -> None:
-        if not self._active_count and not self.pending_waits:
+        if not self.active_count and not self.pending_waits:
             self._wake_workers(len(self._idle_workers))
 
     def _pop_batch(self) -> StepBatch | None:
@@ -114,7 +115,7 @@ class EnvironmentPoller:
     scheduler: Scheduler
     poller: SharedPoller[EnvList]
     interval: float
-    on_decision: Callable[[TenantState, StepResult | Problem], None]
+    on_decision: Callable[[TenantState, StepResult | Problem | Exception], None]
     on_error: Callable[[WxtcbError], None]
     _next_poll_at: float = attrs.field(init=False, default=-math.inf)
 
@@ -140,11 +141,14 @@ class EnvironmentPoller:
     async def _evaluate_all(self, snapshot: Snapshot[EnvList] | None, now: float) -> None:
         # A copy: decisions remove waits, and other tasks add some while this one yields to the loop.
         async for tenant_state, pending_wait in cooperative_iter(tuple(self.scheduler.pending_waits.items())):
-            decision: StepResult | Problem | None
+            decision: StepResult | Problem | Exception | None
             try:
                 decision = pending_wait.evaluate(snapshot) if snapshot else pending_wait.check_timeout(now)
             except WxtcbError as error:
                 decision = Problem(step=tenant_state.step or "", message=str(error), error=error)
+            # A wait may be written by the user, so it may raise anything.
+            except Exception as error:
+                decision = error
             if decision is None:
                 self.scheduler.earliest_due_at = min(self.scheduler.earliest_due_at, pending_wait.due_at)
             else:

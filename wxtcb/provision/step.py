@@ -41,6 +41,13 @@ class PendingWait(Protocol):
         """Loop time before which a listing cannot satisfy the condition."""
         ...
 
+    def describe(self, now: float, /) -> tuple[str, float]:
+        """Return what is waited for at loop time *now*, as a noun phrase, and the loop time at which that ends.
+
+        The time is infinite if there is no limit.
+        """
+        ...
+
     def evaluate(self, snapshot: Snapshot[EnvList]) -> StepResult | Problem | None:
         """Return how the tenant continues after a listing; None to keep waiting, a `Problem` to end it."""
 

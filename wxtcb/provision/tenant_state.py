@@ -9,7 +9,7 @@ import attrs
 from wxtcb.api.environment import ShareLink
 from wxtcb.provision.journal import ServiceState, TenantRecord
 from wxtcb.provision.plan import Action, TenantPlan, alias_in_use_message
-from wxtcb.provision.report import Outcome, Problem, TenantReport
+from wxtcb.provision.report import EnvironmentOrigin, Outcome, Problem, TenantReport
 from wxtcb.provision.step import PendingWait
 
 __all__ = ["TenantState"]
@@ -24,6 +24,7 @@ class TenantState:
 
     - `record`: the newest record that the journal has stored. `env`, `tranid`, `status`: even if it could not store it.
     - `blocked_outcome`, `existing`, `reason`: the environments that have its alias, if they block it.
+    - `how`: how the current step got the environment, for its event.
     - `ambiguous_create`: a create with an unknown outcome. `ambiguous_create_count` counts those of this run.
     """
 
@@ -34,6 +35,7 @@ class TenantState:
     tranid: str | None = None
     status: str | None = None
     step: str | None = None
+    how: EnvironmentOrigin | None = None
     ended: bool = False
     blocked_outcome: Outcome | None = None
     existing: tuple[str, ...] = ()

@@ -22,19 +22,6 @@ from wxtcb.events import CallFinished, Event, Hook, SessionHook, SessionInfo
 
 logger: Final = logging.getLogger("wxtcb")
 
-
-def event_fields(event: Event) -> dict[str, object]:
-    """Return the fields of *event* without those that are None.
-
-    An error is replaced by the name of its class, its `errcode` and its `rid`, because its message may be long.
-    """
-    fields = {field.name: getattr(event, field.name) for field in attrs.fields(type(event))}
-    if (error := fields.pop("error", None)) is not None:
-        fields |= {"error": type(error).__name__}
-        fields |= {name: getattr(error, name, None) for name in ("errcode", "rid")}
-    return {name: value for name, value in fields.items() if value is not None}
-
-
 _REFRESH_REASONS: Final = {
     "first": "there was none",
     "advisory": "the previous one was to expire within minutes",
@@ -175,7 +162,7 @@ class LoggingHook:
         log_format = _LOG_FORMATS.get(type(event))
         if log_format is not None and self.logger.isEnabledFor(log_format[0]):
             level, message, arguments = log_format
-            extra: dict[str, object] = {"kind": type(event).__name__, **event_fields(event)}
+            extra = event.to_dict()
             if self.component_appid is not None:
                 extra["component_appid"] = self.component_appid
             self.logger.log(level, message, *arguments(event), extra=extra)

@@ -14,7 +14,6 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from yarl import URL
 
 from wxtcb.events import CallFinished, CallStarted, Event, Hook, SessionInfo, TokenRefreshed, TokenRefreshFailed
-from wxtcb.telemetry.dispatch import event_fields
 from wxtcb.telemetry.metrics import (
     COUNTERS,
     DURATION_BUCKETS,
@@ -117,15 +116,16 @@ class _EventRecorder:
 
 
 def _event_attributes(event: Event) -> Attributes:
-    fields = event_fields(event).items()
-    return {f"wxtcb.{name}": value for name, value in fields if isinstance(value, str | int | float)}
+    fields = event.to_dict()
+    del fields["kind"]
+    return {f"wxtcb.{name}": value for name, value in fields.items() if isinstance(value, str | int | float)}
 
 
 def _set_call_result(span: Span, event: CallFinished) -> None:
     span.set_attributes({"wxtcb.outcome": event.outcome, "wxtcb.sends": event.attempts})
     if event.error is None:
         return
-    fields = event_fields(event)
+    fields = event.to_dict()
     span.set_attribute("error.type", event.outcome)
     span.set_attribute("wxtcb.maybe_acted", event.error.maybe_acted)
     if "errcode" in fields:

@@ -8,9 +8,9 @@ from pathlib import Path
 import attrs
 
 from wxtcb._concurrency.tasks import run_in_thread
-from wxtcb.env_vars import read_private_file
 from wxtcb.errors import InvalidArgument, TicketError, TicketExpired, TokenStoreError
 from wxtcb.secret import Secret
+from wxtcb.tokens.env_vars import read_private_file
 from wxtcb.tokens.providers import StoredTicketSource
 from wxtcb.tokens.state_repository import StateRepository
 from wxtcb.tokens.stores import TokenStore

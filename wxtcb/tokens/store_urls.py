@@ -7,9 +7,9 @@ from urllib.parse import unquote, urlsplit
 
 import attrs
 
-from wxtcb.env_vars import StoreSettings, naming_variable
 from wxtcb.errors import InvalidArgument
 from wxtcb.secret import Secret
+from wxtcb.tokens.env_vars import StoreSettings, naming_variable
 from wxtcb.tokens.stores import ClosableTokenStore, SqliteStore
 
 

@@ -281,7 +281,7 @@ class _SqliteFile:
         # Imported here, so that `import wxtcb` does not load SQLite.
         import sqlite3
 
-        from wxtcb import _sqlite
+        from wxtcb._files import sqlite
 
         # Not SQLite's own `busy_timeout`: that limits each statement, and opening the file takes several.
         deadline = time.monotonic() + LOCK_TIMEOUT
@@ -289,13 +289,13 @@ class _SqliteFile:
             with self.lock:
                 try:
                     return operation(self._open())
-                except _sqlite.UnusableFile as error:
+                except sqlite.UnusableFile as error:
                     raise TokenStoreError(str(error), permanent=error.permanent) from error
                 except sqlite3.Error as error:
-                    if not _sqlite.is_locked(error):
+                    if not sqlite.is_locked(error):
                         # Opening the file anew repairs what can be repaired, such as a full or a lost log.
                         self.close_connection()
-                        raise TokenStoreError(f"{self.path}: {error}", permanent=_sqlite.is_corrupt(error)) from error
+                        raise TokenStoreError(f"{self.path}: {error}", permanent=sqlite.is_corrupt(error)) from error
                     if time.monotonic() >= deadline:
                         message = f"another process held the lock on {self.path} for more than {LOCK_TIMEOUT:g} s"
                         raise TokenStoreError(message) from error
@@ -319,13 +319,13 @@ class _SqliteFile:
 
     def _open(self) -> sqlite3.Connection:
         """Return the connection; open it if there is none, or if the file was deleted or replaced."""
-        from wxtcb import _sqlite
+        from wxtcb._files import sqlite
 
-        identity = _sqlite.file_identity(self.path)
+        identity = sqlite.file_identity(self.path)
         if self._db is not None and self._identity == identity:
             return self._db
         self.close_connection()
-        file_format = _sqlite.FileFormat(
+        file_format = sqlite.FileFormat(
             application_id=int.from_bytes(b"wxTS"),
             schema_version=1,
             create_statements=(
@@ -334,25 +334,25 @@ class _SqliteFile:
         )
         # Read before the file is opened: if it is replaced in between, the next operation notices.
         self._identity = identity or self._create()
-        _sqlite.check_access(self.path)
+        sqlite.check_access(self.path)
         with contextlib.ExitStack() as stack:
             # Worker threads take turns, under `lock`.
-            db = stack.enter_context(contextlib.closing(_sqlite.connect(self.path, check_same_thread=False)))
+            db = stack.enter_context(contextlib.closing(sqlite.connect(self.path, check_same_thread=False)))
             file_format.ensure_schema(db, self.path)
             # FULL: a commit is on the disk when it returns. In WAL mode SQLite's default is NORMAL.
             db.execute("PRAGMA synchronous = FULL")
             # Of several tokens and tickets, some may still be valid. This also keeps the log short.
-            _sqlite.overwrite_old_data(db)
+            sqlite.overwrite_old_data(db)
             # With a write-ahead log a reader never waits for a writer.
-            _sqlite.enable_wal(db, self.path)
+            sqlite.enable_wal(db, self.path)
             stack.pop_all()
         self._db = db
         return db
 
     def _create(self) -> tuple[int, int] | None:
-        from wxtcb import _sqlite
+        from wxtcb._files import sqlite
 
-        identity = _sqlite.create_private_file(self.path)
+        identity = sqlite.create_private_file(self.path)
         if self.warn_if_created:
             logger.warning(
                 "created the token store %s in the working directory. A program that starts in another directory would "

@@ -11,6 +11,7 @@ import orjson
 
 from wxtcb._protocol.endpoint import Done, Endpoint, Repeat, Reply
 from wxtcb._protocol.fields import aliases, wire_format, wire_name
+from wxtcb._protocol.limits import LIMITS
 from wxtcb.api._pagination import by_offset
 from wxtcb.api._waiters import WaitCondition, wait_until
 from wxtcb.api.database.extended_json import (
@@ -61,7 +62,6 @@ from wxtcb.api.database.query import (
     set_ as set_,
 )
 from wxtcb.errors import InvalidArgument, OperationFailed
-from wxtcb.limits import LIMITS
 from wxtcb.secret import Secret
 from wxtcb.validation import check_not_empty, check_string, check_type, require_strings, validator
 

@@ -13,8 +13,8 @@ from typing import Final
 
 import attrs
 
-from wxtcb import _sqlite
-from wxtcb._sqlite import UnusableFile, connect, error_code, file_identity, is_locked, pragma, sidecar_path
+from wxtcb._files import sqlite
+from wxtcb._files.sqlite import UnusableFile, connect, error_code, file_identity, is_locked, pragma, sidecar_path
 from wxtcb.provision.journal import JournalError, JournalInUse
 from wxtcb.provision.sqlite.schema import JOURNAL_FORMAT, CorruptRow
 
@@ -214,8 +214,8 @@ def _check_path(path: Path, wal_size: int) -> None:
             "delete it; otherwise restore a copy, or delete it and adopt the existing environments"
         )
     if file_identity(path) is None:
-        _sqlite.create_private_file(path, JOURNAL_FORMAT)
-    _sqlite.check_access(path)
+        sqlite.create_private_file(path, JOURNAL_FORMAT)
+    sqlite.check_access(path)
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise UnusableFile(f"the directory {path.parent} is not writable; make it writable for the journal's log")
 
@@ -228,7 +228,7 @@ def _connect(path: Path, wal_lock: WalLock, wal_size: int) -> sqlite3.Connection
             db.execute(f"PRAGMA {setting}")
         JOURNAL_FORMAT.ensure_schema(db, path)
         _check_integrity(db, path, wal_size)
-        _sqlite.enable_wal(db, path)
+        sqlite.enable_wal(db, path)
         # `checkpoint` decides when; an automatic checkpoint would change the fingerprint unnoticed.
         db.execute("PRAGMA wal_autocheckpoint = 0")
         # The first read creates the log, which can then be locked.

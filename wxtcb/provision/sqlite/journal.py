@@ -18,7 +18,7 @@ from typing import Any, Self, TypeVar
 
 import attrs
 
-from wxtcb._sqlite import UnusableFile
+from wxtcb._files.sqlite import UnusableFile
 from wxtcb.provision import journal
 from wxtcb.provision.journal import HistoryEntry, JournalEntry, TenantRecord
 from wxtcb.provision.sqlite import schema

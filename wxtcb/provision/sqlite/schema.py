@@ -14,7 +14,7 @@ import cattrs
 import orjson
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
-from wxtcb._sqlite import FileFormat
+from wxtcb._files.sqlite import FileFormat
 from wxtcb.provision import journal
 
 T = TypeVar("T")

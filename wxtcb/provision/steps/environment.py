@@ -37,7 +37,7 @@ async def _run(context: StepContext, tenant_states: Sequence[TenantState]) -> St
         remaining = _remaining_seconds(context, intent)
         return _start_outcome_check(context, tenant_state, tenant_state.ambiguous_create, remaining)
     if tenant_state.plan.action is Action.ADOPT and tenant_state.plan.env:
-        await context.bind_environment(tenant_state, tenant_state.plan.env, tenant_state.record.tranid)
+        await context.bind_environment(tenant_state, tenant_state.plan.env, "adopted", tenant_state.record.tranid)
         return StepResult.NEXT
     # What an earlier run created just before is not listed yet. Until it is, every listing looks incomplete.
     if context.listing.expected.recently_created and tenant_state.pending_wait is None:
@@ -110,7 +110,7 @@ async def _send_create(context: StepContext, tenant_state: TenantState, deadline
     if new is not None:
         # Before the commit: if that fails, the report must name the environment that now exists.
         tenant_state.env, tenant_state.tranid = new.env, new.tranid
-        await context.bind_environment(tenant_state, new.env, new.tranid)
+        await context.bind_environment(tenant_state, new.env, "opened", new.tranid)
         return StepResult.NEXT
     if tenant_state.ambiguous_create is None:
         return StepResult.RETRY
@@ -144,7 +144,7 @@ def _start_outcome_check(
     deadline, compare = due_at + context.timeout, context.listing.expected.compare
     tenant_state.pending_wait = OutcomeCheck(tenant_state.record.alias, due_at, deadline, compare)
     tenant_state.ambiguous_create = problem
-    context.emit(StepOutcomeUnknown(tenant_state.name, problem))
+    context.emit(StepOutcomeUnknown(tenant_state.name, problem, context.to_datetime(due_at)))
     return StepResult.WAIT
 
 
@@ -152,7 +152,7 @@ async def _apply_outcome(context: StepContext, tenant_state: TenantState, check:
     match check.result:
         # An environment of another tenant is not adopted: the alias may have been changed at the console.
         case CheckResult.FOUND if check.found_envs[0] not in context.listing.expected.bound_since:
-            await context.bind_environment(tenant_state, check.found_envs[0])
+            await context.bind_environment(tenant_state, check.found_envs[0], "found")
             return StepResult.NEXT
         case CheckResult.ABSENT:
             await _clear_intent(context, tenant_state)

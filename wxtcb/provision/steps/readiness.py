@@ -28,6 +28,9 @@ class WaitForNormal:
     due_at: float
     timeout: float
 
+    def describe(self, _now: float, /) -> tuple[str, float]:
+        return "environments that are not NORMAL yet", self.due_at + self.timeout
+
     def evaluate(self, snapshot: Snapshot[EnvList]) -> StepResult | Problem | None:
         # The poll is shared: it may have started before the environment was created, and lack it.
         if snapshot.started_at < self.due_at:

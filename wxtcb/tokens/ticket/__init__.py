@@ -20,11 +20,11 @@ import orjson
 from aiohttp import web
 
 from wxtcb._concurrency.tasks import cancel_tasks, end_tasks
-from wxtcb.env_vars import naming_arguments, read_receiver
 from wxtcb.errors import InvalidArgument, SessionClosed
 from wxtcb.events import Hook, NotificationDropped, PushRefused
 from wxtcb.secret import Secret
 from wxtcb.telemetry.dispatch import HookDispatcher, is_async_callable, logger, to_hooks
+from wxtcb.tokens.env_vars import naming_arguments, read_receiver
 from wxtcb.tokens.state_repository import StateRepository
 from wxtcb.tokens.store_urls import StoreURL
 from wxtcb.tokens.stores import ClosableTokenStore, TokenStore, is_token_store

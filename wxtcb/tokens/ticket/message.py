@@ -16,8 +16,8 @@ import orjson
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import ParseError, XMLParser
 
+from wxtcb._protocol.limits import LIMITS
 from wxtcb.events import PushMalformed, PushRefused, PushUndecryptable
-from wxtcb.limits import LIMITS
 from wxtcb.secret import Secret
 from wxtcb.tokens.ticket.crypto import InvalidPush, MessageCrypto
 from wxtcb.tokens.token_state import TICKET_TTL

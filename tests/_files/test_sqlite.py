@@ -7,8 +7,8 @@ import sqlite3
 
 import pytest
 
-from wxtcb import _sqlite
-from wxtcb._sqlite import FileFormat, UnusableFile, check_access
+from wxtcb._files import sqlite
+from wxtcb._files.sqlite import FileFormat, UnusableFile, check_access
 
 FORMAT = FileFormat(0x77785474, 1, ("CREATE TABLE rows (value TEXT)",))
 
@@ -73,9 +73,9 @@ def test_directory_in_which_everyone_may_replace_the_file_is_rejected(path):
 def test_log_of_another_user_that_appears_after_the_check_is_rejected(path, monkeypatch):
     """SQLite would write into it."""
     checks = []
-    monkeypatch.setattr(_sqlite, "is_own", lambda status: (checks.append(status), len(checks) < 2)[1])
+    monkeypatch.setattr(sqlite, "is_own", lambda status: (checks.append(status), len(checks) < 2)[1])
     check_access(path)
-    db = _sqlite.connect(path)
+    db = sqlite.connect(path)
     with pytest.raises(UnusableFile, match="belongs to another user"):
-        _sqlite.enable_wal(db, path)
+        sqlite.enable_wal(db, path)
     db.close()

@@ -13,9 +13,9 @@ import pytest
 from cryptography.fernet import Fernet
 
 import wxtcb
-from wxtcb.env_vars import read_platform, read_receiver
 from wxtcb.errors import InvalidArgument
 from wxtcb.secret import Secret
+from wxtcb.tokens.env_vars import read_platform, read_receiver
 from wxtcb.tokens.store_urls import StoreURL
 from wxtcb.tokens.ticket import TicketReceiver
 
@@ -230,9 +230,9 @@ def test_named_pipe_is_no_secret_file(tmp_path: Path) -> None:
 def fake_status(monkeypatch: pytest.MonkeyPatch, *, owner: int, mode: int, read_only: bool = False) -> None:
     """Report another owner and mode for every open file, and whether its file system is read-only."""
     status = SimpleNamespace(st_mode=0o100000 | mode, st_uid=owner)
-    monkeypatch.setattr("wxtcb.env_vars.os.fstat", lambda _: status)
+    monkeypatch.setattr("wxtcb.tokens.env_vars.os.fstat", lambda _: status)
     flags = SimpleNamespace(f_flag=os.ST_RDONLY if read_only else 0)
-    monkeypatch.setattr("wxtcb.env_vars.os.fstatvfs", lambda _: flags)
+    monkeypatch.setattr("wxtcb.tokens.env_vars.os.fstatvfs", lambda _: flags)
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_owner_and_mode_decide_whether_a_file_is_private(
     environ = {**ENV, "WXTCB_COMPONENT_APPSECRET": "", "WXTCB_COMPONENT_APPSECRET_FILE": str(path)}
     with monkeypatch.context() as patch:
         fake_status(patch, owner=owner, mode=mode, read_only=read_only)
-        patch.setattr("wxtcb.env_vars.os.geteuid", lambda: 1000)
+        patch.setattr("wxtcb.tokens.env_vars.os.geteuid", lambda: 1000)
         try:
             read_platform(environ)
         except InvalidArgument:
@@ -268,7 +268,7 @@ def test_mode_is_not_checked_on_windows(tmp_path: Path, monkeypatch: pytest.Monk
     path = write_private(tmp_path / "secret", "hush")
     path.chmod(0o644)
     with monkeypatch.context() as patch:
-        patch.setattr("wxtcb.env_vars.os", SimpleNamespace(**{**vars(os), "name": "nt"}))
+        patch.setattr("wxtcb.tokens.env_vars.os", SimpleNamespace(**{**vars(os), "name": "nt"}))
         environ = {**ENV, "WXTCB_COMPONENT_APPSECRET": "", "WXTCB_COMPONENT_APPSECRET_FILE": str(path)}
         assert read_platform(environ).component_appsecret == Secret("hush")
 

@@ -16,7 +16,7 @@ from typing import Final
 
 import attrs
 
-from wxtcb._file_access import find_replaceable_directory, is_own
+from wxtcb._files.access import find_replaceable_directory, is_own
 
 # Windows reports the same mode for every file; access is controlled by lists that the mode does not show.
 _OTHER_USERS_MODE: Final = 0o077 if os.name == "posix" else 0

@@ -9,6 +9,8 @@ from typing import Final
 
 import attrs
 
+from wxtcb.errors import MAX_ERRMSG_LENGTH
+
 __all__ = ["LIMITS", "Limits"]
 
 _KIB: Final = 1024
@@ -37,7 +39,7 @@ class Limits:
     document_reply_bytes: int = 32 * _MIB
     reply_containers: int = 250_000
     reply_values: int = 1_000_000
-    errmsg_length: int = 2 * _KIB
+    errmsg_length: int = MAX_ERRMSG_LENGTH
     excerpt_bytes: int = 4 * _KIB
     kept_reply_bytes: int = 16 * _KIB
     storage_reply_bytes: int = 64 * _KIB

@@ -11,13 +11,13 @@ import pytest
 import wxtcb
 from wxtcb._object_storage.download import MAX_DOWNLOAD_BYTES
 from wxtcb._object_storage.response import MAX_BODY_BYTES
+from wxtcb._protocol.limits import LIMITS
 from wxtcb.api import database, environment, functions
 from wxtcb.api._packing import MAX_UNPACKED_BYTES
 from wxtcb.api.storage import MAX_FILES_PER_CALL
-from wxtcb.limits import LIMITS
 from wxtcb.tokens.ticket import message
 
-DOCS = (Path(__file__).parents[1] / "docs" / "limits.md").read_text(encoding="utf-8")
+DOCS = (Path(__file__).parents[2] / "docs" / "limits.md").read_text(encoding="utf-8")
 UNITS = {"KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "characters": 1, "": 1}
 ROWS = re.findall(r"^\| `(\w+)` \| ([\d,]+) ?(\w*) \|", DOCS, re.MULTILINE)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from wxtcb._file_access import find_replaceable_directory, is_own, resolve_links
+from wxtcb._files.access import find_replaceable_directory, is_own, resolve_links
 from wxtcb.errors import InvalidArgument
 
 

@@ -1,0 +1,1 @@
+"""Private files: permissions, owners, links, and SQLite databases in them."""
