@@ -46,7 +46,7 @@ from typer.testing import CliRunner
 
 import wxtcb
 from tests.canaries import CANARIES, find_canaries
-from wxtcb import Secret, env_vars
+from wxtcb import Secret
 from wxtcb._protocol.codec import RequestBody, encode_body, read_reply
 from wxtcb.api import cloudrun, containers, database, environment, functions, hosting, storage, token
 from wxtcb.cli.app import app
@@ -58,7 +58,7 @@ from wxtcb.sandbox import Fault, FaultKind, Sandbox
 from wxtcb.sandbox.credentials import CredentialStore
 from wxtcb.sandbox.push.crypto import encrypt_and_sign
 from wxtcb.telemetry import OpenTelemetryHook, PrometheusHook, sentry_filter
-from wxtcb.tokens import ComponentToken, MemoryStore, SqliteStore
+from wxtcb.tokens import ComponentToken, MemoryStore, SqliteStore, env_vars
 from wxtcb.tokens.encrypted import EncryptedStore
 from wxtcb.tokens.redis import RedisStore
 from wxtcb.tokens.ticket import Notification, TicketReceiver
@@ -304,7 +304,8 @@ def test_value_types_hold_no_plain_string_of_a_secret():
 
 
 # Errors of invalid arguments: the value is a secret, or is next to one
-BAD = "\ud800"
+# As Python decodes bytes of a variable that are not UTF-8.
+BAD = "\udcff"
 INVALID = {
     "password in base_url": lambda: session_with(
         ticket="t", base_url=f"https://user:{CANARIES['password in base_url']}@host"

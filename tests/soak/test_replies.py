@@ -15,7 +15,7 @@ import wxtcb
 from tests._protocol.random_replies import check_reply, replies
 from tests.random_json import documents, untyped_parts
 from tests.tokens.test_random_documents import SAMPLES
-from wxtcb.limits import LIMITS
+from wxtcb._protocol.limits import LIMITS
 from wxtcb.tokens.token_state import TokenState, parse_state
 
 MAX_SECONDS = 1.0
