@@ -718,7 +718,7 @@ async def test_errors_of_stores_contain_no_secret(tmp_path, watch):
 
 
 async def test_files_have_mode_0600_and_reports_contain_no_secret(tmp_path, watch):
-    """A store may contain token and ticket; journal, plan, report and audit contain no secret, whatever failed."""
+    """A store may contain token and ticket; journal, plan, report and audit contain no secret, also after failures."""
     old_umask = os.umask(0)
     try:
         async with Sandbox() as sandbox:

@@ -1,4 +1,4 @@
-"""Random replies: typed values or errors of wxtcb, whatever the platform answers."""
+"""Random replies: each answer of the platform becomes typed values or an error of wxtcb."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random documents of token stores: a typed state or an error, whatever another program has written."""
+"""Random documents of token stores: each becomes a typed state or an error."""
 
 from __future__ import annotations
 
