@@ -21,11 +21,11 @@ def asserted_types(block):
     made = {}
     for node in ast.walk(block):
         match node:
-            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Await(value=call)):
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Await(value=ast.Call() as call)):
                 made[name] = call
     for node in ast.walk(block):
         match node:
-            case ast.Call(func=ast.Name(id="assert_type"), args=[ast.Await(value=call), kind]):
+            case ast.Call(func=ast.Name(id="assert_type"), args=[ast.Await(value=ast.Call() as call), kind]):
                 yield last_name(call.func), last_name(kind)
             case ast.Call(func=ast.Name(id="assert_type"), args=[ast.Name(id=name), kind]) if name in made:
                 yield last_name(made[name].func), last_name(kind)

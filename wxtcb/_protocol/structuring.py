@@ -71,10 +71,10 @@ def make_converter(*, forbid_extra_keys: bool = False, detailed_validation: bool
     structure_attrs = partial(_attrs_hook, forbid_extra_keys=forbid_extra_keys)
     converter.register_structure_hook_factory(attrs.has, structure_attrs)
     converter.register_structure_hook_factory(_is_sequence, _sequence_hook)
-    # A `Literal` lists the documented values; the platform may send others.
-    converter.register_structure_hook_func(_is_literal, _exact_type_hook(str))
-    converter.register_structure_hook_func(
-        lambda type_: _accepts_none(type_) and any(map(_is_literal, get_args(type_))), _exact_type_hook(str, NoneType)
+    # A `Literal` lists the documented values; the platform may send others of the same type.
+    converter.register_structure_hook_factory(
+        lambda type_: _is_literal(type_) or (_accepts_none(type_) and any(map(_is_literal, get_args(type_)))),
+        lambda type_: _exact_type_hook(*dict.fromkeys(map(type, _literal_values(type_)))),
     )
     converter.register_structure_hook_func(lambda type_: type_ is Secret, _structure_secret)
     converter.register_structure_hook_func(lambda type_: type_ == Mapping[str, Secret], _structure_variables)
@@ -105,6 +105,12 @@ def _structure_secret(value: object, _: object) -> Secret:
 
 def _is_literal(type_: Any) -> bool:
     return get_origin(type_) is Literal
+
+
+def _literal_values(type_: Any) -> list[object]:
+    """Return the values of a `Literal`, and of its union with None."""
+    members = [type_] if _is_literal(type_) else get_args(type_)
+    return [value for member in members for value in get_args(member) or (None,)]
 
 
 def _structure_variables(value: object, _: object) -> dict[str, Secret]:
