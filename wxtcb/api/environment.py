@@ -69,7 +69,7 @@ class NewEnv(Reply):
 
     # A success without an id is a bad reply: the outcome of the create is unknown.
     env: str = attrs.field(validator=validation.validator(validation.check_string))
-    # Tolerant: the environment exists, and is billed, whatever its order looks like.
+    # Tolerant: the environment exists, and is billed, even if its order number cannot be read.
     tranid: str | None = attrs.field(default=None, metadata=wire_format(ID_AS_STRING))
 
 

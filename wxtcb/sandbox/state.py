@@ -82,7 +82,7 @@ class WorldState:
         return state
 
     def dump(self) -> bytes:
-        """Return the JSON to write to a file that nobody else can read."""
+        """Return the JSON to write to a file that only this user can read."""
         return orjson.dumps(_CONVERTER.unstructure(self), option=orjson.OPT_INDENT_2)
 
     def restore(self, world: World) -> None:

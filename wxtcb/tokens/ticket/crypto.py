@@ -79,7 +79,7 @@ class MessageCrypto:
         """Return the decrypted message; return None if it cannot be decrypted, or is for another platform.
 
         The work depends only on the length of the message and on the number of keys. If it depended on which check
-        fails, the time of the answer would be a padding oracle: whoever can sign messages could decrypt and encrypt
+        fails, the time of the answer would be a padding oracle: anyone who can sign messages could decrypt and encrypt
         them without the key.
         """
         try:

@@ -63,7 +63,7 @@ def parse_push(
     """Return the content of a push, or why it has none. Nothing is decrypted before its signature is verified.
 
     *query* and *body* are the raw bytes of the request, *now* is in Unix seconds. A push is refused if its signature is
-    invalid, or its timestamp more than *replay_window* seconds from *now*. Whatever else is wrong with a signed push
+    invalid, or its timestamp more than *replay_window* seconds from *now*. Every other fault of a signed push
     is a `PushUndecryptable` or a `PushMalformed`, which are answered alike.
     """
     try:
