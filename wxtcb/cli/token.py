@@ -136,13 +136,18 @@ def _fetch_and_print(*, reveal: bool, own_token: bool) -> int:
     settings = read_platform()
     require_fetch_permission(settings, "--fetch", own_token=own_token)
     result = run_until_signal(_fetch_token(settings) if settings.store is None else _get_shared_token(settings))
-    if isinstance(result, Interrupted):
-        console.echo_err_newline(
-            f"{result.signal_name} interrupted the fetch: a token may have been issued, which may have invalidated "
-            "the previous one."
-        )
-        return result.exit_code
-    value, message = result
+    return _report_interruption(result) if isinstance(result, Interrupted) else _print_token(*result, reveal=reveal)
+
+
+def _report_interruption(interrupted: Interrupted) -> int:
+    console.echo_err_newline(
+        f"{interrupted.signal_name} interrupted the fetch: a token may have been issued, which may have invalidated "
+        "the previous one."
+    )
+    return interrupted.exit_code
+
+
+def _print_token(value: Secret, message: str, *, reveal: bool) -> int:
     console.echo_out(message)
     if reveal:
         # The token alone, on a line of its own, so that a shell can read it.
