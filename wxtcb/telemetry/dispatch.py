@@ -213,7 +213,7 @@ def to_hooks(hooks: Iterable[Hook]) -> tuple[Hook, ...]:
 
 
 def notify_open(session: SessionInfo, hooks: Iterable[Hook]) -> None:
-    """Call `on_session_open` of those *hooks* that have it."""
+    """Call `on_session_open` of each of *hooks* that is a `SessionHook`: it has this method and `bind`."""
     for hook in hooks:
         try:
             if _is_session_hook(hook):

@@ -224,7 +224,7 @@ class TokenRefresher:
         """Write a token that the store could not accept, as soon as it can, and count its fetch.
 
         The token is left out if another process has fetched a newer one or is fetching one, or if *is_current* returns
-        False: this process has a newer token then, even if that one was rejected.
+        False: then this process has a newer token, or this one was rejected or has expired.
         """
 
         def add_token(state: TokenState, now: float) -> TokenState | None:
