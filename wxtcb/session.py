@@ -267,7 +267,8 @@ class Session:
             of `http` has a limit of its own (100 by default), both share it: create it with ``limit=0``.
         max_fetches_per_hour: maximum number of token fetches by all processes that share the store; more raise
             `TokenFetchLimit`. None: no limit.
-        base_url: URL of the platform; https, or plain http to this machine.
+        base_url: URL of the platform; https, or plain http to this machine. A path, such as that of a gateway, is put
+            before the path of every call.
         allow_http: accept plain http to another machine, which exposes the token to the network.
         transfer_hosts: hosts to which files are sent, and from which they are fetched: names, patterns such as
             ``*.example.com``, and networks such as ``10.0.0.0/8``. Other hosts are rejected, and so are names that
