@@ -405,10 +405,13 @@ def read_result(endpoint: Endpoint[R], outcome: SendOutcome, secrets: tuple[Secr
         case SendFailure(reason, closed=True):
             return SessionClosed(f"{reason}; no request was sent")
         case _:
-            return TransportError(
+            error = TransportError(
                 outcome.reason,
                 endpoint=endpoint.path,
                 sent=outcome.sent,
                 timeout=outcome.timeout,
                 permanent=outcome.permanent,
             )
+            if outcome.hint:
+                error.add_hint(outcome.hint)
+            return error
