@@ -235,7 +235,10 @@ class TicketWriteFailed(BaseEvent):
 
 
 WRONG_SIGNATURE: Final = "the signature does not match"
-SIGNATURE_HINT: Final = "Check WXTCB_MESSAGE_TOKEN. If `wxtcb sandbox` was restarted, restart the receiver with the variables that it prints"
+SIGNATURE_HINT: Final = (
+    "Check the message token (WXTCB_MESSAGE_TOKEN). If `wxtcb sandbox` was restarted, restart the receiver with its "
+    "new variables"
+)
 
 
 @attrs.frozen
