@@ -15,8 +15,10 @@ from yarl import URL
 
 from wxtcb._http import client_session_transport
 from wxtcb._http.client_session_transport import ClientSessionTransport
+from wxtcb._http.executor import read_result
 from wxtcb._http.transport import Request, Response, ResponseTooLarge, SendCancelled, SendFailure, Timeout, user_agent
 from wxtcb._protocol.codec import RequestBody
+from wxtcb._protocol.endpoint import Done, Endpoint, Repeat
 from wxtcb.errors import InvalidArgument
 from wxtcb.secret import Secret
 
@@ -77,6 +79,25 @@ async def test_refused_connection_is_not_sent(connect, free_port):
     assert isinstance(outcome, SendFailure)
     assert (outcome.sent, outcome.timeout) == (False, False)
     assert "no connection" in outcome.reason
+
+
+@pytest.mark.parametrize(
+    ("base_url", "advice"),
+    [
+        ("https://api.example", "base_url, proxy and network"),
+        ("http://127.0.0.1:9", "wxtcb sandbox"),
+        ("http://[::1]:9", "wxtcb sandbox"),
+    ],
+)
+async def test_refused_connection_has_advice(connect_plain, base_url, advice):
+    """The advice names the settings to check; on loopback it names the sandbox, which has a new port in each run."""
+    connector = FailingConnector()
+    connector.make = lambda key: aiohttp.ClientConnectorError(key, OSError(111, "Connection refused"))
+    async with aiohttp.ClientSession(connector=connector) as http:
+        outcome = await (await connect_plain(base_url, http=http)).send(REQUEST)
+    error = read_result(Endpoint("/tcb/x", Done, Repeat.READ, name="x", official="x"), outcome, ())
+    assert advice in str(error)
+    assert "Connection refused" in str(error)
 
 
 class Resolver(aiohttp.abc.AbstractResolver):

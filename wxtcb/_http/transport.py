@@ -22,7 +22,7 @@ from aiohttp.http import HttpProcessingError
 from yarl import URL
 
 from wxtcb._protocol.limits import LIMITS
-from wxtcb.validation import check_seconds, validator
+from wxtcb.validation import check_seconds, is_loopback, validator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,6 +36,8 @@ T = TypeVar("T")
 # connector or a mock of the caller.
 CONNECTION_ERRORS: Final = (OSError, aiohttp.ClientError, HttpProcessingError)
 CONTENT_TYPE: Final = "application/json; charset=utf-8"
+CONNECTION_HINT: Final = "Check base_url, proxy and network."
+LOOPBACK_HINT: Final = "Check base_url; is `wxtcb sandbox` still running? Each run has a new port and new credentials."
 
 
 @functools.cache
@@ -116,6 +118,7 @@ class SendFailure:
     - `timeout`: true if a limit of `Timeout` ended the attempt.
     - `closed`: true if the connections were closed, so that further attempts are pointless.
     - `permanent`: true if further attempts would fail in the same way, for instance after a programming error.
+    - `hint`: what to do, for a call to the platform.
     """
 
     reason: str
@@ -123,6 +126,7 @@ class SendFailure:
     timeout: bool = False
     closed: bool = False
     permanent: bool = False
+    hint: str = ""
 
 
 @attrs.frozen
@@ -251,7 +255,9 @@ def map_exception(error: Exception, *, sent: bool, closed: bool) -> SendFailure:
         case aiohttp.ClientSSLError():
             return SendFailure("the TLS handshake failed", sent=False)
         case aiohttp.ClientConnectorError():
-            return SendFailure(f"no connection ({error.os_error.strerror or 'refused'})", sent=False)
+            on_loopback = is_loopback(str(URL.build(scheme="http", host=error.host)))
+            hint = LOOPBACK_HINT if on_loopback else CONNECTION_HINT
+            return SendFailure(f"no connection ({error.os_error.strerror or 'refused'})", sent=False, hint=hint)
         case aiohttp.ClientResponseError() | HttpProcessingError():
             return SendFailure("the reply is not valid HTTP", sent=sent)
         case aiohttp.ClientPayloadError():
