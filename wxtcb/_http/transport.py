@@ -208,6 +208,9 @@ def _is_closing_or_readable(connection: asyncio.BaseTransport) -> bool:
     # A closing transport may have no socket any more; an open one has none only in tests.
     if connection.is_closing() or (socket := connection.get_extra_info("socket")) is None:
         return connection.is_closing()
+    # Windows has no `poll`. Elsewhere `select` fails for descriptors above 1023.
+    if not hasattr(select, "poll"):
+        return bool(select.select([socket], [], [], 0)[0])
     poll = select.poll()
     poll.register(socket.fileno(), select.POLLIN)
     return bool(poll.poll(0))
