@@ -240,7 +240,7 @@ class TransportError(WxtcbError):
         self, reason: str, *, endpoint: str, sent: bool, timeout: bool = False, permanent: bool = False
     ) -> None:
         effect = "It may have reached the platform." if sent else "No request was sent."
-        advice = " Fix the code there; a retry would fail in the same way." if permanent else ""
+        advice = " A retry would fail in the same way." if permanent else ""
         super().__init__(f"{endpoint}: {reason}. {effect}{advice}", endpoint=endpoint, reason=reason)
         self.sent, self.timeout, self.permanent = sent, timeout, permanent
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import importlib.metadata
+import re
 import ssl
 import traceback
 
@@ -511,7 +512,7 @@ def raise_caller_error(*_):
 def assert_names_the_code(outcome, *, sent):
     """Check that *outcome* names the line above, without the token, and forbids a retry."""
     line = raise_caller_error.__code__.co_firstlineno + 2
-    assert f"CallerError ({__file__}, line {line})" in outcome.reason
+    assert f"CallerError; fix the code ({__file__}, line {line})" in outcome.reason
     assert (outcome.sent, outcome.permanent, outcome.closed) == (sent, True, False)
     assert TOKEN.reveal() not in repr(outcome)
 
@@ -551,6 +552,21 @@ async def test_exception_of_a_connector_of_the_caller_is_permanent(kind, client_
     assert_names_the_code(await transport.send(REQUEST), sent=False)
     await transport.aclose()
     await connector.close()
+
+
+async def test_exception_raised_by_a_line_of_wxtcb_is_to_be_reported(connect_direct):
+    """The caller is not asked to fix a line of wxtcb."""
+
+    class Broken(aiohttp.TCPConnector):
+        async def connect(self, *_):
+            return None
+
+    transport = await connect_direct("https://api.example")
+    transport._connector = Broken()
+    outcome = await transport.send(REQUEST)
+    assert re.search(r"wxtcb raised AttributeError; report it.*connector_transport.py, line \d+\)", outcome.reason)
+    assert "fix the code" not in outcome.reason
+    assert outcome.permanent
 
 
 async def test_unexpected_exception_after_closing_is_not_the_caller_s(serve, connect_plain):

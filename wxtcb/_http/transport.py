@@ -274,5 +274,9 @@ def _map_other_exception(error: Exception, *, sent: bool, closed: bool) -> SendF
         return SendFailure("the connections were closed", sent=sent, closed=not sent)
     # Without the message of the exception, which may contain the token.
     *_, (frame, line) = traceback.walk_tb(cause.__traceback__)
-    where = f"{frame.f_code.co_filename}, line {line}"
-    return SendFailure(f"code that aiohttp called raised {type(cause).__name__} ({where})", sent=sent, permanent=True)
+    name, where = type(cause).__name__, f"{frame.f_code.co_filename}, line {line}"
+    if frame.f_globals.get("__name__", "").startswith("wxtcb."):
+        reason = f"wxtcb raised {name}; report it, unless a mock of yours was called there ({where})"
+    else:
+        reason = f"code that aiohttp called raised {name}; fix the code ({where})"
+    return SendFailure(reason, sent=sent, permanent=True)
