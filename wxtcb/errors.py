@@ -233,7 +233,8 @@ class TransportError(WxtcbError):
 
     `sent` is False if the request cannot have reached the platform (DNS, connection refused, TLS), and True if it may
     have. `timeout` is True if `Timeout` of the session ended the attempt. `permanent` is True if a retry would fail in
-    the same way: a tracing callback, a connector or a mock that was passed to aiohttp has raised an exception.
+    the same way: a tracing callback, a connector or a mock that was passed to aiohttp has raised a programming error
+    such as KeyError, or any exception after the request was sent.
     """
 
     def __init__(

@@ -32,9 +32,22 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# What a failing connection raises. Anything else is a programming error, for instance of a tracing callback, a
-# connector or a mock of the caller.
+# What a failing connection raises.
 CONNECTION_ERRORS: Final = (OSError, aiohttp.ClientError, HttpProcessingError)
+# What code of the caller (a tracing callback, a connector, a mock) raises by mistake. Before a request is sent, any
+# other exception may be a failing connection, too: connectors for proxies raise exceptions of their own. After it, none
+# is.
+PROGRAMMING_ERRORS: Final = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    NameError,
+    NotImplementedError,
+    TypeError,
+    ValueError,
+)
 CONTENT_TYPE: Final = "application/json; charset=utf-8"
 
 
@@ -264,7 +277,7 @@ def map_exception(error: Exception, *, sent: bool, closed: bool) -> SendFailure:
 
 
 def _map_other_exception(error: Exception, *, sent: bool, closed: bool) -> SendFailure:
-    """Return the failure for a lost connection, or for a programming error, with the line that raised it."""
+    """Return the failure for a lost connection, or for an exception of other code, with the line that raised it."""
     # An exception of a tracing callback that runs during the write is the cause of a connection error of aiohttp.
     cause = error.__cause__ if isinstance(error, aiohttp.ClientConnectionError) else error
     if cause is None or cause.__traceback__ is None or isinstance(cause, CONNECTION_ERRORS):
@@ -275,8 +288,9 @@ def _map_other_exception(error: Exception, *, sent: bool, closed: bool) -> SendF
     # Without the message of the exception, which may contain the token.
     *_, (frame, line) = traceback.walk_tb(cause.__traceback__)
     name, where = type(cause).__name__, f"{frame.f_code.co_filename}, line {line}"
-    if frame.f_globals.get("__name__", "").startswith("wxtcb."):
+    permanent = sent or isinstance(cause, PROGRAMMING_ERRORS)
+    if str(frame.f_globals.get("__name__")).startswith("wxtcb."):
         reason = f"wxtcb raised {name}; report it, unless a mock of yours was called there ({where})"
     else:
-        reason = f"code that aiohttp called raised {name}; fix the code ({where})"
-    return SendFailure(reason, sent=sent, permanent=True)
+        reason = f"code that aiohttp called raised {name}{'; fix the code' if permanent else ''} ({where})"
+    return SendFailure(reason, sent=sent, permanent=permanent)
