@@ -334,6 +334,7 @@ def accepts_null(cls, field):
         ({"env": "e-odd", "alias": None}, EnvInfo(env="e-odd", alias="", status="")),
         ({"env": "e-odd", "alias": "odd", "status": 5}, EnvInfo(env="e-odd", alias="odd", status="")),
         ({"alias": "odd"}, None),
+        ({"alias": "odd", "env": "", "status": 5}, None),
         ({"env": 5}, None),
         ("text", None),
         (None, None),
@@ -350,8 +351,8 @@ def test_odd_row_does_not_hide_the_other_environments(row, kept, size):
         assert reply.by_env.get("e-odd") == kept
         (report,) = reply.unreadable
         assert "$.info_list[1]" in report.reason
-        assert reply.unknown_rows() == (() if report.alias else (report,))
-        assert reply.unknown_rows({report.env}) == ()
+        assert reply.unknown_rows() == (() if report.env and report.alias else (report,))
+        assert reply.unknown_rows({report.env}) == (() if report.env else (report,))
 
 
 def test_row_needs_only_env_alias_and_status():

@@ -283,3 +283,14 @@ async def test_ensure_env_does_not_create_while_an_alias_cannot_be_read(session,
         await environment.ensure_env(session, alias="mine")
     assert (await environment.ensure_env(session, alias="other")).env == "e-2"
     assert len(platform.sent) == 2
+
+
+@pytest.mark.parametrize("odd", [{"env": None}, {"env": 5}, {"env": ""}, {"env_id": "e-1"}], ids=str)
+@pytest.mark.parametrize("others", [["other"], ["mine"]], ids=str)
+async def test_ensure_env_does_not_create_while_an_id_cannot_be_read(session, platform, odd, others):
+    """The row shows that the alias is in use, so a create would bill a second environment."""
+    rows = [{"alias": "Mine", **odd}, *({"env": "e-2", "alias": alias, "status": "NORMAL"} for alias in others)]
+    platform.replies = [{"errcode": 0, "errmsg": "ok", "info_list": rows}]
+    with pytest.raises(wxtcb.BadReply, match="nothing was created"):
+        await environment.ensure_env(session, alias="mine")
+    assert len(platform.sent) == 1
