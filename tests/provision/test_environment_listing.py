@@ -192,3 +192,12 @@ async def test_outcome_check_does_not_trust_a_row_whose_id_cannot_be_read(
     report = await harness.provision([Tenant("a", alias="mine")], timeout=300.0)
     assert (report.tenants[0].outcome, report.tenants[0].env) == (Outcome.UNKNOWN, None)
     assert harness.sandbox.count(CREATE) == 1
+
+
+@pytest.mark.parametrize("odd", [{"alias": None}, {}], ids=str)
+async def test_environment_without_an_alias_prevents_no_create(harness: Harness, odd: dict[str, object]) -> None:
+    """One that was made in the console proves as much as one whose alias is empty."""
+    script_rows(harness, OTHER, {"env": "e-console", "status": "NORMAL", **odd})
+    async with harness.provisioner() as provisioner:
+        plan = await provisioner.plan(plain_tenants(1))
+    assert ([each.action for each in plan.tenants], plan.notes) == ([Action.CREATE], ())

@@ -106,17 +106,24 @@ class EnvInfo:
 
 @attrs.frozen(kw_only=True)
 class UnreadableEnv:
-    """A row of the list that is not as documented: its id and alias as far as they can be read, and what is wrong."""
+    """A row of the list that is not as documented: its id and alias as far as they can be read, and what is wrong.
+
+    An empty `alias` means that the environment has none: it is null, or the row lacks the field (`lacks_alias`).
+    """
 
     reason: str
     env: str | None = None
     alias: str | None = None
+    lacks_alias: bool = False
 
 
 def _recover_row(row: object, reason: str) -> tuple[EnvInfo | None, UnreadableEnv]:
     fields = row if isinstance(row, dict) else {}
     env, alias, status = (text if isinstance(text := fields.get(name), str) else None for name in _ROW_NAMES)
-    report = UnreadableEnv(reason=reason, env=env or None, alias=alias)
+    # An environment that was made in the console may have no alias.
+    if env and fields.get("alias") is None:
+        alias = ""
+    report = UnreadableEnv(reason=reason, env=env or None, alias=alias, lacks_alias="alias" not in fields)
     # At run time the status may be any text.
     known_status = cast("EnvStatus", status or "")
     return (EnvInfo(env=env, alias=alias or "", status=known_status) if env else None), report
@@ -130,8 +137,8 @@ class EnvList(Reply):
     """All environments of the third-party platform.
 
     `unreadable` has the rows that are not as documented. Such a row is also in `info_list` if its id can be read, with
-    an empty alias or status where there is none. A program that creates an environment because its alias is not listed
-    must first check that `unknown_rows` returns none.
+    an empty alias or status where there is none, or where it cannot be read. A program that creates an environment
+    because its alias is not listed must first check that `unknown_rows` returns none.
     """
 
     info_list: tuple[EnvInfo, ...] = attrs.field(metadata=salvage("wxtcb.unreadable", _recover_row))
@@ -140,10 +147,15 @@ class EnvList(Reply):
     def unknown_rows(self, known_envs: Container[str | None] = ()) -> tuple[UnreadableEnv, ...]:
         """Return the rows whose id cannot be read, or whose alias cannot be read, except those of *known_envs*.
 
-        If there is one, an alias that is not in `info_list` may be in use all the same.
+        An alias that is null or absent is no alias; but if all rows lack the field, none of their aliases can be read.
+        If a row is returned, an alias that is not in `info_list` may be in use all the same.
         """
+        # Then the platform may have renamed the field, and each alias would count as free.
+        all_lack_alias = sum(row.lacks_alias and row.env is not None for row in self.unreadable) == len(self.info_list)
         return tuple(
-            row for row in self.unreadable if row.env is None or (row.alias is None and row.env not in known_envs)
+            row
+            for row in self.unreadable
+            if row.env is None or ((row.alias is None or all_lack_alias) and row.env not in known_envs)
         )
 
     # A row without a readable id is not in `info_list`.

@@ -397,7 +397,7 @@ def _plan_bound_environment(planned: TenantPlan, env: str, observed: PlanInput) 
         return attrs.evolve(planned, action=Action.READY, env=env)
     if info is None:
         reason = "is not listed: it was deleted, or the list is incomplete. Plan again; if it was deleted, forget it"
-    # An empty alias is one that cannot be read; the journal binds by id.
+    # An empty alias is one that is absent or cannot be read; the journal binds by id.
     elif info.alias and info.alias.lower() != planned.alias.lower():
         reason = f"has alias {info.alias}, not {planned.alias}: restore that alias of the tenant"
     else:
