@@ -332,8 +332,10 @@ def accepts_null(cls, field):
     [
         ({"env": "e-odd", "status": "NORMAL"}, EnvInfo(env="e-odd", alias="", status="NORMAL")),
         ({"env": "e-odd", "alias": None}, EnvInfo(env="e-odd", alias="", status="")),
+        ({"env": "e-odd", "alias": 5, "status": "NORMAL"}, EnvInfo(env="e-odd", alias="", status="NORMAL")),
         ({"env": "e-odd", "alias": "odd", "status": 5}, EnvInfo(env="e-odd", alias="odd", status="")),
         ({"alias": "odd"}, None),
+        ({"alias": "odd", "env": "", "status": 5}, None),
         ({"env": 5}, None),
         ("text", None),
         (None, None),
@@ -350,8 +352,32 @@ def test_odd_row_does_not_hide_the_other_environments(row, kept, size):
         assert reply.by_env.get("e-odd") == kept
         (report,) = reply.unreadable
         assert "$.info_list[1]" in report.reason
-        assert reply.unknown_rows() == (() if report.alias else (report,))
-        assert reply.unknown_rows({report.env}) == ()
+        known = report.env is not None
+        assert reply.unknown_rows() == (() if known and report.alias is not None else (report,))
+        assert reply.unknown_rows({report.env}) == (() if known else (report,))
+
+
+@pytest.mark.parametrize(
+    ("row", "alias"),
+    [({"alias": None}, ""), ({}, ""), ({"alias": 5}, None), ({"alias": ["a"]}, None), ({"alias": "a"}, "a")],
+    ids=str,
+)
+def test_null_or_absent_alias_is_no_alias(row, alias):
+    """An environment that was made in the console may have none; only a value of another type is unknown."""
+    rows = [GOOD_ENV, {"env": "e-odd", "status": 5, **row}]
+    (report,) = read({"info_list": rows}, endpoint=DESCRIBE_ENVS).unreadable
+    assert report.alias == alias
+
+
+@pytest.mark.parametrize(
+    ("rows", "unknown"), [([{}], 1), ([{}, {}], 2), ([{"alias": None}], 0), ([{"alias": ""}, {}], 0)]
+)
+def test_list_in_which_no_row_has_the_field_alias_proves_nothing(rows, unknown):
+    """The platform may have renamed the field, and each alias would count as free."""
+    rows = [{"env": f"e-{number}", "status": "NORMAL", **row} for number, row in enumerate(rows)]
+    reply = read({"info_list": rows}, endpoint=DESCRIBE_ENVS)
+    assert len(reply.unknown_rows()) == unknown
+    assert len(reply.unknown_rows({"e-0"})) == max(unknown - 1, 0)
 
 
 def test_row_needs_only_env_alias_and_status():
