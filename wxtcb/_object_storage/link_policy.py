@@ -29,8 +29,8 @@ _Address: TypeAlias = "IPv4Address | IPv6Address"
 _HOST_PATTERN: Final = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 # An IPv6 address that a gateway translates to the IPv4 address in its last 32 bits (RFC 6052).
 _NAT64: Final = IPv6Network("64:ff9b::/96")
-# The networks of IANA's registries of special-purpose addresses. What `is_global` knows of them depends on the patch
-# release of Python.
+# The networks of IANA's registries of special-purpose addresses that are not public. What `is_global` knows of them
+# depends on the patch release of Python.
 _SPECIAL_NETWORKS: Final = tuple(
     map(
         ip_network,
