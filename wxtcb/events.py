@@ -20,6 +20,7 @@ __all__ = [
     "Event",
     "Hook",
     "NotificationDropped",
+    "NotificationFailed",
     "PossibleDuplicate",
     "PushMalformed",
     "PushRefused",
@@ -286,6 +287,18 @@ class NotificationDropped(BaseEvent):
     in_progress: int
 
 
+@attrs.frozen
+class NotificationFailed(BaseEvent):
+    """A push other than a ticket for which `on_notification` raised or was cancelled, so its work may be incomplete.
+
+    `error` is the name of the exception's class: "CancelledError" if the receiver was closed meanwhile. WeChat had its
+    answer before and need not repeat the push. If it does, the push is passed on again.
+    """
+
+    info_type: str
+    error: str
+
+
 Event = (
     CallStarted
     | CallFinished
@@ -306,6 +319,7 @@ Event = (
     | PushUndecryptable
     | PushMalformed
     | NotificationDropped
+    | NotificationFailed
 )
 
 

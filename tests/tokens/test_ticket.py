@@ -25,6 +25,7 @@ from hypothesis import given, settings, strategies as st
 from wxtcb.errors import InvalidArgument, SessionClosed
 from wxtcb.events import (
     NotificationDropped,
+    NotificationFailed,
     PushMalformed,
     PushRefused,
     PushUndecryptable,
@@ -479,6 +480,54 @@ async def test_exception_of_the_callback_goes_to_the_event_loop(new_receiver, se
     asyncio.get_running_loop().reported.clear()
     assert (str(context["exception"]), "TicketReceiver" in context["message"]) == ("careless", True)
     assert "c0de" not in repr(context)
+
+
+async def test_failed_notification_is_reported_and_passed_on_again(new_receiver, events, settle):
+    """An event names its type; if WeChat repeats it, the callback runs again."""
+    runs = []
+    variable = contextvars.ContextVar("variable", default="empty")
+
+    async def fail_once(notification):
+        runs.append(notification.info_type)
+        if len(runs) == 1:
+            raise OSError("c0de")
+
+    contexts = []
+    async with new_receiver(
+        on_notification=fail_once, hooks=(events.append, lambda _: contexts.append(variable.get()))
+    ) as receiver:
+        variable.set("of the request")
+        for _ in range(3):
+            assert await post(receiver, notification()) == (200, b"success")
+            await settle()
+    asyncio.get_running_loop().reported.clear()
+    assert runs == ["authorized"] * 2
+    assert events == [NotificationFailed("authorized", "OSError")]
+    assert contexts == ["empty"]
+
+
+@pytest.mark.parametrize("started", [True, False])
+async def test_notification_that_closing_cancels_is_reported_and_passed_on_again(new_receiver, events, settle, started):
+    """An event names its type, even if its task has not started; a receiver that is opened again passes it on."""
+    got = []
+
+    async def slow(notification):
+        await asyncio.sleep(8)
+        got.append(notification.info_type)
+
+    receiver = new_receiver(on_notification=slow)
+    await post(receiver, notification())
+    if not started:
+        # As `asyncio.run` does if its main coroutine returns now.
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+    await receiver.aclose()
+    assert (got, events) == ([], [NotificationFailed("authorized", "CancelledError")])
+    receiver.open()
+    assert await post(receiver, notification()) == (200, b"success")
+    await asyncio.sleep(9)
+    assert got == ["authorized"]
+    await receiver.aclose()
 
 
 async def test_at_most_a_hundred_callbacks_run_at_once(new_receiver, events, settle):

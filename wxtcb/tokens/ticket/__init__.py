@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -21,7 +22,7 @@ from aiohttp import web
 
 from wxtcb._concurrency.tasks import cancel_tasks, end_tasks
 from wxtcb.errors import InvalidArgument, SessionClosed
-from wxtcb.events import Hook, NotificationDropped, PushRefused
+from wxtcb.events import Hook, NotificationDropped, NotificationFailed, PushRefused
 from wxtcb.secret import Secret
 from wxtcb.telemetry.dispatch import HookDispatcher, is_async_callable, logger, to_hooks
 from wxtcb.tokens.env_vars import naming_arguments, read_receiver
@@ -115,8 +116,9 @@ class TicketReceiver:
       ``async with`` and the lifespan raise `TokenStoreError` if it cannot be read, unless `store_required` is False.
     - `on_notification` is awaited, in a task of its own, with every push that is not a ticket. At most 100 run at once;
       further ones are answered with 503, so that WeChat repeats them, and emit `NotificationDropped`. A repeated one is
-      passed on once by each process, so the function must be idempotent. Its exceptions go to the event loop's
-      exception handler.
+      passed on once by each process, unless the function failed, so it must be idempotent. If it raises or is
+      cancelled, `NotificationFailed` is emitted; WeChat, which has its answer, need not repeat the push. Its exceptions
+      go to the event loop's exception handler.
     - `hooks` are called with the events. `clock` returns Unix seconds.
     - `replay_window`: a push is refused if its signature is more than so many seconds older or newer than `clock`.
     - `plain_push_key` (32 to 128 letters, digits, "-" and "_") accepts pushes in plain JSON, which WeChat's cloud
@@ -368,12 +370,14 @@ class NotificationTasks:
         self._remembered[digest] = None
         if len(self._remembered) > MAX_REMEMBERED_NOTIFICATIONS:
             del self._remembered[next(iter(self._remembered))]
-        # An empty context, so that the callback does not see the context variables of the server's request.
+        # An empty context, so that callback and hooks do not see the context variables of the server's request.
+        context = contextvars.Context()
         task = asyncio.get_running_loop().create_task(
-            _run_callback(self.on_notification, notification), context=contextvars.Context()
+            _run_callback(self.on_notification, notification), context=context
         )
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        # Not in the task: one that is cancelled before it starts would forget nothing.
+        task.add_done_callback(functools.partial(self._record_end, notification, digest), context=context)
         return None
 
     async def aclose(self) -> None:
@@ -384,11 +388,20 @@ class NotificationTasks:
         """Cancel the running tasks."""
         cancel_tasks(self._tasks)
 
+    def _record_end(self, notification: Notification, digest: bytes, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if error is None:
+            return
+        # Forgotten, so that it is passed on when WeChat repeats it.
+        self._remembered.pop(digest, None)
+        self.dispatcher.emit(NotificationFailed(notification.info_type, type(error).__name__))
+        if not task.cancelled():
+            # WeChat has its answer by now, so the exception has no caller to go to.
+            message = f"on_notification of a TicketReceiver failed for {notification!r}"
+            task.get_loop().call_exception_handler({"message": message, "exception": error})
+
 
 async def _run_callback(callback: Callable[[Notification], Awaitable[object]], notification: Notification) -> None:
-    try:
-        await callback(notification)
-    except Exception as error:
-        # WeChat has its answer by now, so the exception has no caller to go to.
-        context = {"message": f"on_notification of a TicketReceiver failed for {notification!r}", "exception": error}
-        asyncio.get_running_loop().call_exception_handler(context)
+    # A task needs a coroutine, and the callback may return any awaitable.
+    await callback(notification)
