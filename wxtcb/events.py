@@ -237,7 +237,10 @@ class TicketWriteFailed(BaseEvent):
 
 @attrs.frozen
 class PushRefused(BaseEvent):
-    """A push that was rejected with the HTTP status `status` and changed nothing; `reason` quotes nothing of it.
+    """A push that was answered with the HTTP status `status`; `reason` quotes nothing of it.
+
+    It changed nothing. The exception is a ticket that arrives while too many notifications are in progress: it is
+    stored, and the answer is 503 like that of every push then.
 
     `peer` is the IP address that sent it, as the server reports it: that of a proxy, unless the server is configured to
     trust the proxy. It is "" if unknown.
