@@ -124,20 +124,20 @@ class TicketReceiver:
     - `token_store` is the store of the sessions, or its URL. The receiver opens and closes a store given by URL.
       ``async with`` and the lifespan raise `TokenStoreError` if it cannot be read, unless `store_required` is False.
     - `on_notification` is awaited, in a task of its own, with every push that is not a ticket. At most 100 run at once.
-      Meanwhile every push is answered with 503, so that WeChat repeats it; a further notification is not passed on and
-      emits `NotificationDropped`, a ticket is stored. A repeated one is
-      passed on once by each process, unless the function failed, so it must be idempotent. If it raises or is
-      cancelled, `NotificationFailed` is emitted; WeChat, which has its answer, need not repeat the push. Its exceptions
-      go to the event loop's exception handler.
+      While they do, every push is answered with 503, so that WeChat repeats it. A ticket is stored nevertheless. Any
+      other push is not passed on, and emits `NotificationDropped`. A repeated push is passed on once by each process,
+      unless the function failed, so it must be idempotent. If it raises or is cancelled, `NotificationFailed` is
+      emitted; WeChat, which has its answer, need not repeat the push. Its exceptions go to the event loop's exception
+      handler.
     - `hooks` are called with the events. `clock` returns Unix seconds.
     - `replay_window`: a push is refused if its signature is more than so many seconds older or newer than `clock`.
     - `plain_push_key` (32 to 128 letters, digits, "-" and "_") accepts pushes in plain JSON, which WeChat's cloud
       hosting (微信云托管) sends, at paths whose last segment is this key. None: only encrypted pushes are accepted.
 
-    Every push that is signed for this platform is answered with ``success`` within about a second, even if the store is
-    slow or down: the ticket stays in memory until the store accepts it. The answer is the same if the push cannot be
-    decrypted or read, or if its CreateTime is over 12 hours old, or for a ticket over five minutes ahead of `clock`;
-    such a push changes nothing and emits `PushUndecryptable` or `PushMalformed`.
+    Except for that 503, every push that is signed for this platform is answered with ``success`` within about a second,
+    even if the store is slow or down: the ticket stays in memory until the store accepts it. The answer is the same if
+    the push cannot be decrypted or read, or if its CreateTime is over 12 hours old, or for a ticket over five minutes
+    ahead of `clock`; such a push changes nothing and emits `PushUndecryptable` or `PushMalformed`.
 
     Any other request is answered with a 4xx status and changes nothing. So is a body over 64 KiB, or one that takes
     over five seconds.
