@@ -45,6 +45,7 @@ EVERY = [
     (events.PushUndecryptable("192.0.2.1"), "WARNING", ["192.0.2.1", "EncodingAESKey", "somebody else knows"]),
     (events.PushMalformed("there must be one CreateTime", "192.0.2.1"), "WARNING", ["192.0.2.1", "one CreateTime"]),
     (events.NotificationDropped("authorized", 100), "WARNING", ["authorized", "100"]),
+    (events.NotificationFailed("authorized", "OSError"), "WARNING", ["authorized", "OSError"]),
 ]
 
 

@@ -20,6 +20,7 @@ __all__ = [
     "Event",
     "Hook",
     "NotificationDropped",
+    "NotificationFailed",
     "PossibleDuplicate",
     "PushMalformed",
     "PushRefused",
@@ -243,7 +244,10 @@ SIGNATURE_HINT: Final = (
 
 @attrs.frozen
 class PushRefused(BaseEvent):
-    """A push that was rejected with the HTTP status `status` and changed nothing; `reason` quotes nothing of it.
+    """A push that was answered with the HTTP status `status`; `reason` quotes nothing of it.
+
+    It changed nothing. The exception is a ticket that arrives while too many notifications are in progress: it is
+    stored, and the answer is 503 like that of every push then.
 
     `peer` is the IP address that sent it, as the server reports it: that of a proxy, unless the server is configured to
     trust the proxy. It is "" if unknown.
@@ -299,6 +303,18 @@ class NotificationDropped(BaseEvent):
     in_progress: int
 
 
+@attrs.frozen
+class NotificationFailed(BaseEvent):
+    """A push other than a ticket for which `on_notification` raised or was cancelled, so its work may be incomplete.
+
+    `error` is the name of the exception's class: "CancelledError" if the receiver was closed meanwhile. WeChat had its
+    answer before and need not repeat the push. If it does, the push is passed on again.
+    """
+
+    info_type: str
+    error: str
+
+
 Event = (
     CallStarted
     | CallFinished
@@ -319,6 +335,7 @@ Event = (
     | PushUndecryptable
     | PushMalformed
     | NotificationDropped
+    | NotificationFailed
 )
 
 

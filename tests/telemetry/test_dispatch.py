@@ -215,6 +215,7 @@ EVENTS = [
     (events.PushUndecryptable("192.0.2.1"), "pushes.undecryptable", ()),
     (events.PushMalformed("there must be one CreateTime"), "pushes.malformed", ()),
     (events.NotificationDropped("authorized", 100), "notifications.dropped", ()),
+    (events.NotificationFailed("authorized", "OSError"), "notifications.failed", ()),
 ]
 
 

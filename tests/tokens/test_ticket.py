@@ -25,6 +25,7 @@ from hypothesis import given, settings, strategies as st
 from wxtcb.errors import InvalidArgument, SessionClosed
 from wxtcb.events import (
     NotificationDropped,
+    NotificationFailed,
     PushMalformed,
     PushRefused,
     PushUndecryptable,
@@ -36,15 +37,15 @@ from wxtcb.tokens import ticket as ticket_package
 from wxtcb.tokens.state_repository import StateRepository
 from wxtcb.tokens.stores import MemoryStore, SqliteStore
 from wxtcb.tokens.ticket import MAX_CONCURRENT_NOTIFICATIONS, TicketReceiver
-from wxtcb.tokens.ticket.asgi import BODY_TIMEOUT, MAX_BODY
+from wxtcb.tokens.ticket.asgi import BODY_TIMEOUT, MAX_BODY, to_address
 from wxtcb.tokens.ticket.crypto import MessageCrypto
 from wxtcb.tokens.ticket.message import Notification
-from wxtcb.tokens.ticket.peers import LIMIT_WINDOW, MAX_PEERS, MAX_UNREADABLE_PUSHES, PeerLimiter, to_address
 
 from .push_messages import APPID, KEY, TOKEN, encrypted_message, pushed
 
 pytestmark = pytest.mark.virtual_time
 OLD_KEY = "Z" * 43
+PUBLIC = "1.2.3.4"
 # Near the times of the pushes of these tests.
 NOW = 300.0
 TICKET = "component_verify_ticket"
@@ -70,16 +71,6 @@ def notification(info_type="authorized"):
 async def run_until_cancelled(notification):
     """Run until cancelled."""
     await asyncio.Event().wait()
-
-
-class Clock:
-    """A clock that a test moves."""
-
-    def __init__(self, now):
-        self.now = now
-
-    def __call__(self):
-        return self.now
 
 
 class BrokenStore:
@@ -481,6 +472,54 @@ async def test_exception_of_the_callback_goes_to_the_event_loop(new_receiver, se
     assert "c0de" not in repr(context)
 
 
+async def test_failed_notification_is_reported_and_passed_on_again(new_receiver, events, settle):
+    """An event names its type; if WeChat repeats it, the callback runs again."""
+    runs = []
+    variable = contextvars.ContextVar("variable", default="empty")
+
+    async def fail_once(notification):
+        runs.append(notification.info_type)
+        if len(runs) == 1:
+            raise OSError("c0de")
+
+    contexts = []
+    async with new_receiver(
+        on_notification=fail_once, hooks=(events.append, lambda _: contexts.append(variable.get()))
+    ) as receiver:
+        variable.set("of the request")
+        for _ in range(3):
+            assert await post(receiver, notification()) == (200, b"success")
+            await settle()
+    asyncio.get_running_loop().reported.clear()
+    assert runs == ["authorized"] * 2
+    assert events == [NotificationFailed("authorized", "OSError")]
+    assert contexts == ["empty"]
+
+
+@pytest.mark.parametrize("started", [True, False])
+async def test_notification_that_closing_cancels_is_reported_and_passed_on_again(new_receiver, events, settle, started):
+    """An event names its type, even if its task has not started; a receiver that is opened again passes it on."""
+    got = []
+
+    async def slow(notification):
+        await asyncio.sleep(8)
+        got.append(notification.info_type)
+
+    receiver = new_receiver(on_notification=slow)
+    await post(receiver, notification())
+    if not started:
+        # As `asyncio.run` does if its main coroutine returns now.
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+    await receiver.aclose()
+    assert (got, events) == ([], [NotificationFailed("authorized", "CancelledError")])
+    receiver.open()
+    assert await post(receiver, notification()) == (200, b"success")
+    await asyncio.sleep(9)
+    assert got == ["authorized"]
+    await receiver.aclose()
+
+
 async def test_at_most_a_hundred_callbacks_run_at_once(new_receiver, events, settle):
     """One more is answered with 503; when WeChat repeats it after another one has ended, it is passed on."""
     going = asyncio.Event()
@@ -559,12 +598,32 @@ def altered_pushes(count, random):
 
 
 async def test_answer_to_altered_pushes_says_nothing(new_receiver, events, store):
-    """Whoever can sign pushes gets one answer to all of them, of status and body, and therefore learns nothing."""
-    receiver = new_receiver()
-    answers = {await post(receiver, push) for push in altered_pushes(600, random.Random(1))}
+    """The sender of pushes from a public address gets one answer to all of them, and therefore learns nothing."""
+    got = []
+
+    async def collect(notification):
+        got.append(notification.info_type)
+
+    async with new_receiver(on_notification=collect) as receiver:
+        answers = {await post(receiver, push, peer=PUBLIC) for push in altered_pushes(600, random.Random(1))}
+        assert await stored_in(store) is None
+        assert {type(event) for event in events} == {PushUndecryptable, PushMalformed}
+        answers |= {await post(receiver, push, peer=PUBLIC) for push in (ticket(), ticket(), notification())}
     assert answers == {(200, b"success")}
-    assert await stored_in(store) is None
-    assert {type(event) for event in events} == {PushUndecryptable, PushMalformed}
+    assert (await stored_in(store), got) == (("ticket@@@1", 100), ["authorized"])
+
+
+async def test_answer_says_nothing_while_a_hundred_callbacks_run(new_receiver, events, store):
+    """Every signed push gets 503, even a repeated notification and a ticket, which is stored nevertheless."""
+    async with new_receiver(on_notification=run_until_cancelled) as receiver:
+        for created in range(MAX_CONCURRENT_NOTIFICATIONS):
+            await post(receiver, pushed(message("authorized", created)))
+        pushes = [*altered_pushes(50, random.Random(1)), notification(), pushed(message("authorized", 0)), ticket()]
+        answers = {await post(receiver, push, peer=PUBLIC) for push in pushes}
+        dropped = [event for event in events if isinstance(event, NotificationDropped)]
+    assert answers == {(503, b"too many notifications are being processed")}
+    assert await stored_in(store) == ("ticket@@@1", 100)
+    assert dropped == [NotificationDropped("authorized", MAX_CONCURRENT_NOTIFICATIONS)]
 
 
 @pytest.mark.parametrize("push", [ticket(key=OLD_KEY), ticket(appid="wx1")])
@@ -572,39 +631,6 @@ async def test_push_that_cannot_be_decrypted_is_reported_with_the_address(receiv
     """The answer is that of every signed push; the event names the sender."""
     assert await post(receiver, push, peer="192.0.2.7") == (200, b"success")
     assert events == [PushUndecryptable("192.0.2.7")]
-
-
-PUBLIC = "1.2.3.4"
-
-
-@pytest.fixture
-def clock():
-    """Return a clock that a test moves."""
-    return Clock(NOW)
-
-
-@pytest.mark.parametrize("unreadable", [ticket(key=OLD_KEY), pushed("hello")])
-async def test_unreadable_pushes_limit_their_address_to_tickets(new_receiver, clock, events, unreadable):
-    """After ten pushes of one address everything but tickets is refused alike, until ten minutes after the first."""
-    got = []
-
-    async def collect(notification):
-        got.append(notification)
-
-    refused = (503, b"too many pushes from this address could not be read")
-    async with new_receiver(clock=clock, replay_window=3600, on_notification=collect) as receiver:
-        for _ in range(MAX_UNREADABLE_PUSHES):
-            assert await post(receiver, unreadable, peer=PUBLIC) == (200, b"success")
-        clock.now += LIMIT_WINDOW - 1
-        assert await post(receiver, unreadable, peer=PUBLIC) == refused
-        assert await post(receiver, notification(), peer=PUBLIC) == refused
-        assert events[-1] == PushRefused(refused[1].decode(), 503, PUBLIC)
-        assert await post(receiver, ticket(), peer=PUBLIC) == (200, b"success")
-        assert isinstance(events[-1], TicketReceived)
-        assert await post(receiver, notification(), peer="1.2.3.5") == (200, b"success")
-        clock.now += 1
-        assert await post(receiver, notification("unauthorized"), peer=PUBLIC) == (200, b"success")
-    assert [notification.info_type for notification in got] == ["authorized", "unauthorized"]
 
 
 async def test_closing_waits_five_seconds_for_callbacks_then_cancels(new_receiver, settle):
@@ -859,38 +885,6 @@ def test_peers_are_addresses():
         "fe80::1",
     ]
     assert [to_address(peer) for peer in (None, "", "unix", "1.2.3", "1.2.3.4\x1b", "localhost")] == [""] * 6
-
-
-@pytest.mark.parametrize(
-    ("peer", "limited"),
-    [("", False), ("127.0.0.1", False), ("10.0.0.1", False), ("::1", False), (PUBLIC, True), ("2a00:1:2:3::1", True)],
-)
-def test_only_public_addresses_are_limited(peer, limited):
-    """The address of a proxy is private, and WeChat's pushes come through it as well."""
-    limiter = PeerLimiter(lambda: NOW)
-    for _ in range(100):
-        limiter.record_unreadable(peer)
-    assert limiter.is_limited(peer) is limited
-
-
-def test_addresses_of_one_host_are_limited_together():
-    """A host usually has the 2 ** 64 addresses of an IPv6 network."""
-    limiter = PeerLimiter(lambda: NOW)
-    for number in range(MAX_UNREADABLE_PUSHES):
-        limiter.record_unreadable(f"2a00:1:2:3::{number}")
-    assert limiter.is_limited("2a00:1:2:3::ffff")
-    assert not limiter.is_limited("2a00:1:2:4::1")
-
-
-def test_memory_of_addresses_is_bounded():
-    """The oldest one is forgotten."""
-    limiter = PeerLimiter(lambda: NOW)
-    for _ in range(MAX_UNREADABLE_PUSHES):
-        limiter.record_unreadable(PUBLIC)
-    for number in range(MAX_PEERS):
-        assert limiter.is_limited(PUBLIC)
-        limiter.record_unreadable(f"2.2.{number // 256}.{number % 256}")
-    assert not limiter.is_limited(PUBLIC)
 
 
 @pytest.mark.usefixtures("measured")

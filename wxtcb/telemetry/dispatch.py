@@ -148,6 +148,11 @@ _LOG_FORMATS: Final[dict[type[Any], tuple[int, str, Callable[[Any], tuple[object
         "notification %r not accepted, WeChat has to repeat it: %d earlier ones are still being processed",
         _of("info_type", "in_progress"),
     ),
+    events.NotificationFailed: (
+        WARNING,
+        "on_notification failed for notification %r, which WeChat need not repeat: %s",
+        _of("info_type", "error"),
+    ),
 }
 
 

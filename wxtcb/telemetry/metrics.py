@@ -81,6 +81,9 @@ PUSHES_MALFORMED: Final = Counter("pushes.malformed", "{push}", "Pushes that wer
 NOTIFICATIONS_DROPPED: Final = Counter(
     "notifications.dropped", "{push}", "Notifications that were not accepted, because too many were in progress"
 )
+NOTIFICATIONS_FAILED: Final = Counter(
+    "notifications.failed", "{push}", "Notifications for which the callback raised or was cancelled"
+)
 COUNTERS: Final = (
     RETRIES,
     RATE_LIMIT_PAUSES,
@@ -95,6 +98,7 @@ COUNTERS: Final = (
     PUSHES_UNDECRYPTABLE,
     PUSHES_MALFORMED,
     NOTIFICATIONS_DROPPED,
+    NOTIFICATIONS_FAILED,
 )
 
 GAUGES: Final = (
@@ -135,6 +139,7 @@ _INCREMENTS: Final[dict[type[Any], Callable[[Any], CounterIncrement]]] = {
     events.PushUndecryptable: lambda _: (PUSHES_UNDECRYPTABLE, ()),
     events.PushMalformed: lambda _: (PUSHES_MALFORMED, ()),
     events.NotificationDropped: lambda _: (NOTIFICATIONS_DROPPED, ()),
+    events.NotificationFailed: lambda _: (NOTIFICATIONS_FAILED, ()),
 }
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -21,15 +22,24 @@ from aiohttp import web
 
 from wxtcb._concurrency.tasks import cancel_tasks, end_tasks
 from wxtcb.errors import InvalidArgument, SessionClosed
-from wxtcb.events import Hook, NotificationDropped, PushRefused
+from wxtcb.events import Hook, NotificationDropped, NotificationFailed, PushRefused
 from wxtcb.secret import Secret
 from wxtcb.telemetry.dispatch import HookDispatcher, is_async_callable, logger, to_hooks
 from wxtcb.tokens.env_vars import naming_arguments, read_receiver
 from wxtcb.tokens.state_repository import StateRepository
 from wxtcb.tokens.store_urls import StoreURL
 from wxtcb.tokens.stores import ClosableTokenStore, TokenStore, is_token_store
-from wxtcb.tokens.ticket.asgi import BODY_TIMEOUT, ReadChunk, Receive, Scope, Send, read_body, serve_aiohttp, serve_asgi
-from wxtcb.tokens.ticket.peers import PeerLimiter, to_address
+from wxtcb.tokens.ticket.asgi import (
+    BODY_TIMEOUT,
+    ReadChunk,
+    Receive,
+    Scope,
+    Send,
+    read_body,
+    serve_aiohttp,
+    serve_asgi,
+    to_address,
+)
 from wxtcb.tokens.ticket.writer import MAX_WRITE_WAIT, TicketWriter
 from wxtcb.validation import (
     RECOMMENDED_TOKEN_LENGTH,
@@ -113,20 +123,21 @@ class TicketReceiver:
       changed, `previous_encoding_aes_key` decrypts messages that are still encrypted with the old one.
     - `token_store` is the store of the sessions, or its URL. The receiver opens and closes a store given by URL.
       ``async with`` and the lifespan raise `TokenStoreError` if it cannot be read, unless `store_required` is False.
-    - `on_notification` is awaited, in a task of its own, with every push that is not a ticket. At most 100 run at once;
-      further ones are answered with 503, so that WeChat repeats them, and emit `NotificationDropped`. A repeated one is
-      passed on once by each process, so the function must be idempotent. Its exceptions go to the event loop's
-      exception handler.
+    - `on_notification` is awaited, in a task of its own, with every push that is not a ticket. At most 100 run at once.
+      While they do, every push is answered with 503, so that WeChat repeats it. A ticket is stored nevertheless. Any
+      other push is not passed on, and emits `NotificationDropped`. A repeated push is passed on once by each process,
+      unless the function failed, so it must be idempotent. If it raises or is cancelled, `NotificationFailed` is
+      emitted; WeChat, which has its answer, need not repeat the push. Its exceptions go to the event loop's exception
+      handler.
     - `hooks` are called with the events. `clock` returns Unix seconds.
     - `replay_window`: a push is refused if its signature is more than so many seconds older or newer than `clock`.
     - `plain_push_key` (32 to 128 letters, digits, "-" and "_") accepts pushes in plain JSON, which WeChat's cloud
       hosting (微信云托管) sends, at paths whose last segment is this key. None: only encrypted pushes are accepted.
 
-    Every push that is signed for this platform is answered with ``success`` within about a second, even if the store is
-    slow or down: the ticket stays in memory until the store accepts it. The answer is the same if the push cannot be
-    decrypted or read, or if its CreateTime is over 12 hours old, or for a ticket over five minutes ahead of `clock`;
-    such a push changes nothing and emits `PushUndecryptable` or `PushMalformed`. After ten of them within ten minutes
-    from one public address, everything but tickets is refused from there, for the rest of the ten minutes.
+    Except for that 503, every push that is signed for this platform is answered with ``success`` within about a second,
+    even if the store is slow or down: the ticket stays in memory until the store accepts it. The answer is the same if
+    the push cannot be decrypted or read, or if its CreateTime is over 12 hours old, or for a ticket over five minutes
+    ahead of `clock`; such a push changes nothing and emits `PushUndecryptable` or `PushMalformed`.
 
     Any other request is answered with a 4xx status and changes nothing. So is a body over 64 KiB, or one that takes
     over five seconds.
@@ -159,7 +170,6 @@ class TicketReceiver:
     _crypto: MessageCrypto = attrs.field(init=False, repr=False)
     _dispatcher: HookDispatcher = attrs.field(init=False, repr=False)
     _notification_tasks: NotificationTasks = attrs.field(init=False, repr=False)
-    _peer_limiter: PeerLimiter = attrs.field(init=False, repr=False)
     _writer: TicketWriter | None = attrs.field(init=False, repr=False, default=None)
     _owned_store: ClosableTokenStore | None = attrs.field(init=False, repr=False, default=None)
     # One future for each push under way, so that `aclose` can wait for them without cancelling the server's tasks.
@@ -173,7 +183,6 @@ class TicketReceiver:
         self._crypto = MessageCrypto(self.component_appid, self.message_token, tuple(keys))
         self._dispatcher = HookDispatcher(self.hooks)
         self._notification_tasks = NotificationTasks(self.on_notification, self._dispatcher)
-        self._peer_limiter = PeerLimiter(self.clock)
         if (length := len(self.message_token.reveal())) < RECOMMENDED_TOKEN_LENGTH:
             logger.warning(
                 "message_token has only %d characters and can be guessed from one captured push; generate one of 32 "
@@ -310,17 +319,15 @@ class TicketReceiver:
         )
         if isinstance(push, PushRefused):
             return push
+        # From here on the answer must not depend on what *push* is, or it would show what can be decrypted and read.
+        is_full = self._notification_tasks.is_full
         if isinstance(push, PushedTicket):
             self._dispatcher.emit(await writer.submit(push.value, push.create_time))
-            return None
-        # The same answer for notifications and for pushes that cannot be read, or it would show which of them it was.
-        if self._peer_limiter.is_limited(peer):
-            return PushRefused("too many pushes from this address could not be read", 503)
-        if isinstance(push, Notification):
-            return self._notification_tasks.dispatch(push)
-        self._peer_limiter.record_unreadable(peer)
-        self._dispatcher.emit(attrs.evolve(push, peer=peer))
-        return None
+        elif isinstance(push, Notification):
+            self._notification_tasks.dispatch(push)
+        else:
+            self._dispatcher.emit(attrs.evolve(push, peer=peer))
+        return PushRefused("too many notifications are being processed", 503) if is_full else None
 
     def _has_plain_push_key(self, path: str) -> bool:
         key, last_segment = self.plain_push_key, path.rpartition("/")[2]
@@ -353,28 +360,34 @@ class NotificationTasks:
     # somebody who knows the message token can sign a captured push again, and WeChat may do so when it repeats one.
     _remembered: dict[bytes, None] = attrs.field(init=False, factory=dict[bytes, None])
 
-    def dispatch(self, notification: Notification) -> PushRefused | None:
-        """Start a task for *notification*, unless it is a repeated one; return a refusal if too many are running."""
+    @property
+    def is_full(self) -> bool:
+        """Whether `dispatch` would start no task."""
+        return len(self._tasks) >= MAX_CONCURRENT_NOTIFICATIONS
+
+    def dispatch(self, notification: Notification) -> None:
+        """Start a task for *notification*, unless it is a repeated one or too many are running."""
         if self.on_notification is None:
-            return None
+            return
         content = orjson.dumps(dict(notification.fields), option=orjson.OPT_SORT_KEYS)
         digest = blake2b(content, digest_size=16).digest()
         if digest in self._remembered:
-            return None
-        if len(self._tasks) >= MAX_CONCURRENT_NOTIFICATIONS:
+            return
+        if self.is_full:
             # Not remembered, so that it is passed on when WeChat repeats it.
             self.dispatcher.emit(NotificationDropped(notification.info_type, len(self._tasks)))
-            return PushRefused("too many notifications are being processed", 503)
+            return
         self._remembered[digest] = None
         if len(self._remembered) > MAX_REMEMBERED_NOTIFICATIONS:
             del self._remembered[next(iter(self._remembered))]
-        # An empty context, so that the callback does not see the context variables of the server's request.
+        # An empty context, so that callback and hooks do not see the context variables of the server's request.
+        context = contextvars.Context()
         task = asyncio.get_running_loop().create_task(
-            _run_callback(self.on_notification, notification), context=contextvars.Context()
+            _run_callback(self.on_notification, notification), context=context
         )
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return None
+        # Not in the task: one that is cancelled before it starts would forget nothing.
+        task.add_done_callback(functools.partial(self._record_end, notification, digest), context=context)
 
     async def aclose(self) -> None:
         """Wait five seconds for the running tasks, then cancel the rest and give them one more second."""
@@ -384,11 +397,20 @@ class NotificationTasks:
         """Cancel the running tasks."""
         cancel_tasks(self._tasks)
 
+    def _record_end(self, notification: Notification, digest: bytes, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if error is None:
+            return
+        # Forgotten, so that it is passed on when WeChat repeats it.
+        self._remembered.pop(digest, None)
+        self.dispatcher.emit(NotificationFailed(notification.info_type, type(error).__name__))
+        if not task.cancelled():
+            # WeChat has its answer by now, so the exception has no caller to go to.
+            message = f"on_notification of a TicketReceiver failed for {notification!r}"
+            task.get_loop().call_exception_handler({"message": message, "exception": error})
+
 
 async def _run_callback(callback: Callable[[Notification], Awaitable[object]], notification: Notification) -> None:
-    try:
-        await callback(notification)
-    except Exception as error:
-        # WeChat has its answer by now, so the exception has no caller to go to.
-        context = {"message": f"on_notification of a TicketReceiver failed for {notification!r}", "exception": error}
-        asyncio.get_running_loop().call_exception_handler(context)
+    # A task needs a coroutine, and the callback may return any awaitable.
+    await callback(notification)

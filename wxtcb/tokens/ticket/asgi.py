@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -47,6 +48,20 @@ async def read_body(read_chunk: ReadChunk) -> bytes | PushRefused:
     except BodyIncomplete:
         return PushRefused("the body is incomplete", 400)
     return bytes(body)
+
+
+def to_address(peer: str | None) -> str:
+    """Return the IP address in *peer* in its usual form, or "" if it is none.
+
+    A server that trusts a proxy takes the address from a header, which can contain any text.
+    """
+    try:
+        # Without the zone of an IPv6 address, which can contain any text, too.
+        address = ipaddress.ip_address((peer or "").partition("%")[0])
+    except ValueError:
+        return ""
+    # A socket for both versions reports 192.0.2.1 as ::ffff:192.0.2.1.
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 async def serve_asgi(receiver: TicketReceiver, scope: Scope, receive: Receive, send: Send) -> None:
