@@ -14,6 +14,8 @@ import wxtcb
 from wxtcb.api import environment
 from wxtcb.tokens.ticket import TicketReceiver
 
+if not (backend_key := os.environ.get("BACKEND_KEY", "")):
+    raise RuntimeError("BACKEND_KEY is not set: clients must send it as Authorization: Bearer KEY")
 receiver = TicketReceiver.from_env()
 
 
@@ -34,7 +36,7 @@ def platform(request: Request) -> wxtcb.Session:
 
 def check_key(sent: Annotated[HTTPAuthorizationCredentials, Depends(HTTPBearer())]) -> None:
     # Each environment is billed: replace this by the authentication of your users.
-    if not secrets.compare_digest(sent.credentials.encode(), os.environ["BACKEND_KEY"].encode()):
+    if not secrets.compare_digest(sent.credentials.encode(), backend_key.encode()):
         raise HTTPException(401, "wrong key")
 
 

@@ -15,6 +15,8 @@ from wxtcb.tokens.ticket import TicketReceiver
 PLATFORM = web.AppKey("platform", wxtcb.Session)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+if not (backend_key := os.environ.get("BACKEND_KEY", "")):
+    raise RuntimeError("BACKEND_KEY is not set: clients must send it as Authorization: Bearer KEY")
 receiver = TicketReceiver.from_env()
 
 
@@ -27,7 +29,7 @@ async def platform(app: web.Application) -> AsyncIterator[None]:
 @web.middleware
 async def check_and_explain(request: web.Request, handler: Handler) -> web.StreamResponse:
     # Pushes are signed. Each environment is billed: replace this by the authentication of your users.
-    sent, expected = request.headers.get("Authorization", ""), f"Bearer {os.environ['BACKEND_KEY']}"
+    sent, expected = request.headers.get("Authorization", ""), f"Bearer {backend_key}"
     if request.path != "/wechat/push" and not secrets.compare_digest(sent.encode(), expected.encode()):
         raise web.HTTPUnauthorized
     try:

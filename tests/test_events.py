@@ -41,7 +41,7 @@ EVERY = [
         "WARNING",
         ["1413192605", "OSError in x", "8 s"],
     ),
-    (events.PushRefused("the signature does not match", 403), "WARNING", ["unknown address", "403", "signature"]),
+    (events.PushRefused("the signature does not match", 403), "WARNING", ["unknown address", "403", "WXTCB_MESSAGE"]),
     (events.PushUndecryptable("192.0.2.1"), "WARNING", ["192.0.2.1", "EncodingAESKey", "somebody else knows"]),
     (events.PushMalformed("there must be one CreateTime", "192.0.2.1"), "WARNING", ["192.0.2.1", "one CreateTime"]),
     (events.NotificationDropped("authorized", 100), "WARNING", ["authorized", "100"]),
@@ -119,6 +119,24 @@ def test_disabled_log_level_costs_no_formatting(caplog):
 
     caplog.set_level(logging.ERROR, logger="quiet")
     dispatch.LoggingHook(logging.getLogger("quiet"))(events.RetryScheduled(PATH, 1, 1, 0.5, Unreadable("no"), "busy"))
+
+
+def test_equal_refused_push_is_logged_once(caplog):
+    """A sender with a wrong token repeats its push every second; other refusals are still logged."""
+    hook = dispatch.LoggingHook()
+    for reason in ("wrong", "wrong", "late", "wrong"):
+        hook(events.PushRefused(reason, 403))
+    assert [record.reason for record in caplog.records] == ["wrong", "late"]
+
+
+def test_repeated_event_is_admitted_again_after_a_minute():
+    """The minute begins with the last event that was admitted; events of a hundred kinds are remembered."""
+    times = iter([0, 59, 60, 61, *[70] * 100, 71])
+    repeats = dispatch.RepeatFilter(lambda: next(times))
+    one = events.PushRefused("wrong", 403)
+    assert [repeats.admits(one) for _ in range(4)] == [True, False, True, False]
+    assert all(repeats.admits(events.PushRefused("wrong", status)) for status in range(100))
+    assert repeats.admits(one)
 
 
 def test_logging_hook_writes_to_its_logger(caplog):

@@ -8,6 +8,7 @@ import json
 import pickle
 import pprint
 import traceback
+import tracemalloc
 from urllib.parse import quote, unquote
 
 import attrs
@@ -184,8 +185,29 @@ def test_no_part_of_a_secret_remains(secret, data):
     start = data.draw(st.integers(0, len(secret) - 12))
     text = data.draw(st.text(st.sampled_from("abc "))) + secret[start:] + other[:13]
     parts = {whole[index : index + 12] for whole in (secret, other) for index in range(len(whole) - 11)}
-    redacted = redact(text, Secret(secret), Secret(other))
-    assert not any(part in redacted for part in parts)
+    redactor = Redactor([Secret(secret), Secret(other)])
+    # Several times, because the secrets are indexed only after some texts.
+    redacted = [redactor(text) for _ in range(5)]
+    assert not any(part in redacted[0] for part in parts)
+    assert redacted == redacted[:1] * 5
+
+
+def test_few_short_texts_need_little_memory():
+    """An error of a call with 20 variables of 4 KiB does not index each part of them; later texts do."""
+    secrets = [Secret("".join(f"{number:x}-{index:x}." for index in range(600))) for number in range(20)]
+    redactor = Redactor(secrets)
+    text = f"invalid args: {secrets[3].reveal()[100:130]}"
+    peaks = []
+    tracemalloc.start()
+    try:
+        for _ in range(5):
+            tracemalloc.reset_peak()
+            assert redactor(text) == "invalid args: ***"
+            peaks.append(tracemalloc.get_traced_memory()[1])
+    finally:
+        tracemalloc.stop()
+    assert max(peaks[:3]) < 100_000
+    assert peaks[3] > 5_000_000
 
 
 def test_text_is_decoded_once_for_all_secrets(monkeypatch):

@@ -222,6 +222,16 @@ async def test_ticket_source_is_called_for_each_fetch(new_session, wechat):
     assert b"ticket@@@2" in wechat.sent_to(TOKEN_PATH)[1].body.data
 
 
+async def test_platform_that_returns_a_rejected_token_is_an_error(new_session, wechat):
+    """The error names the rejected token, and mentions no token source, because there is none."""
+    wechat.usual[TOKEN_PATH] = {"component_access_token": "T0KEN-of-always", "expires_in": 7200}
+    wechat.play(READ.path, 42001)
+    async with new_session() as session:
+        with pytest.raises(WxtcbError, match="already rejected") as caught:
+            await session.call(READ, {})
+    assert "source" not in str(caught.value)
+
+
 async def test_call_without_a_ticket_says_how_to_get_one(new_session, wechat):
     """A session without a ticket makes calls that need no token."""
     async with new_session(ticket=None) as session:
@@ -653,7 +663,7 @@ async def test_failure_of_a_mock_of_aiohttp_ends_the_call_at_once(monkeypatch):
     started = clock()
     async with aiohttp.ClientSession() as http, session_with(http) as session:
         monkeypatch.setattr(aiohttp.ClientSession, "_request", lambda self: None)
-        with pytest.raises(TransportError, match=r"TypeError .* No request was sent.* Fix the code") as caught:
+        with pytest.raises(TransportError, match=r"TypeError; fix the code .* No request was sent") as caught:
             await session.call(READ, {})
     assert caught.value.permanent
     assert clock() == started

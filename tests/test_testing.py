@@ -211,6 +211,20 @@ def test_whole_application_can_be_tested(project: Project, monkeypatch: pytest.M
     project.run(BACKEND, "-W", "ignore:Using `httpx`", subprocess=True).assert_outcomes(passed=1)
 
 
+def test_environ_holds_only_the_variables_of_the_sandbox(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Variables of the developer are removed, and those of the sandbox are set."""
+    monkeypatch.setenv("WXTCB_TICKET_FILE", "/of/the/developer")
+    project.run(
+        """
+import os
+
+def test_variables(wxtcb_environ, wxtcb_sandbox):
+    assert {name: text for name, text in os.environ.items() if name.startswith("WXTCB_")} == wxtcb_environ
+    assert wxtcb_environ["WXTCB_BASE_URL"] == wxtcb_sandbox.url
+"""
+    ).assert_outcomes(passed=1)
+
+
 @pytest.mark.parametrize("name", ["pytest", "aioresponses"])
 def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """The message says what to install."""

@@ -215,6 +215,13 @@ def test_incomplete_base_url_is_rejected(url):
     assert caught.value.__context__ is None
 
 
+def test_error_about_a_base_url_says_what_a_path_does():
+    """A path is allowed, and the message says that it is put before the path of every call."""
+    validation.check_base_url("https://gateway.example/tcb", allow_http=False)
+    with pytest.raises(InvalidArgument, match="before the path of every call"):
+        validation.check_base_url("gateway.example/tcb", allow_http=False)
+
+
 @pytest.mark.parametrize(
     "url",
     [

@@ -233,14 +233,15 @@ class TransportError(WxtcbError):
 
     `sent` is False if the request cannot have reached the platform (DNS, connection refused, TLS), and True if it may
     have. `timeout` is True if `Timeout` of the session ended the attempt. `permanent` is True if a retry would fail in
-    the same way: a tracing callback, a connector or a mock that was passed to aiohttp has raised an exception.
+    the same way: a tracing callback, a connector or a mock that was passed to aiohttp has raised a programming error
+    such as KeyError, or any exception after the request was sent.
     """
 
     def __init__(
         self, reason: str, *, endpoint: str, sent: bool, timeout: bool = False, permanent: bool = False
     ) -> None:
         effect = "It may have reached the platform." if sent else "No request was sent."
-        advice = " Fix the code there; a retry would fail in the same way." if permanent else ""
+        advice = " A retry would fail in the same way." if permanent else ""
         super().__init__(f"{endpoint}: {reason}. {effect}{advice}", endpoint=endpoint, reason=reason)
         self.sent, self.timeout, self.permanent = sent, timeout, permanent
 

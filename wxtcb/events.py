@@ -235,6 +235,13 @@ class TicketWriteFailed(BaseEvent):
     retry_after: float | None
 
 
+WRONG_SIGNATURE: Final = "the signature does not match"
+SIGNATURE_HINT: Final = (
+    "Check the message token (WXTCB_MESSAGE_TOKEN). If `wxtcb sandbox` was restarted, restart the receiver with its "
+    "new variables"
+)
+
+
 @attrs.frozen
 class PushRefused(BaseEvent):
     """A push that was rejected with the HTTP status `status` and changed nothing; `reason` quotes nothing of it.
@@ -246,6 +253,12 @@ class PushRefused(BaseEvent):
     reason: str
     status: int
     peer: str = ""
+
+    # Not part of `reason`, because that is the answer to the sender.
+    @property
+    def hint(self) -> str:
+        """What to do, or "" if there is nothing to check."""
+        return SIGNATURE_HINT if self.reason == WRONG_SIGNATURE else ""
 
 
 UNDECRYPTABLE_HINT: Final = (

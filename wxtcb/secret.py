@@ -20,6 +20,9 @@ _UNRESERVED: Final = re.compile(r"[\w.~-]*", re.ASCII)
 PART_LENGTH: Final = 12
 # At the end of a truncated text, a shorter beginning of a secret is no coincidence either.
 _MIN_PREFIX_LENGTH: Final = 8
+# An index of all parts takes 100 times the memory of the secrets. It is built only for a longer text, or after several.
+_TEXTS_WITHOUT_INDEX: Final = 3
+_LENGTH_WITHOUT_INDEX: Final = 2048
 
 # Every `Secret` that exists, for `live_secrets`. Keyed by identity, because two equal secrets are two entries.
 # `Any`, because `Self` in the constructor is not `Secret` for a type checker, and the type is invariant.
@@ -95,7 +98,7 @@ class Redactor:
     part, the whole text is returned decoded. The time is linear in the length of the text.
     """
 
-    __slots__ = ("_anchors", "_forms", "_stride")
+    __slots__ = ("_anchors", "_forms", "_stride", "_texts_without_index")
 
     def __init__(self, secrets: Iterable[Secret], *, stride: int = 1) -> None:
         """Prepare the search. With *stride* n, only every n-th part of a secret is indexed, which saves memory.
@@ -106,6 +109,7 @@ class Redactor:
         # The longest first: a secret may contain another one, and must not remain in part.
         self._forms = sorted(forms, key=len, reverse=True)
         self._stride = stride
+        self._texts_without_index = _TEXTS_WITHOUT_INDEX if stride == 1 else 0
         self._anchors: dict[str, tuple[str, int]] | None = None
 
     def __call__(self, text: str) -> str:
@@ -133,14 +137,27 @@ class Redactor:
                 text = text.replace(form, "***")
         if len(text) < PART_LENGTH:
             return text
-        if self._anchors is None:
-            # Not earlier, because most texts are as short as "ok".
-            self._anchors = {
-                form[start : start + PART_LENGTH]: (form, start)
+        anchors = self._find_anchors(text) if self._anchors is None else self._anchors
+        return self._redact_parts(text, anchors) if anchors else text
+
+    def _find_anchors(self, text: str) -> dict[str, tuple[str, int]]:
+        """Return the parts of the secrets, or at least those that occur in *text*."""
+        if self._texts_without_index and len(text) <= _LENGTH_WITHOUT_INDEX:
+            self._texts_without_index -= 1
+            in_text = {text[start : start + PART_LENGTH] for start in range(len(text) - PART_LENGTH + 1)}
+            return {
+                part: (form, start)
                 for form in self._forms
-                for start in range(0, len(form) - PART_LENGTH + 1, self._stride)
+                for start in range(len(form) - PART_LENGTH + 1)
+                if (part := form[start : start + PART_LENGTH]) in in_text
             }
-        return self._redact_parts(text, self._anchors) if self._anchors else text
+        # Not earlier, because most texts are as short as "ok".
+        self._anchors = {
+            form[start : start + PART_LENGTH]: (form, start)
+            for form in self._forms
+            for start in range(0, len(form) - PART_LENGTH + 1, self._stride)
+        }
+        return self._anchors
 
     def _redact_parts(self, text: str, anchors: dict[str, tuple[str, int]]) -> str:
         pieces, kept_from, position = list[str](), 0, 0

@@ -114,7 +114,7 @@ def _combine_may_send(parent: Callable[[], bool] | None, added: Callable[[], boo
 
 
 class SessionOptions(TypedDict, total=False):
-    """Options of a `Session` that no environment variable contains."""
+    """Options that `Session.from_env` accepts. `token_store` takes precedence over ``WXTCB_TOKEN_STORE``."""
 
     token_store: TokenStore | StoreURL | str | Secret | None
     store_required: bool
@@ -267,7 +267,8 @@ class Session:
             of `http` has a limit of its own (100 by default), both share it: create it with ``limit=0``.
         max_fetches_per_hour: maximum number of token fetches by all processes that share the store; more raise
             `TokenFetchLimit`. None: no limit.
-        base_url: URL of the platform; https, or plain http to this machine.
+        base_url: URL of the platform; https, or plain http to this machine. A path, such as that of a gateway, is put
+            before the path of every call.
         allow_http: accept plain http to another machine, which exposes the token to the network.
         transfer_hosts: hosts to which files are sent, and from which they are fetched: names, patterns such as
             ``*.example.com``, and networks such as ``10.0.0.0/8``. Other hosts are rejected, and so are names that
@@ -326,7 +327,7 @@ class Session:
     hooks: tuple[Hook, ...] = attrs.field(default=(), converter=to_hooks)
     partial: PartialMode = attrs.field(default="raise", validator=validation.validator(_check_partial))
     # The rest are not arguments, so that `attrs.evolve` makes an independent session. Only `with_options` makes views.
-    # `create` calls `bind` of the hooks that have it, with this session.
+    # `create` calls `bind` of each hook that is a `SessionHook`, with this session.
     _dispatcher: HookDispatcher = attrs.field(
         init=False,
         repr=False,
@@ -389,7 +390,7 @@ class Session:
         if self._lifecycle.resources is not None or self._lifecycle.closed:
             raise SessionClosed("a session can be entered only once; build another one")
         self._lifecycle.resources = await self._open_resources()
-        # Not an event: it calls `on_session_open` of the hooks that have it.
+        # Not an event: it calls `on_session_open` of each hook that is a `SessionHook`.
         notify_open(self, self.hooks)
         return self
 
@@ -401,8 +402,9 @@ class Session:
     async def aclose(self) -> None:
         """Close the connections; every waiting call raises `SessionClosed`.
 
-        A call whose request is being sent loses its connection and fails. On your own `aiohttp.ClientSession` (`http`)
-        it continues to its end. Closing a session that is not open does nothing.
+        A call whose request was sent or is being sent loses its connection and fails. It continues to its end if `http`
+        is your own `aiohttp.ClientSession`, or your own connector next to a `proxy`. Closing a session that is not open
+        does nothing.
         """
         self._raise_if_view("closed")
         if self._lifecycle.resources is None:

@@ -317,14 +317,15 @@ def check_base_url(value: object, *, allow_http: bool) -> None:
     """Raise if *value* is not a complete base URL, or if requests to it would expose the token.
 
     Plain http exposes the token in the query to the network. It is accepted to a loopback address, or with
-    *allow_http*.
+    *allow_http*. A path is allowed: it is put before the path of every call.
     """
     check_string("base_url", value)
     # URL parsers remove tabs and newlines silently (bpo-43882).
     url = None if _WHITESPACE.search(str(value)) else _parse_url(str(value))
     if url is None:
         raise InvalidArgument(
-            "base_url must consist of http:// or https:// and a host, for instance https://api.weixin.qq.com"
+            "base_url must consist of http:// or https:// and a host, for instance https://api.weixin.qq.com; a path, "
+            "such as that of a gateway, is put before the path of every call"
         )
     if url.user or url.password or url.query or url.fragment:
         raise InvalidArgument("base_url must not contain a user, password, query or fragment")

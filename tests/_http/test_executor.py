@@ -178,8 +178,8 @@ async def test_endpoint_without_credential_gets_no_token(harness):
 @pytest.mark.parametrize("repeat", ALL)
 async def test_call_with_a_programming_error_is_not_retried(harness, repeat, sent):
     """It ends at once; after the request was sent, the outcome of a call that adds something is unknown."""
-    reason = "code that aiohttp called raised KeyError (traces.py, line 3)"
-    with pytest.raises(WxtcbError, match=r"KeyError \(traces.py, line 3\)") as caught:
+    reason = "code that aiohttp called raised KeyError; fix the code (traces.py, line 3)"
+    with pytest.raises(WxtcbError, match=r"KeyError; fix the code \(traces.py, line 3\)") as caught:
         await harness.call(repeat, SendFailure(reason, sent=sent, permanent=True))
     is_unknown = sent and repeat.is_unsafe_to_repeat
     assert type(caught.value) is (OutcomeUnknown if is_unknown else TransportError)

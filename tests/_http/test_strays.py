@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 import socket
 import ssl
 import sys
@@ -15,7 +16,7 @@ import uvloop
 
 from wxtcb._http.client_session_transport import ClientSessionTransport
 from wxtcb._http.connector_transport import ConnectorTransport
-from wxtcb._http.transport import Request, Response, SendFailure, Timeout, Vetoed
+from wxtcb._http.transport import Request, Response, SendFailure, Timeout, Vetoed, is_stale
 from wxtcb._protocol.codec import RequestBody
 
 from .raw_http import OK, REQUEST, TOKEN, plain
@@ -200,3 +201,19 @@ async def test_no_frame_holds_a_secret_while_may_send_runs(serve, connect):
         )
     assert "is_vetoed" in dict(seen)
     assert not [name for name, text in seen if TOKEN.reveal() in text or secret in text]
+
+
+@pytest.mark.parametrize("has_poll", [True, False], ids=["poll", "no poll"])
+async def test_connection_with_unread_data_is_stale(monkeypatch, has_poll):
+    """Windows has no `select.poll`."""
+    if not has_poll:
+        monkeypatch.delattr(select, "poll")
+    near, far = socket.socketpair()
+    with far:
+        connection, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=near)
+        fresh = await is_stale(connection)
+        # Otherwise the loop would read the data.
+        connection.pause_reading()
+        far.send(b"x")
+        assert (fresh, await is_stale(connection)) == (False, True)
+        connection.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import importlib.metadata
+import re
 import ssl
 import traceback
 
@@ -15,8 +16,10 @@ from yarl import URL
 
 from wxtcb._http import client_session_transport
 from wxtcb._http.client_session_transport import ClientSessionTransport
+from wxtcb._http.executor import read_result
 from wxtcb._http.transport import Request, Response, ResponseTooLarge, SendCancelled, SendFailure, Timeout, user_agent
 from wxtcb._protocol.codec import RequestBody
+from wxtcb._protocol.endpoint import Done, Endpoint, Repeat
 from wxtcb.errors import InvalidArgument
 from wxtcb.secret import Secret
 
@@ -77,6 +80,25 @@ async def test_refused_connection_is_not_sent(connect, free_port):
     assert isinstance(outcome, SendFailure)
     assert (outcome.sent, outcome.timeout) == (False, False)
     assert "no connection" in outcome.reason
+
+
+@pytest.mark.parametrize(
+    ("base_url", "advice"),
+    [
+        ("https://api.example", "base_url, proxy and network"),
+        ("http://127.0.0.1:9", "wxtcb sandbox"),
+        ("http://[::1]:9", "wxtcb sandbox"),
+    ],
+)
+async def test_refused_connection_has_advice(connect_plain, base_url, advice):
+    """The advice names the settings to check; on loopback it names the sandbox, which has a new port in each run."""
+    connector = FailingConnector()
+    connector.make = lambda key: aiohttp.ClientConnectorError(key, OSError(111, "Connection refused"))
+    async with aiohttp.ClientSession(connector=connector) as http:
+        outcome = await (await connect_plain(base_url, http=http)).send(REQUEST)
+    error = read_result(Endpoint("/tcb/x", Done, Repeat.READ, name="x", official="x"), outcome, ())
+    assert advice in str(error)
+    assert "Connection refused" in str(error)
 
 
 class Resolver(aiohttp.abc.AbstractResolver):
@@ -499,8 +521,8 @@ async def test_attempt_cancelled_while_connecting_is_not_sent(connect_plain):
         assert await call == SendCancelled((), sent=False)
 
 
-class CallerError(Exception):
-    """Exception of the caller's code."""
+class CallerError(KeyError):
+    """Programming error of the caller's code."""
 
 
 def raise_caller_error(*_):
@@ -511,7 +533,7 @@ def raise_caller_error(*_):
 def assert_names_the_code(outcome, *, sent):
     """Check that *outcome* names the line above, without the token, and forbids a retry."""
     line = raise_caller_error.__code__.co_firstlineno + 2
-    assert f"CallerError ({__file__}, line {line})" in outcome.reason
+    assert f"CallerError; fix the code ({__file__}, line {line})" in outcome.reason
     assert (outcome.sent, outcome.permanent, outcome.closed) == (sent, True, False)
     assert TOKEN.reveal() not in repr(outcome)
 
@@ -538,19 +560,97 @@ async def test_exception_of_a_trace_is_permanent(serve, connect_plain, signal, s
         assert_names_the_code(await (await connect_plain(server.url, http=http)).send(REQUEST), sent=sent)
 
 
-async def test_exception_of_a_connector_of_the_caller_is_permanent(kind, client_tls):
-    """Both transports name the line of the connector."""
+async def send_through(kind, client_tls, make):
+    """Send a request through a connector of the caller that raises what *make* returns, or what it raises."""
     connector = FailingConnector()
-    connector.make = raise_caller_error
+    connector.make = make
     transport = kind.open(
         "https://api.example",
         Timeout(),
         ssl=client_tls,
         **{"http" if kind is ClientSessionTransport else "connector": connector},
     )
-    assert_names_the_code(await transport.send(REQUEST), sent=False)
-    await transport.aclose()
-    await connector.close()
+    try:
+        return await transport.send(REQUEST)
+    finally:
+        await transport.aclose()
+        await connector.close()
+
+
+async def test_exception_of_a_connector_of_the_caller_is_permanent(kind, client_tls):
+    """Both transports name the line of the connector."""
+    assert_names_the_code(await send_through(kind, client_tls, raise_caller_error), sent=False)
+
+
+class ProxyError(Exception):
+    """Exception of a connector that cannot reach its proxy."""
+
+
+@pytest.mark.parametrize("error", [ProxyError, RuntimeError])
+async def test_exception_before_the_request_may_be_a_failing_connection(kind, client_tls, error):
+    """Connectors raise exceptions of their own for a failing proxy, and a retry may succeed."""
+
+    def fail(_):
+        raise error(TOKEN.reveal())
+
+    outcome = await send_through(kind, client_tls, fail)
+    assert f"{error.__name__} ({__file__}, line " in outcome.reason
+    assert (outcome.sent, outcome.permanent) == (False, False)
+    assert TOKEN.reveal() not in repr(outcome)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        AssertionError,
+        AttributeError,
+        ImportError,
+        IndexError,
+        KeyError,
+        NameError,
+        NotImplementedError,
+        TypeError,
+        UnicodeError,
+        ValueError,
+        ZeroDivisionError,
+    ],
+)
+async def test_programming_error_before_the_request_is_permanent(kind, client_tls, error):
+    """A retry would fail in the same way."""
+
+    def fail(_):
+        raise error
+
+    assert (await send_through(kind, client_tls, fail)).permanent
+
+
+@pytest.mark.parametrize("sent", [False, True], ids=["not sent", "sent"])
+async def test_exception_of_a_trace_is_transient_only_before_the_request(serve, connect_plain, sent):
+    """After the request was sent, no exception of the caller's code is a failing connection."""
+    server, trace = await serve(OK), aiohttp.TraceConfig()
+
+    async def fail(*_):
+        raise ProxyError
+
+    getattr(trace, "on_request_end" if sent else "on_request_start").append(fail)
+    async with aiohttp.ClientSession(trace_configs=[trace]) as http:
+        outcome = await (await connect_plain(server.url, http=http)).send(REQUEST)
+    assert (outcome.sent, outcome.permanent) == (sent, sent)
+
+
+async def test_exception_raised_by_a_line_of_wxtcb_is_to_be_reported(connect_direct):
+    """The caller is not asked to fix a line of wxtcb."""
+
+    class Broken(aiohttp.TCPConnector):
+        async def connect(self, *_):
+            return None
+
+    transport = await connect_direct("https://api.example")
+    transport._connector = Broken()
+    outcome = await transport.send(REQUEST)
+    assert re.search(r"wxtcb raised AttributeError; report it.*connector_transport.py, line \d+\)", outcome.reason)
+    assert "fix the code" not in outcome.reason
+    assert outcome.permanent
 
 
 async def test_unexpected_exception_after_closing_is_not_the_caller_s(serve, connect_plain):

@@ -129,6 +129,10 @@ def test_plain_http_needs_allow_http():
         *((each, False) for each in ("127.0.0.1", "0.0.0.0", "224.0.0.1", "255.255.255.255")),
         *((each, False) for each in ("::1", "::", "fe80::1", "fe80::1%eth0", "fd00::1", "ff02::1")),
         *((each, False) for each in ("::ffff:10.0.0.1", "::ffff:127.0.0.1", "64:ff9b::a00:1", "2002:a00:1::")),
+        *((each, False) for each in ("192.0.0.192", "192.88.99.1", "198.18.0.1", "240.0.0.1", "168.63.129.16")),
+        *((each, False) for each in ("::10.0.0.1", "::7f00:1", "::ffff:0:10.0.0.1", "64:ff9b:1::a00:1", "100::1")),
+        *((each, False) for each in ("2001:0:a00:1::", "2001:db8::1", "3fff::1", "5f00::1", "fec0::1", "fe00::1")),
+        ("2002:81d3:101::", True),
     ],
 )
 def test_only_public_addresses_are_allowed(address, allowed):
@@ -141,6 +145,7 @@ def test_addresses_of_an_added_network_are_allowed():
     added = policy(*wxtcb.TRANSFER_HOSTS, "169.254.0.0/24", "10.0.0.0/8")
     assert [added.allows_address(each) for each in ("169.254.0.47", "169.254.169.254")] == [True, False]
     assert added.allows_address("::ffff:10.0.0.1")
+    assert policy("64:ff9b:1::/48").allows_address("64:ff9b:1::a00:1")
     assert policy(base_url="http://localhost").allows_address("127.0.0.1")
 
 

@@ -210,7 +210,7 @@ async def test_programming_error_ends_a_transfer_at_once(connect, session, env, 
             if transfer == "upload"
             else storage.download_file(broken, env, file_id, tmp_path / "f")
         )
-        with pytest.raises(TransferError, match=r"KeyError .*test_uploads\.py, line"):
+        with pytest.raises(TransferError, match=r"KeyError; fix the code .*test_uploads\.py, line"):
             await run
     assert connector.attempts == 1
 

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import json
 import traceback
+from collections import Counter
 from typing import get_args, get_origin
 from urllib.parse import quote
 
@@ -17,6 +18,7 @@ from hypothesis import given, settings, strategies as st
 
 import wxtcb
 from wxtcb._http.retry import FailureKind, classify
+from wxtcb._protocol import codec
 from wxtcb._protocol.codec import (
     RequestBody,
     encode_body,
@@ -33,6 +35,7 @@ from wxtcb._protocol.structuring import structure_hook
 from wxtcb.api import cloudrun
 from wxtcb.api.cloudrun import CREATE_CLOUDBASERUN_SERVER_VERSION
 from wxtcb.api.containers import BATCH_CREATE_CS_VERSION
+from wxtcb.api.database import DB_RECORD_QUERY
 from wxtcb.api.environment import BATCH_GET_ENV_ID, BATCH_SHARE_ENV, CREATE_ENV, DESCRIBE_ENVS, EnvInfo, NewEnv
 from wxtcb.api.functions import GET_SCF_LIST, GET_TRIGGERS
 from wxtcb.api.storage import BATCH_DELETE_FILE, BATCH_DOWNLOAD_FILE
@@ -332,8 +335,10 @@ def accepts_null(cls, field):
     [
         ({"env": "e-odd", "status": "NORMAL"}, EnvInfo(env="e-odd", alias="", status="NORMAL")),
         ({"env": "e-odd", "alias": None}, EnvInfo(env="e-odd", alias="", status="")),
+        ({"env": "e-odd", "alias": 5, "status": "NORMAL"}, EnvInfo(env="e-odd", alias="", status="NORMAL")),
         ({"env": "e-odd", "alias": "odd", "status": 5}, EnvInfo(env="e-odd", alias="odd", status="")),
         ({"alias": "odd"}, None),
+        ({"alias": "odd", "env": "", "status": 5}, None),
         ({"env": 5}, None),
         ("text", None),
         (None, None),
@@ -350,8 +355,32 @@ def test_odd_row_does_not_hide_the_other_environments(row, kept, size):
         assert reply.by_env.get("e-odd") == kept
         (report,) = reply.unreadable
         assert "$.info_list[1]" in report.reason
-        assert reply.unknown_rows() == (() if report.alias else (report,))
-        assert reply.unknown_rows({report.env}) == ()
+        known = report.env is not None
+        assert reply.unknown_rows() == (() if known and report.alias is not None else (report,))
+        assert reply.unknown_rows({report.env}) == (() if known else (report,))
+
+
+@pytest.mark.parametrize(
+    ("row", "alias"),
+    [({"alias": None}, ""), ({}, ""), ({"alias": 5}, None), ({"alias": ["a"]}, None), ({"alias": "a"}, "a")],
+    ids=str,
+)
+def test_null_or_absent_alias_is_no_alias(row, alias):
+    """An environment that was made in the console may have none; only a value of another type is unknown."""
+    rows = [GOOD_ENV, {"env": "e-odd", "status": 5, **row}]
+    (report,) = read({"info_list": rows}, endpoint=DESCRIBE_ENVS).unreadable
+    assert report.alias == alias
+
+
+@pytest.mark.parametrize(
+    ("rows", "unknown"), [([{}], 1), ([{}, {}], 2), ([{"alias": None}], 0), ([{"alias": ""}, {}], 0)]
+)
+def test_list_in_which_no_row_has_the_field_alias_proves_nothing(rows, unknown):
+    """The platform may have renamed the field, and each alias would count as free."""
+    rows = [{"env": f"e-{number}", "status": "NORMAL", **row} for number, row in enumerate(rows)]
+    reply = read({"info_list": rows}, endpoint=DESCRIBE_ENVS)
+    assert len(reply.unknown_rows()) == unknown
+    assert len(reply.unknown_rows({"e-0"})) == max(unknown - 1, 0)
 
 
 def test_row_needs_only_env_alias_and_status():
@@ -802,6 +831,55 @@ def test_dense_large_reply_is_not_decoded_in_slices():
     """The same limit holds where a large reply is read step by step."""
     error = asyncio.run(read_large_reply(DESCRIBE_ENVS, b'{"errcode":0,"info_list":[' + b"{}," * 400_000 + b"{}]}"))
     assert "more than" in str(error)
+
+
+@pytest.mark.parametrize("text", [", " * 1_100_000, '{[\\"' * 200_000], ids=["commas", "brackets"])
+def test_reply_with_much_text_in_records_is_read(text):
+    """Commas and brackets in the text of a record take no more memory than other characters."""
+    records = [json.dumps({"text": text, "n": 1}), json.dumps({"text": "b"})]
+    reply = read_reply(
+        DB_RECORD_QUERY,
+        json.dumps({"errcode": 0, "pager": {"offset": 0, "limit": 9, "total": 2}, "data": records}).encode(),
+    )
+    assert [record["text"] for record in reply.documents] == [text, "b"]
+
+
+@pytest.mark.parametrize(
+    "text", ["a,b", r"\\\"", r"\\\\", r"\u0022,\"c\":\""], ids=["plain", "quote", "backslash", "number"]
+)
+def test_dense_record_is_not_decoded(text):
+    """A record is decoded, too, whatever precedes its entries."""
+    record = rf"{{\"a\":\"{text}\",\"b\":[{'{},' * 400_000}{{}}]}}"
+    json.loads(json.loads(f'"{record}"'))
+    error = read_reply(DB_RECORD_QUERY, f'{{"errcode":0,"data":["{record}"]}}'.encode())
+    assert "more than 250,000 objects" in str(error)
+
+
+def count_marks(value):
+    """Count brackets and commas in the JSON of *value*, without those in strings."""
+    if isinstance(value, str):
+        return Counter()
+    entries = list(value.values()) if isinstance(value, dict) else value
+    return sum(map(count_marks, entries), Counter(containers=1, values=max(len(entries) - 1, 0)))
+
+
+@given(
+    st.lists(
+        st.recursive(
+            st.text('\\"{[,]}a\0é'),
+            lambda each: st.lists(each, max_size=4) | st.dictionaries(st.sampled_from("abc"), each),
+            max_leaves=8,
+        ).filter(lambda value: not isinstance(value, str))
+    ),
+    st.integers(1, 9),
+)
+def test_marks_are_counted_in_json_and_in_json_in_its_strings(records, slice_size):
+    """But not in the strings of the latter; where a slice ends makes no difference."""
+    expected = sum(map(count_marks, records), count_marks([""] * len(records)))
+    data = json.dumps([json.dumps(record) for record in records]).encode()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(codec, "LARGE_REPLY_BYTES", slice_size)
+        assert codec._count_marks_outside_texts(data) == (expected["containers"], expected["values"])
 
 
 @pytest.mark.parametrize("tranid", [{}, {"tranid": None}, {"tranid": "2020"}, {"tranid": 2020}], ids=str)

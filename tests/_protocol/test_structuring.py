@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Literal
 
 import attrs
@@ -321,3 +322,10 @@ def test_literal_accepts_undocumented_strings() -> None:
     for fields in ({"state": 1}, {"state": None}, {"state": "on", "mode": 1}):
         with pytest.raises(cattrs.ClassValidationError):
             structure(fields, Tagged)
+
+
+@pytest.mark.parametrize("value", [[], "A", {"A": 1}, {"A": None}], ids=str)
+def test_variables_must_be_an_object_of_strings(value):
+    """Anything else is an error, which quotes no value."""
+    with pytest.raises(TypeError, match="object of strings"):
+        make_converter(detailed_validation=False).structure(value, Mapping[str, Secret])

@@ -277,9 +277,28 @@ async def test_invalid_wait_is_rejected_before_the_first_poll(session, platform,
 
 async def test_ensure_env_does_not_create_while_an_alias_cannot_be_read(session, platform):
     """The environment may exist, and a second one would be billed."""
-    odd, good = {"env": "e-1", "status": "NORMAL"}, {"env": "e-2", "alias": "other", "status": "NORMAL"}
+    odd, good = {"env": "e-1", "alias": 5, "status": "NORMAL"}, {"env": "e-2", "alias": "other", "status": "NORMAL"}
     platform.replies = [{"errcode": 0, "errmsg": "ok", "info_list": [odd, good]}] * 2
     with pytest.raises(wxtcb.BadReply, match="nothing was created"):
         await environment.ensure_env(session, alias="mine")
     assert (await environment.ensure_env(session, alias="other")).env == "e-2"
     assert len(platform.sent) == 2
+
+
+@pytest.mark.parametrize("odd", [{"env": None}, {"env": 5}, {"env": ""}, {"env_id": "e-1"}], ids=str)
+@pytest.mark.parametrize("others", [["other"], ["mine"]], ids=str)
+async def test_ensure_env_does_not_create_while_an_id_cannot_be_read(session, platform, odd, others):
+    """The row shows that the alias is in use, so a create would bill a second environment."""
+    rows = [{"alias": "Mine", **odd}, *({"env": "e-2", "alias": alias, "status": "NORMAL"} for alias in others)]
+    platform.replies = [{"errcode": 0, "errmsg": "ok", "info_list": rows}]
+    with pytest.raises(wxtcb.BadReply, match="nothing was created"):
+        await environment.ensure_env(session, alias="mine")
+    assert len(platform.sent) == 1
+
+
+@pytest.mark.parametrize("odd", [{"alias": None}, {}], ids=str)
+async def test_ensure_env_creates_next_to_an_environment_without_an_alias(session, platform, odd):
+    """An environment that was made in the console does not prevent creates."""
+    rows = [{"env": "e-1", "status": "NORMAL", **odd}, {"env": "e-2", "alias": "other", "status": "NORMAL"}]
+    platform.replies = [{"errcode": 0, "info_list": rows}, {"errcode": 0, "env": "e-3"}]
+    assert await environment.ensure_env(session, alias="mine") == environment.EnsuredEnv(env="e-3", created=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -84,6 +85,18 @@ def test_run_with_yes_asks_no_question(fast: None, cli: Cli, tenants: Tenants, p
     assert [row.alias for row in platform.sandbox.world.environments.values()] == ["x"]
     assert platform.sandbox.world.tokens_issued == 1
     assert contains_no_secret(platform, result.output)
+
+
+@pytest.mark.usefixtures("fast")
+def test_commands_share_the_token_of_the_store(
+    cli: Cli, tenants: Tenants, platform: Platform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With a token store, a second command fetches no token."""
+    monkeypatch.setenv("WXTCB_TOKEN_STORE", f"sqlite:///{tmp_path}/tokens.db")
+    file = tenants("a,x,,")
+    assert cli("provision", file, "--yes").exit_code == 0
+    assert cli("provision", file, "--yes").exit_code == 0
+    assert platform.sandbox.world.tokens_issued == 1
 
 
 def test_tenants_that_are_not_done_are_listed(cli: Cli, tenants: Tenants, platform: Platform) -> None:

@@ -31,7 +31,9 @@ from wxtcb.cli.ticket import (
     log_notification,
 )
 from wxtcb.events import (
+    SIGNATURE_HINT,
     UNDECRYPTABLE_HINT,
+    WRONG_SIGNATURE,
     PushMalformed,
     PushRefused,
     PushUndecryptable,
@@ -39,6 +41,7 @@ from wxtcb.events import (
     TicketWriteFailed,
     TokenStoreWriteFailed,
 )
+from wxtcb.telemetry.dispatch import RepeatFilter
 from wxtcb.tokens.encrypted import EncryptedStore
 from wxtcb.tokens.state_repository import StateRepository
 from wxtcb.tokens.stores import SqliteStore
@@ -433,6 +436,7 @@ def test_events_are_logged(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
     """Each event of the receiver has a line with the time; other events have none."""
     monkeypatch.setattr("time.strftime", lambda _: "now")
     monkeypatch.setattr("time.time", lambda: 1000.4)
+    refusals = RepeatFilter(lambda: 0.0)
     for event in (
         TicketReceived(999, is_newest=True),
         TicketReceived(400, is_newest=False),
@@ -440,11 +444,14 @@ def test_events_are_logged(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
         PushMalformed("there must be one CreateTime"),
         PushUndecryptable("192.0.2.1"),
         PushRefused("no", 403, "192.0.2.1"),
+        # Equal to the one before, so it has no line.
+        PushRefused("no", 403, "192.0.2.1"),
+        PushRefused(WRONG_SIGNATURE, 403),
         TicketWriteFailed(999, "it is full", 2.0),
         TicketWriteFailed(999, "it is full", None),
         TokenStoreWriteFailed(1, "not here"),
     ):
-        log_event(event)
+        log_event(refusals, event)
     asyncio.run(log_notification(Notification("a\x1b", "wx1", 1, {})))
     assert capsys.readouterr().out.splitlines() == [
         "now ticket stored, created 1 s ago",
@@ -453,6 +460,7 @@ def test_events_are_logged(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
         "now push acknowledged, but malformed: there must be one CreateTime",
         f"now push from 192.0.2.1 acknowledged, but it cannot be decrypted. {UNDECRYPTABLE_HINT}",
         "now push from 192.0.2.1 rejected with 403: no",
+        f"now push rejected with 403: the signature does not match. {SIGNATURE_HINT}",
         "now ticket not stored, retrying in 2 s: it is full",
         "now ticket not stored, it is lost: it is full",
         "now a\\x1b: acknowledged and discarded",

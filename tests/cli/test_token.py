@@ -211,6 +211,43 @@ def test_state_of_an_empty_store(cli: Cli, platform: Platform, monkeypatch: pyte
     assert result.exit_code == 0
     assert "The store contains no token yet.\nTokens fetched within the last hour: 0.\n" in result.stdout
     assert "\nProblem: " in result.stdout
+    assert "\nNot ready for " in result.stdout
+    assert "\nReady" not in result.stdout
+
+
+def test_state_with_complete_settings_names_the_option_that_fetches(cli: Cli, platform: Platform, store: Path) -> None:
+    """The store contains no token yet, but there is a ticket."""
+    result = cli("token")
+    assert (
+        f"\nReady for {platform.sandbox.url}.\nThe store contains no token yet; --fetch fetches one.\n" in result.stdout
+    )
+
+
+@pytest.mark.parametrize(("ticket", "mode"), [("", 0o600), ("ticket@@@1", 0o644)])
+def test_unusable_ticket_file_is_not_ready(
+    cli: Cli, platform: Platform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, ticket: str, mode: int
+) -> None:
+    """Without a store, the file is the only source of tickets."""
+    path = tmp_path / "ticket"
+    path.write_text(ticket)
+    path.chmod(mode)
+    monkeypatch.delenv("WXTCB_TICKET")
+    monkeypatch.setenv("WXTCB_TICKET_FILE", str(path))
+    result = cli("token")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[-1].startswith("Not ready: ")
+    assert str(path) in result.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize("words", [("token",), ("call", "describe_envs")])
+def test_plain_http_is_not_offered(
+    cli: Cli, platform: Platform, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    """The option that allows it exists only in Python."""
+    monkeypatch.setenv("WXTCB_BASE_URL", "http://nowhere.invalid")
+    output = cli(*words).output
+    assert "use https" in output
+    assert "allow_http" not in output
 
 
 def test_token_of_the_store_is_shared(
@@ -245,10 +282,12 @@ def test_ticket_variable_is_used_if_the_store_has_no_ticket(
 
 
 def test_state_of_an_unavailable_store(cli: Cli, platform: Platform, store: Path) -> None:
-    """Only the problem is shown, because nothing else is known."""
+    """The platform is not ready, and only the problem is shown, because nothing else is known."""
     store.mkdir()
-    *_, ready, problem = cli("token").stdout.splitlines()
-    assert ready == f"Ready for {platform.sandbox.url}."
+    result = cli("token")
+    *_, ready, problem = result.stdout.splitlines()
+    assert result.exit_code == 0
+    assert ready == f"Not ready for {platform.sandbox.url}: see the problems below."
     assert problem.startswith("Problem: token store")
 
 
@@ -299,4 +338,4 @@ def test_interrupted_state_prints_nothing_more(
     monkeypatch.setattr("wxtcb.session.Session.health", interrupt)
     result = cli("token")
     assert result.exit_code == 130
-    assert result.stdout.splitlines()[-1] == f"Ready for {platform.sandbox.url}."
+    assert result.stdout.splitlines()[-1].startswith("Platform: ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fnmatch
 import os
 import re
 import runpy
@@ -141,6 +142,27 @@ async def output_of(program: str, tmp_path: Path) -> list[str]:
 def test_the_backend_is_an_example() -> None:
     """The commands of the section run the file with the code of the section."""
     assert (ROOT / "examples" / "backend.py").read_text(encoding="utf-8") == FASTAPI
+
+
+@pytest.mark.parametrize("key", [None, ""])
+@pytest.mark.parametrize("name", ["backend.py", "backend_aiohttp.py"])
+async def test_a_backend_without_key_does_not_start(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, *, name: str, key: str | None
+) -> None:
+    """The error names the variable, and appears before the first request."""
+    monkeypatch.delenv("BACKEND_KEY")
+    if key is not None:
+        monkeypatch.setenv("BACKEND_KEY", key)
+    with pytest.raises(RuntimeError, match="BACKEND_KEY is not set"):
+        runpy.run_path(str(ROOT / "examples" / name))
+
+
+@pytest.mark.parametrize("name", ["platform.env", "tokens.db", "tokens.db-wal"])
+def test_git_ignores_the_secrets_that_the_commands_write(name: str) -> None:
+    """The commands of README.md write the file of variables and the token store into the checkout."""
+    assert name.partition("-")[0] in README
+    ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    assert any(fnmatch.fnmatch(name, pattern) for pattern in ignored)
 
 
 async def test_the_first_program_runs(sandbox: Sandbox, tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from wxtcb._concurrency.shared_poll import SharedPoller
 from wxtcb.api.environment import EnvInfo, EnvList
-from wxtcb.provision import STEPS, Outcome
-from wxtcb.provision.plan import AliasIndex
+from wxtcb.provision import STEPS, Outcome, Tenant
+from wxtcb.provision.plan import Action, AliasIndex
 from wxtcb.provision.reconciliation import EnvironmentListing, ExpectedEnvironments, WaitForVisibility
 from wxtcb.provision.step import StepResult
 from wxtcb.sandbox import Fault, FaultKind
@@ -151,3 +151,53 @@ async def test_outcome_check_does_not_trust_a_list_with_an_unreadable_alias(harn
     report = await harness.provision(plain_tenants(1), timeout=60.0)
     assert report.tenants[0].outcome is Outcome.UNKNOWN
     assert harness.sandbox.count(CREATE) == 1
+
+
+def script_rows(harness: Harness, *rows: dict[str, object], times: int = 1) -> None:
+    """Let the next *times* listings have exactly *rows*."""
+    text = json.dumps({"errcode": 0, "errmsg": "ok", "info_list": rows})
+    harness.sandbox.faults.script(LIST, [Fault(FaultKind.NOT_OBJECT, text=text)] * times)
+
+
+OTHER = {"env": "e-other", "alias": "other", "status": "NORMAL"}
+WITHOUT_ID = {"alias": "Mine", "status": "NORMAL"}
+
+
+async def test_row_whose_id_cannot_be_read_has_its_alias(harness: Harness) -> None:
+    """The alias is in use, so the tenant is in conflict; no other environment is created either."""
+    script_rows(harness, OTHER, WITHOUT_ID)
+    async with harness.provisioner() as provisioner:
+        plan = await provisioner.plan([Tenant("a", alias="mine"), Tenant("b")])
+    assert [each.action for each in plan.tenants] == [Action.CONFLICT] * 2
+    assert "alias mine is in use by an environment whose id cannot be read" in plan.tenants[0].reason
+    assert "id or alias cannot be read" in plan.tenants[1].reason
+
+
+async def test_adopt_all_requires_that_all_ids_of_the_alias_can_be_read(harness: Harness) -> None:
+    """Two environments have the alias, so which one is the tenant's is a decision."""
+    script_rows(harness, OTHER | {"alias": "mine"}, WITHOUT_ID)
+    async with harness.provisioner() as provisioner:
+        plan = await provisioner.plan([Tenant("a", alias="mine")], adopt_all=True)
+    assert (plan.tenants[0].action, plan.tenants[0].existing) == (Action.CONFLICT, ("e-other",))
+
+
+@pytest.mark.parametrize("rows", [(OTHER, WITHOUT_ID), (OTHER | {"alias": "mine"}, WITHOUT_ID)], ids=["other", "same"])
+async def test_outcome_check_does_not_trust_a_row_whose_id_cannot_be_read(
+    harness: Harness, rows: tuple[dict[str, object], ...]
+) -> None:
+    """That row may be the result of the ambiguous create: no other environment is bound or created."""
+    harness.sandbox.faults.script(CREATE, [Fault(FaultKind.DROP_AFTER)])
+    harness.sandbox.faults.script(LIST, [None])
+    script_rows(harness, *rows, times=1000)
+    report = await harness.provision([Tenant("a", alias="mine")], timeout=300.0)
+    assert (report.tenants[0].outcome, report.tenants[0].env) == (Outcome.UNKNOWN, None)
+    assert harness.sandbox.count(CREATE) == 1
+
+
+@pytest.mark.parametrize("odd", [{"alias": None}, {}], ids=str)
+async def test_environment_without_an_alias_prevents_no_create(harness: Harness, odd: dict[str, object]) -> None:
+    """One that was made in the console proves as much as one whose alias is empty."""
+    script_rows(harness, OTHER, {"env": "e-console", "status": "NORMAL", **odd})
+    async with harness.provisioner() as provisioner:
+        plan = await provisioner.plan(plain_tenants(1))
+    assert ([each.action for each in plan.tenants], plan.notes) == ([Action.CREATE], ())

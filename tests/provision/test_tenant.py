@@ -96,6 +96,12 @@ def test_service_requires_a_server_or_a_name() -> None:
         Service(1)
 
 
+def test_entry_of_another_type_is_no_service() -> None:
+    """The message has the place, and what a service may be."""
+    with pytest.raises(InvalidArgument, match=r"services\[1\] must be a name or a Service, not int$"):
+        Tenant("a", services=["web", 7])  # type: ignore[list-item]
+
+
 def test_services_may_be_names_and_servers() -> None:
     """A name is a service that is not public; a server needs no environment, and one that it has is ignored."""
     draft = Server(service_name="web", is_public=True, remark="备注")

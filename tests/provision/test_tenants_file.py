@@ -173,6 +173,23 @@ def test_invalid_header_reports_all_problems(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("data", ["tenant;alias\na;b\n", '\ufeff"alias";"Tenant"\r\n"a";"b"\r\n', "\ntenant ; alias\n"])
+def test_columns_separated_by_semicolons_are_one_problem(tmp_path: Path, data: str) -> None:
+    """The rows are not read. Tabs are the same error."""
+    advice = "; save the file with commas"
+    assert problems_of(tmp_path / "t.csv", data) == (f"the columns are separated by ';'{advice}",)
+    assert problems_of(tmp_path / "t.csv", data.replace(";", "\t")) == (f"the columns are separated by '\\t'{advice}",)
+
+
+@pytest.mark.parametrize("separator", ["|", " ", " | "])
+def test_appids_with_another_separator_are_one_problem(tmp_path: Path, separator: str) -> None:
+    """The message has the separator to use."""
+    cell = separator.join((WX1, WX1))
+    assert problems_of(tmp_path / "t.csv", f"tenant,appids\na,{cell}\nb,\n") == (
+        "line 2: appids: separate several appids by ';'",
+    )
+
+
 def test_unknown_column_does_not_hide_other_problems(tmp_path: Path) -> None:
     """The rows are read without that column."""
     assert problems_of(tmp_path / "t.csv", "tenant,alias,colour\na,9x,red\na,b,blue\n") == (

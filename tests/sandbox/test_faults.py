@@ -109,6 +109,10 @@ def test_redirect_status_is_from_300_to_399(status: int) -> None:
         ([{"kind": "redirect", "status": 200}], r"\$\[0\]: status"),
         ([{"kind": "incomplete-list", "envs": "e"}], "envs"),
         ([{"kind": "busy", "path": 1}], "path"),
+        (
+            [{"kind": "busy", "path": "createenv"}],
+            r"\$\[0\]: path 'createenv' .* did you mean /componenttcb/createenv\?",
+        ),
     ],
 )
 def test_invalid_description_is_rejected(entries: object, pattern: str) -> None:
@@ -137,7 +141,10 @@ def test_list_is_loaded_completely_or_not_at_all() -> None:
         ("drop-after:/componenttcb/createenv:2", Fault(FaultKind.DROP_AFTER, path=CREATE, times=2)),
         ("drop::2", Fault(FaultKind.DROP, times=2)),
         ("slow,seconds=1.5", Fault(FaultKind.SLOW, seconds=1.5)),
-        ("missing:/x:1,name=info_list.status", Fault(FaultKind.MISSING, path="/x", times=1, name="info_list.status")),
+        (
+            "missing:/componenttcb/describeenvs:1,name=info_list.status",
+            Fault(FaultKind.MISSING, path=LIST, times=1, name="info_list.status"),
+        ),
         ("busy,probability=0.5,times=3", Fault(FaultKind.BUSY, probability=0.5, times=3)),
     ],
 )
@@ -151,9 +158,10 @@ def test_fault_can_be_written_in_one_word(text: str, fault: Fault) -> None:
     [
         ("", "known are busy"),
         ("drp", "drp: kind 'drp' is unknown; known are busy"),
-        ("drop:/x:0", "times"),
-        ("drop:/x:many", "times"),
-        ("drop:/x:", "times"),
+        ("drop:/componenttcb/createenv:0", "times"),
+        ("drop:/componenttcb/createenv:many", "times"),
+        ("drop:/componenttcb/createenv:", "times"),
+        ("drop:/componenttcb/createenvv", r"did you mean /componenttcb/createenv\?"),
         ("drop:/x:1:2", "expected KIND"),
         ("slow,3", "expected KIND"),
         ("slow,second=3", "slow.second is unknown"),
@@ -164,6 +172,32 @@ def test_invalid_fault_option_is_rejected(text: str, pattern: str) -> None:
     """The message names the error, and for a wrong kind the known ones."""
     with pytest.raises(InvalidFault, match=pattern):
         parse_fault_option(text)
+
+
+@pytest.mark.parametrize(
+    ("path", "pattern"),
+    [
+        ("/componenttcb/createenvv", r"did you mean /componenttcb/createenv\?"),
+        ("componenttcb/createenv", r"did you mean /componenttcb/createenv\?"),
+        ("/_cos/puts", r"did you mean /_cos/put\?"),
+        ("/", "expected one such as /componenttcb/createenv"),
+    ],
+)
+def test_path_that_does_not_exist_is_rejected(path: str, pattern: str) -> None:
+    """A fault or script of it would never apply; the message has a similar path."""
+    faults = Faults()
+    with pytest.raises(ValueError, match=pattern):
+        faults.busy(path=path)
+    with pytest.raises(ValueError, match=pattern):
+        faults.script(path, [None])
+
+
+@pytest.mark.parametrize("path", ["/_cos/post", "/_cos/put", "/_cos/get"])
+def test_object_storage_has_paths(path: str) -> None:
+    """A fault of them applies to uploads and downloads."""
+    faults = Faults()
+    assert faults.next_fault(path) is None
+    assert faults.drop(path=path) is faults.next_fault(path)
 
 
 def test_active_faults_have_the_remaining_number() -> None:

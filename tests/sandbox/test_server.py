@@ -37,6 +37,12 @@ def test_host_can_be_ipv6_or_localhost(host: str, url: str) -> None:
     assert Sandbox(host=host, port=1).url == url
 
 
+def test_sandbox_is_an_asynchronous_context_manager() -> None:
+    """A plain `with` is an error for the type checker, and raises an error with the correction."""
+    with pytest.raises(TypeError, match="needs `async with`"), Sandbox():  # type: ignore[attr-defined]
+        pass
+
+
 async def test_port_in_use_is_an_oserror(harness: Harness) -> None:
     """Entering with a port in use raises OSError, and leaves nothing open."""
     sandbox = Sandbox(port=harness.sandbox.port)

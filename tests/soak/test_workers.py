@@ -20,6 +20,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 [BACKEND] = (
     block for block in re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL) if "fastapi" in block
 )
+BACKEND_KEY = "key-of-the-backend"
 PID_ROUTE = """
 
 @app.get("/who")
@@ -48,6 +49,7 @@ async def serve_backend(sandbox, folder):
         "WXTCB_MESSAGE_TOKEN": sandbox.message_token,
         "WXTCB_ENCODING_AES_KEY": sandbox.encoding_aes_key,
         "WXTCB_TOKEN_STORE": f"sqlite:///{folder}/tokens.db",
+        "BACKEND_KEY": BACKEND_KEY,
     }
     command = ("-m", "uvicorn", "backend:app", "--workers", "4", "--port", str(port))
     command += ("--no-access-log", "--log-level", "warning", "--timeout-worker-healthcheck", "300")
@@ -56,7 +58,8 @@ async def serve_backend(sandbox, folder):
     connector = aiohttp.TCPConnector(limit=0, force_close=True)
     url = f"http://127.0.0.1:{port}"
     try:
-        async with aiohttp.ClientSession(url, connector=connector) as client:
+        headers = {"Authorization": f"Bearer {BACKEND_KEY}"}
+        async with aiohttp.ClientSession(url, connector=connector, headers=headers) as client:
             yield url, client
     finally:
         process.terminate()

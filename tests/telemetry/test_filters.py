@@ -478,6 +478,34 @@ def test_xml_of_a_push_is_redacted(name, value):
     assert "<CreateTime>5</CreateTime>" in hidden
 
 
+@pytest.mark.parametrize("value", [f"<![CDATA[{SECRET}", f"<![CDATA[{SECRET}]]>"], ids=["in CDATA", "behind CDATA"])
+def test_xml_that_is_cut_off_is_redacted(value):
+    """A tool may cut a body, also in the middle of an element."""
+    assert SECRET not in sentry_filter(f"<xml><ComponentVerifyTicket>{value}", {})
+
+
+def test_value_between_escaped_quotes_ends_at_the_same_quote():
+    """A quote that is escaped once more is part of the value."""
+    text = json.dumps({"body": json.dumps({"token": f'a"{SECRET}', "b": 1})})
+    assert sentry_filter(text, {}) == json.dumps({"body": json.dumps({"token": "***", "b": 1})})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<token>" + "a" * 1_000_000,
+        "<token>" + "ab " * 330_000,
+        "<token><![CDATA[" * 60_000,
+        "<token><![CDATA[" * 60_000 + "]]><x",
+        "token=" + "\\" * 500_000 + '"' + "\\" * 500_000,
+    ],
+    ids=["element", "words", "CDATA", "late end of CDATA", "backslashes"],
+)
+def test_time_is_linear_in_the_length_of_a_string(text):
+    """A quadratic search would take minutes."""
+    assert "***" in sentry_filter(f"{text} token=x", {})
+
+
 @pytest.mark.parametrize("kind", [set, frozenset, tuple, list])
 def test_every_kind_of_collection_is_filtered(kind):
     """Sets become lists."""

@@ -327,6 +327,38 @@ def test_byte_order_mark_is_no_part_of_a_value(tmp_path: Path) -> None:
     assert settings.component_appsecret.reveal() == "hush"
 
 
+@pytest.mark.parametrize(
+    ("text", "mode", "message"),
+    [
+        ("A=1\nWXTCB_TICKET: x\n", 0o600, "{}, line 2: expected NAME=VALUE"),
+        ("WXTCB_TICKET=x\n", 0o644, "WXTCB_ENV_FILE: other users can read or change {} (mode 644)"),
+    ],
+)
+def test_what_an_invalid_file_may_contain_is_not_reported_as_missing(
+    tmp_path: Path, text: str, mode: int, message: str
+) -> None:
+    """Its problem is the first that the message has, and also comes before an invalid profile."""
+    path = write_private(tmp_path / ".env", text)
+    path.chmod(mode)
+    for read in (read_platform, read_receiver):
+        with pytest.raises(InvalidArgument) as caught:
+            read({"WXTCB_PROFILE": "a-b"}, env_file=path)
+        assert str(caught.value).startswith(message.format(path))
+        assert "not set" not in str(caught.value)
+
+
+def test_misspelled_name_in_the_file_is_shown_with_an_error(tmp_path: Path) -> None:
+    """Neither a variable of another profile is one, nor a name that resembles no variable."""
+    path = write_private(
+        tmp_path / ".env", "WXTCB_COMPONENT_SECRET=S3CRET\nWXTCB_TEA_COMPONENT_APPID=wx1\nWXTCB_Q=S3CRET\n"
+    )
+    with pytest.raises(InvalidArgument) as caught:
+        read_platform({"WXTCB_TICKET": "ticket@@@1"}, env_file=path)
+    assert f"{path} has WXTCB_COMPONENT_SECRET: did you mean WXTCB_COMPONENT_APPSECRET?" in str(caught.value)
+    assert str(caught.value).count("did you mean") == 1
+    assert "S3CRET" not in inner_frames(caught.value)
+
+
 def test_file_of_variables_in_the_working_directory_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

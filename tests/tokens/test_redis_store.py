@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import itertools
 import random
 import reprlib
+import socket
+import ssl
 import subprocess
 import sys
 from collections import Counter
@@ -462,6 +465,39 @@ async def test_client_works_when_the_server_is_back(own_server):
         await write(store, "two")
 
 
+@pytest.mark.parametrize(
+    ("cause", "reason"),
+    [
+        (ConnectionRefusedError(errno.ECONNREFUSED, "S3CRET"), "Connection refused"),
+        (socket.gaierror(-2, "S3CRET"), "the host name could not be resolved"),
+        (ssl.SSLCertVerificationError(1, "S3CRET"), "its TLS certificate is not trusted"),
+        (ssl.SSLError(1, "S3CRET"), "the TLS handshake failed"),
+        (TimeoutError("S3CRET"), "no reply in time"),
+        (ConnectionResetError("S3CRET"), "ConnectionError"),
+        (None, "ConnectionError"),
+    ],
+    ids=["refused", "unknown host", "certificate", "handshake", "timeout", "without number", "without cause"],
+)
+async def test_error_says_why_the_server_is_unreachable(monkeypatch, cause, reason):
+    """The reason is in wxtcb's or the system's words; the message of the client is not quoted."""
+
+    async def fail(*_):
+        raise redis.ConnectionError("S3CRET") from cause
+
+    monkeypatch.setattr(module, "_eval_script", fail)
+    async with RedisStore.from_url("redis://127.0.0.1:1") as store:
+        with pytest.raises(TokenStoreError, match=f"cannot be reached: {reason}") as caught:
+            await store.load(APPID)
+    assert "S3CRET" not in f"{caught.value!r}"
+
+
+async def test_real_client_gives_the_reason_of_a_refused_connection(free_port):
+    """The client that the store creates reports the system's error as the cause of its own."""
+    async with RedisStore.from_url(f"redis://127.0.0.1:{free_port}") as store:
+        with pytest.raises(TokenStoreError, match="cannot be reached: Connection refused"):
+            await store.load(APPID)
+
+
 async def test_error_names_the_server_and_no_password(own_server):
     """The message has the address, also that of a caller's client."""
     path = own_server.server.unix_socket_path
@@ -515,7 +551,7 @@ async def test_hanging_server_is_an_error_after_the_client_timeout(own_server, p
             pass_time(10)
             passed += 10
             await asyncio.sleep(0.001)
-        with pytest.raises(TokenStoreError, match="cannot be reached"):
+        with pytest.raises(TokenStoreError, match="cannot be reached: no reply in time"):
             await loading
         assert passed > 150
         own_server.resume()

@@ -57,8 +57,9 @@ MIN_REDACTABLE_LENGTH: Final = 20
 
 @attrs.define(repr=False, eq=False)
 class ActiveToken:
-    """Access token that calls send now. All calls with the same token share one object, so it is compared by identity.
+    """Access token that calls send now. It is compared by identity.
 
+    All calls with the session's token share one object; a call with a token of its own has an object of its own.
     `generation` numbers the tokens of a platform; it is 0 for a token that the caller passed. `accepted` is set once
     the platform has accepted the token in any call.
     """
@@ -177,8 +178,9 @@ class RequestExecutor:
     ) -> Coroutine[None, None, R]:
         """Run one call: send *body* to *endpoint* until it succeeds or must not be sent again.
 
-        The coroutine returns the reply, or raises the error of the last attempt. *may_send* is called before each
-        request is sent; unless it returns True, the call ends with `SendVetoed`.
+        The coroutine returns the reply. If the last attempt failed, it raises its error, or `OutcomeUnknown`. If no
+        token can be obtained, it raises the reason; if the session closes during a wait, `SessionClosed`. *may_send* is
+        called before each request is sent; unless it returns True, the call ends with `SendVetoed`.
         """
         call = _Call(endpoint, body, query, retry_policy, credentials, dispatcher, next(self._call_numbers), may_send)
         # This method is not a coroutine function itself: one coroutine less to step through makes every call faster.
@@ -403,10 +405,13 @@ def read_result(endpoint: Endpoint[R], outcome: SendOutcome, secrets: tuple[Secr
         case SendFailure(reason, closed=True):
             return SessionClosed(f"{reason}; no request was sent")
         case _:
-            return TransportError(
+            error = TransportError(
                 outcome.reason,
                 endpoint=endpoint.path,
                 sent=outcome.sent,
                 timeout=outcome.timeout,
                 permanent=outcome.permanent,
             )
+            if outcome.hint:
+                error.add_hint(outcome.hint)
+            return error

@@ -22,7 +22,7 @@ from aiohttp.http import HttpProcessingError
 from yarl import URL
 
 from wxtcb._protocol.limits import LIMITS
-from wxtcb.validation import check_seconds, validator
+from wxtcb.validation import check_seconds, is_loopback, validator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,10 +32,25 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# What a failing connection raises. Anything else is a programming error, for instance of a tracing callback, a
-# connector or a mock of the caller.
+# What a failing connection raises.
 CONNECTION_ERRORS: Final = (OSError, aiohttp.ClientError, HttpProcessingError)
+# What code of the caller (a tracing callback, a connector, a mock) raises by mistake. Before a request is sent, any
+# other exception may be a failing connection, too: connectors for proxies raise exceptions of their own. After it, none
+# is.
+PROGRAMMING_ERRORS: Final = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    NameError,
+    NotImplementedError,
+    TypeError,
+    ValueError,
+)
 CONTENT_TYPE: Final = "application/json; charset=utf-8"
+CONNECTION_HINT: Final = "Check base_url, proxy and network."
+LOOPBACK_HINT: Final = "Check base_url; is `wxtcb sandbox` still running? Each run has a new port and new credentials."
 
 
 @functools.cache
@@ -116,6 +131,7 @@ class SendFailure:
     - `timeout`: true if a limit of `Timeout` ended the attempt.
     - `closed`: true if the connections were closed, so that further attempts are pointless.
     - `permanent`: true if further attempts would fail in the same way, for instance after a programming error.
+    - `hint`: what to do, for a call to the platform.
     """
 
     reason: str
@@ -123,6 +139,7 @@ class SendFailure:
     timeout: bool = False
     closed: bool = False
     permanent: bool = False
+    hint: str = ""
 
 
 @attrs.frozen
@@ -208,6 +225,9 @@ def _is_closing_or_readable(connection: asyncio.BaseTransport) -> bool:
     # A closing transport may have no socket any more; an open one has none only in tests.
     if connection.is_closing() or (socket := connection.get_extra_info("socket")) is None:
         return connection.is_closing()
+    # Windows has no `poll`. Elsewhere `select` fails for descriptors above 1023.
+    if not hasattr(select, "poll"):
+        return bool(select.select([socket], [], [], 0)[0])
     poll = select.poll()
     poll.register(socket.fileno(), select.POLLIN)
     return bool(poll.poll(0))
@@ -251,7 +271,9 @@ def map_exception(error: Exception, *, sent: bool, closed: bool) -> SendFailure:
         case aiohttp.ClientSSLError():
             return SendFailure("the TLS handshake failed", sent=False)
         case aiohttp.ClientConnectorError():
-            return SendFailure(f"no connection ({error.os_error.strerror or 'refused'})", sent=False)
+            on_loopback = is_loopback(str(URL.build(scheme="http", host=error.host)))
+            hint = LOOPBACK_HINT if on_loopback else CONNECTION_HINT
+            return SendFailure(f"no connection ({error.os_error.strerror or 'refused'})", sent=False, hint=hint)
         case aiohttp.ClientResponseError() | HttpProcessingError():
             return SendFailure("the reply is not valid HTTP", sent=sent)
         case aiohttp.ClientPayloadError():
@@ -261,7 +283,7 @@ def map_exception(error: Exception, *, sent: bool, closed: bool) -> SendFailure:
 
 
 def _map_other_exception(error: Exception, *, sent: bool, closed: bool) -> SendFailure:
-    """Return the failure for a lost connection, or for a programming error, with the line that raised it."""
+    """Return the failure for a lost connection, or for an exception of other code, with the line that raised it."""
     # An exception of a tracing callback that runs during the write is the cause of a connection error of aiohttp.
     cause = error.__cause__ if isinstance(error, aiohttp.ClientConnectionError) else error
     if cause is None or cause.__traceback__ is None or isinstance(cause, CONNECTION_ERRORS):
@@ -271,5 +293,10 @@ def _map_other_exception(error: Exception, *, sent: bool, closed: bool) -> SendF
         return SendFailure("the connections were closed", sent=sent, closed=not sent)
     # Without the message of the exception, which may contain the token.
     *_, (frame, line) = traceback.walk_tb(cause.__traceback__)
-    where = f"{frame.f_code.co_filename}, line {line}"
-    return SendFailure(f"code that aiohttp called raised {type(cause).__name__} ({where})", sent=sent, permanent=True)
+    name, where = type(cause).__name__, f"{frame.f_code.co_filename}, line {line}"
+    permanent = sent or isinstance(cause, PROGRAMMING_ERRORS)
+    if str(frame.f_globals.get("__name__")).startswith("wxtcb."):
+        reason = f"wxtcb raised {name}; report it, unless a mock of yours was called there ({where})"
+    else:
+        reason = f"code that aiohttp called raised {name}{'; fix the code' if permanent else ''} ({where})"
+    return SendFailure(reason, sent=sent, permanent=permanent)

@@ -29,6 +29,23 @@ _Address: TypeAlias = "IPv4Address | IPv6Address"
 _HOST_PATTERN: Final = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 # An IPv6 address that a gateway translates to the IPv4 address in its last 32 bits (RFC 6052).
 _NAT64: Final = IPv6Network("64:ff9b::/96")
+# The networks of IANA's registries of special-purpose addresses that are not public. What `is_global` knows of them
+# depends on the patch release of Python.
+_SPECIAL_NETWORKS: Final = tuple(
+    map(
+        ip_network,
+        (
+            *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
+            *("192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24"),
+            *("203.0.113.0/24", "224.0.0.0/3"),
+            # Everything but 2000::/3, which is all that is assigned to the public Internet.
+            *("::/3", "4000::/2", "8000::/1"),
+            *("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"),
+            # Not in the registries: the services of an Azure host for its virtual machines.
+            "168.63.129.16/32",
+        ),
+    )
+)
 
 
 @attrs.frozen
@@ -92,7 +109,9 @@ class LinkPolicy:
         if any(each in network for each in (address, embedded) if each for network in self.networks):
             return True
         address = embedded or address
-        return self.loopback if address.is_loopback else address.is_global and not address.is_multicast
+        if address.is_loopback:
+            return self.loopback
+        return address.is_global and not any(address in network for network in _SPECIAL_NETWORKS)
 
     def _allows_host(self, host: str) -> bool:
         try:

@@ -45,6 +45,11 @@ _MIN_SECRET_LENGTH: Final = 3
 _MAX_KEPT_DEPTH: Final = 8
 # Some gateways put a byte order mark before the JSON, which orjson does not accept.
 _BOM: Final = b"\xef\xbb\xbf"
+# For counting in dense JSON: a quote or backslash written as a number, all bytes but the marks, and the marks of texts
+# in a string, of which several may follow each other.
+_NUMERIC_ESCAPE: Final = re.compile(rb"\\u00(?:22|5[cC])")
+_NO_MARKS: Final = bytes({*range(256)} - {*b'"\0{[,'})
+_TEXTS: Final = re.compile(rb'\0[^\0"]*+(?:\0\0[^\0"]*+)*+\0?')
 # A secret of these characters alone is written unchanged by every escape (JSON, HTML, URL).
 _UNRESERVED: Final = re.compile(r"[\w.~-]*", re.ASCII)
 # The fields of a batch's entries in which the platform describes a failure; it may quote the request there.
@@ -244,11 +249,46 @@ def _parse_envelope(
 
 def _too_dense(data: bytes) -> str | None:
     """Return why the JSON in *data* is not decoded: 3 bytes such as ``{},`` take 70 in memory, and compress well."""
-    if data.count(b"{") + data.count(b"[") > LIMITS.reply_containers:
+    containers, values = _count_marks(data)
+    if containers > LIMITS.reply_containers or values > LIMITS.reply_values:
+        # Counted again, because most of them may be in texts.
+        containers, values = _count_marks_outside_texts(data)
+    if containers > LIMITS.reply_containers:
         return f"the reply has more than {LIMITS.reply_containers:,} objects and arrays"
-    if data.count(b",") > LIMITS.reply_values:
+    if values > LIMITS.reply_values:
         return f"the reply has more than {LIMITS.reply_values:,} values"
     return None
+
+
+def _count_marks(data: bytes) -> tuple[int, int]:
+    return data.count(b"{") + data.count(b"["), data.count(b",")
+
+
+def _count_marks_outside_texts(data: bytes) -> tuple[int, int]:
+    r"""Return the numbers of opening brackets and of commas, without those in strings of JSON that is in a string.
+
+    The count ends when it exceeds a limit. A string itself counts: a record, for instance, is JSON in a string, and is
+    decoded too. Of ``"{\"a\":\"b,c\"}"``, only ``b,c`` is text for certain.
+    """
+    # A quote that is written as a number would be missed, and everything behind it taken for text.
+    if _NUMERIC_ESCAPE.search(data):
+        return _count_marks(data)
+    # Of the backslashes before a quote, four are one of the text, three belong to a quote in the text, two are the end
+    # of the string, and one begins or ends a text. NUL, which JSON does not contain, marks the latter.
+    for escaped, mark in ((rb"\\\\", b""), (rb"\\\"", b""), (rb'\\"', b'"'), (rb"\"", b"\0")):
+        data = data.replace(escaped, mark)
+    data = data.translate(None, _NO_MARKS)
+    containers = values = 0
+    text_goes_on = False
+    # In slices, because every text that is removed takes memory until the end of the removal.
+    for start in range(0, len(data), LARGE_REPLY_BYTES):
+        marks = text_goes_on * b"\0" + data[start : start + LARGE_REPLY_BYTES]
+        text_goes_on = marks[marks.rfind(b'"') + 1 :].count(b"\0") % 2 == 1
+        more_containers, more_values = _count_marks(_TEXTS.sub(b"", marks))
+        containers, values = containers + more_containers, values + more_values
+        if containers > LIMITS.reply_containers or values > LIMITS.reply_values:
+            break
+    return containers, values
 
 
 def _message_redactor(secrets: tuple[Secret, ...]) -> Redactor:

@@ -106,17 +106,24 @@ class EnvInfo:
 
 @attrs.frozen(kw_only=True)
 class UnreadableEnv:
-    """A row of the list that is not as documented: its id and alias as far as they can be read, and what is wrong."""
+    """A row of the list that is not as documented: its id and alias as far as they can be read, and what is wrong.
+
+    An empty `alias` means that the environment has none: it is null, or the row lacks the field (`lacks_alias`).
+    """
 
     reason: str
     env: str | None = None
     alias: str | None = None
+    lacks_alias: bool = False
 
 
 def _recover_row(row: object, reason: str) -> tuple[EnvInfo | None, UnreadableEnv]:
     fields = row if isinstance(row, dict) else {}
     env, alias, status = (text if isinstance(text := fields.get(name), str) else None for name in _ROW_NAMES)
-    report = UnreadableEnv(reason=reason, env=env, alias=alias)
+    # An environment that was made in the console may have no alias.
+    if env and fields.get("alias") is None:
+        alias = ""
+    report = UnreadableEnv(reason=reason, env=env or None, alias=alias, lacks_alias="alias" not in fields)
     # At run time the status may be any text.
     known_status = cast("EnvStatus", status or "")
     return (EnvInfo(env=env, alias=alias or "", status=known_status) if env else None), report
@@ -130,19 +137,32 @@ class EnvList(Reply):
     """All environments of the third-party platform.
 
     `unreadable` has the rows that are not as documented. Such a row is also in `info_list` if its id can be read, with
-    an empty alias or status where there is none. A program that creates an environment because its alias is not listed
-    must first check that `unknown_rows` returns none.
+    an empty alias or status where there is none, or where it cannot be read. A program that creates an environment
+    because its alias is not listed must first check that `unknown_rows` returns none.
     """
 
     info_list: tuple[EnvInfo, ...] = attrs.field(metadata=salvage("wxtcb.unreadable", _recover_row))
     unreadable: tuple[UnreadableEnv, ...] = attrs.field(default=(), metadata=wire_name("wxtcb.unreadable"))
 
     def unknown_rows(self, known_envs: Container[str | None] = ()) -> tuple[UnreadableEnv, ...]:
-        """Return the rows whose alias cannot be read, except those of *known_envs*.
+        """Return the rows whose id cannot be read, or whose alias cannot be read, except those of *known_envs*.
 
-        If there is one, an alias that is not listed may be in use all the same.
+        An alias that is null or absent is no alias; but if all rows lack the field, none of their aliases can be read.
+        If a row is returned, an alias that is not in `info_list` may be in use all the same.
         """
-        return tuple(row for row in self.unreadable if row.alias is None and row.env not in known_envs)
+        # Then the platform may have renamed the field, and each alias would count as free.
+        all_lack_alias = sum(row.lacks_alias and row.env is not None for row in self.unreadable) == len(self.info_list)
+        return tuple(
+            row
+            for row in self.unreadable
+            if row.env is None or ((row.alias is None or all_lack_alias) and row.env not in known_envs)
+        )
+
+    # A row without a readable id is not in `info_list`.
+    @cached_property
+    def aliases_without_env(self) -> frozenset[str]:
+        """The aliases, in lower case, of the rows whose id cannot be read."""
+        return frozenset(row.alias.lower() for row in self.unreadable if row.env is None and row.alias)
 
     # Cached, because all waiters of a session look up their environment in the same list.
     @cached_property
@@ -215,8 +235,8 @@ async def ensure_env(session: Session, *, alias: str, env_type: str | None = Non
 
     Raises `InvalidArgument` before a request is sent if *alias* is invalid, and after the list if several environments
     have the alias: nothing is created then. Raises `OutcomeUnknown` as `create_env` does: an environment may have been
-    created. Call this again after the propagation delay, two minutes, to find it. Raises `BadReply` if the alias of a
-    listed environment cannot be read: it may be this one.
+    created. Call this again after the propagation delay, two minutes, to find it. Raises `BadReply` if the id or the
+    alias of a listed environment cannot be read: it may be this one.
     """
     validation.check_alias("alias", alias)
     listing = await describe_envs(session)
@@ -226,10 +246,13 @@ async def ensure_env(session: Session, *, alias: str, env_type: str | None = Non
             f"alias {alias!r} is in use by several environments ({', '.join(matches)}): delete all but one in the "
             "console, or use one by its id; nothing was created"
         )
-    if matches:
+    # With a second row of that alias, the readable one need not be the one that earlier calls returned.
+    if matches and alias.lower() not in listing.aliases_without_env:
         return EnsuredEnv(env=matches[0], created=False)
     if rows := listing.unknown_rows():
-        reason = f"a row of the list has an alias that cannot be read ({rows[0].reason}), so {alias!r} may be in use"
+        reason = (
+            f"a row of the list has an id or alias that cannot be read ({rows[0].reason}), so {alias!r} may be in use"
+        )
         raise BadReply(f"{reason}; nothing was created", endpoint=DESCRIBE_ENVS.path, status=200, permanent=True)
     new = await create_env(session, alias=alias, env_type=env_type)
     return EnsuredEnv(env=new.env, created=True, tranid=new.tranid)

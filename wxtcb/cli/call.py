@@ -56,8 +56,7 @@ class CallOptions:
 def call(name: str, body_argument: str, query_arguments: Sequence[str], options: CallOptions) -> int:
     """Make the call *name* and print its reply; return the exit code.
 
-    Raises `WxtcbError` if the command is rejected before a request was
-    sent, or if the call fails.
+    Raises `WxtcbError` if the command is rejected before a request was sent, or if the call fails.
     """
     endpoint = find_endpoint(name)
     query, body = read_query(query_arguments), read_body(body_argument)
@@ -84,10 +83,16 @@ def call(name: str, body_argument: str, query_arguments: Sequence[str], options:
         # A part of the call has taken effect, and only the reply shows which.
         _print_reply(endpoint, error.reply, reveal=options.reveal)
         raise
-    if isinstance(result, Interrupted):
-        return _report_interruption(endpoint, result, hook)
-    _print_reply(endpoint, result, reveal=options.reveal)
-    if acted := result.maybe_acted:
+    return (
+        _report_interruption(endpoint, result, hook)
+        if isinstance(result, Interrupted)
+        else _report(endpoint, result, options)
+    )
+
+
+def _report(endpoint: Endpoint[Reply], reply: Reply, options: CallOptions) -> int:
+    _print_reply(endpoint, reply, reveal=options.reveal)
+    if acted := reply.maybe_acted:
         attempts = "1 earlier attempt" if acted == 1 else f"{acted} earlier attempts"
         echo_err(f"{attempts} of {endpoint.name} may have taken effect too; check for duplicates.")
     return 0

@@ -27,6 +27,8 @@ from wxtcb.tokens.state_repository import NOT_REQUIRED_HINT
 _PIPE_WIDTH: Final = 1000
 escape_unprintable: Final = secret.escape_unprintable
 _MIN_COLUMN_WIDTH: Final = 8
+# Advice that only a program can follow.
+_PYTHON_OPTION: Final = re.compile(r"[,;] (?:or )?set allow_http=True(?: for plain http to another one)?")
 # `Text.wrap` needs a console, but takes the width as an argument.
 _WRAP_CONSOLE: Final = Console(markup=False, emoji=False, highlight=False)
 
@@ -100,7 +102,7 @@ def resilient_stream(*, stderr: bool = False) -> ResilientStream:
 
 def as_command(text: str) -> str:
     """Return *text* with functions of `wxtcb.api.token` replaced by commands, and without options of Python."""
-    text = text.removesuffix(f" {NOT_REQUIRED_HINT}")
+    text = _PYTHON_OPTION.sub("", text.removesuffix(f" {NOT_REQUIRED_HINT}"))
     return re.sub(r"\bapi\.token\.(\w+)", r"`wxtcb call \1`", text)
 
 

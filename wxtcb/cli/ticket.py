@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib
 import re
 import time
@@ -25,6 +26,7 @@ from wxtcb.events import (
     TicketReceived,
     TicketWriteFailed,
 )
+from wxtcb.telemetry.dispatch import RepeatFilter
 from wxtcb.validation import RECOMMENDED_TOKEN_LENGTH, is_loopback
 
 if TYPE_CHECKING:
@@ -63,8 +65,9 @@ def create_receiver() -> TicketReceiver:
         receiver_class = cast("type[TicketReceiver]", importlib.import_module("wxtcb.tokens.ticket").TicketReceiver)
     except ModuleNotFoundError as error:
         raise InvalidArgument(str(error)) from error
+    hook = functools.partial(log_event, RepeatFilter())
     # `_describe_stored_ticket` reports a store that cannot be read.
-    return receiver_class.from_env(on_notification=log_notification, hooks=[log_event], store_required=False)
+    return receiver_class.from_env(on_notification=log_notification, hooks=[hook], store_required=False)
 
 
 def serve(address: ListenAddress) -> int:
@@ -233,8 +236,8 @@ async def log_notification(notification: Notification) -> None:
     _log_line(f"{escape_unprintable(notification.info_type)}: acknowledged and discarded")
 
 
-def log_event(event: Event) -> None:
-    """Log an event of the receiver; skip events of other parts of the library."""
+def log_event(refusals: RepeatFilter, event: Event) -> None:
+    """Log an event of the receiver; skip events of other parts of the library, and repeated *refusals*."""
     match event:
         case TicketReceived():
             state = "kept in memory" if event.in_memory_only else "stored" if event.is_newest else "already known"
@@ -242,8 +245,9 @@ def log_event(event: Event) -> None:
         case TicketWriteFailed():
             consequence = "it is lost" if event.retry_after is None else f"retrying in {event.retry_after:.0f} s"
             _log_line(f"ticket not stored, {consequence}: {event.reason}")
-        case PushRefused():
-            _log_line(f"push{_describe_peer(event.peer)} rejected with {event.status}: {event.reason}")
+        case PushRefused() if refusals.admits(event):
+            hint = event.hint and f". {event.hint}"
+            _log_line(f"push{_describe_peer(event.peer)} rejected with {event.status}: {event.reason}{hint}")
         case PushUndecryptable():
             line = "acknowledged, but it cannot be decrypted"
             _log_line(f"push{_describe_peer(event.peer)} {line}. {UNDECRYPTABLE_HINT}")

@@ -8,7 +8,7 @@ from wxtcb.api.token import api_component_token
 from wxtcb.cli import console
 from wxtcb.cli.config import newest_ticket, require_fetch_permission
 from wxtcb.cli.runner import Interrupted, run_until_signal
-from wxtcb.errors import InvalidArgument, WxtcbError
+from wxtcb.errors import InvalidArgument, TicketError, WxtcbError
 from wxtcb.secret import Secret
 from wxtcb.session import Session
 from wxtcb.telemetry.dispatch import describe_refresh_reason
@@ -36,7 +36,7 @@ def token(*, fetch: bool, reveal: bool, own_token: bool) -> int:
         settings = read_platform()
     except WxtcbError as error:
         # Missing credentials are the state to be shown, so this is not a failure of the command.
-        console.echo_out(f"Not ready: {console.escape_unprintable(str(error))}.")
+        _echo_not_ready(error)
         return 0
     return _print_state(settings)
 
@@ -70,29 +70,43 @@ def _is_public(name: str, value: str) -> bool:
     return True
 
 
+def _echo_not_ready(error: WxtcbError) -> None:
+    console.echo_out(console.as_command(f"Not ready: {console.escape_unprintable(str(error)).removesuffix('.')}."))
+
+
 def _print_state(settings: PlatformSettings) -> int:
-    permission = (
-        "" if is_loopback(settings.base_url) or settings.store else "; fetching a token from it requires --own-token"
-    )
     store = "none" if settings.store is None else store_name(StoreURL.from_settings(settings.store).open())
     console.echo_out(console.escape_unprintable(f"Platform: {settings.component_appid}. Token store: {store}."))
-    console.echo_out(f"Ready for {settings.base_url}{permission}.")
-    if settings.store is None:
+    try:
+        health = run_until_signal(_read_health(settings))
+    except TicketError as error:
+        _echo_not_ready(error)
+        return 0
+    if isinstance(health, Interrupted):
+        return health.exit_code
+    if health is not None and not health.ok:
+        console.echo_out(f"Not ready for {settings.base_url}: see the problems below.")
+    else:
+        needs_permission = settings.store is None and not is_loopback(settings.base_url)
+        permission = "; fetching a token from it requires --own-token" if needs_permission else ""
+        console.echo_out(f"Ready for {settings.base_url}{permission}.")
+    if health is None:
         console.echo_out(
             "No token was fetched, and none is stored between commands without a token store; --fetch fetches one."
         )
         return 0
-
-    async def read_health() -> Health:
-        async with Session.from_settings(settings, store_required=False) as session:
-            return await session.health()
-
-    health = run_until_signal(read_health())
-    if isinstance(health, Interrupted):
-        return health.exit_code
     for line in (*describe_health(health), *_describe_ticket_source(settings, health)):
         console.echo_out(line)
     return 0
+
+
+async def _read_health(settings: PlatformSettings) -> Health | None:
+    """Return the health of the token store, or None without one; then raise `TicketError` if there is no ticket."""
+    if settings.store is None:
+        await newest_ticket(settings)
+        return None
+    async with Session.from_settings(settings, store_required=False) as session:
+        return await session.health()
 
 
 def describe_health(health: Health) -> Iterator[str]:
@@ -100,7 +114,7 @@ def describe_health(health: Health) -> Iterator[str]:
     # None means that the store could not be read. That is one of the problems, and nothing else is known.
     if health.fetches_last_hour is not None:
         if health.token_expires_in is None:
-            yield "The store contains no token yet."
+            yield f"The store contains no token yet{'; --fetch fetches one' if health.ok else ''}."
         else:
             remaining, age = _format_duration(health.token_expires_in), _format_duration(health.token_age)
             validity = f"expires in {remaining}" if health.token_expires_in > 0 else "has expired"
@@ -136,13 +150,18 @@ def _fetch_and_print(*, reveal: bool, own_token: bool) -> int:
     settings = read_platform()
     require_fetch_permission(settings, "--fetch", own_token=own_token)
     result = run_until_signal(_fetch_token(settings) if settings.store is None else _get_shared_token(settings))
-    if isinstance(result, Interrupted):
-        console.echo_err_newline(
-            f"{result.signal_name} interrupted the fetch: a token may have been issued, which may have invalidated "
-            "the previous one."
-        )
-        return result.exit_code
-    value, message = result
+    return _report_interruption(result) if isinstance(result, Interrupted) else _print_token(*result, reveal=reveal)
+
+
+def _report_interruption(interrupted: Interrupted) -> int:
+    console.echo_err_newline(
+        f"{interrupted.signal_name} interrupted the fetch: a token may have been issued, which may have invalidated "
+        "the previous one."
+    )
+    return interrupted.exit_code
+
+
+def _print_token(value: Secret, message: str, *, reveal: bool) -> int:
     console.echo_out(message)
     if reveal:
         # The token alone, on a line of its own, so that a shell can read it.

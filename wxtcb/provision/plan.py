@@ -37,10 +37,14 @@ _ACTION_LABELS: Final = {Action.READY: "ready", Action.CONFLICT: "in conflict", 
 
 @attrs.frozen
 class AliasIndex:
-    """Environments by alias in lower case, because the platform compares aliases without case."""
+    """Environments by alias in lower case, because the platform compares aliases without case.
+
+    `aliases_without_env` are in use by environments whose ids cannot be read.
+    """
 
     envs: frozenset[str]
     _by_alias: Mapping[str, tuple[str, ...]] = attrs.field(repr=False)
+    aliases_without_env: frozenset[str] = frozenset()
 
     @classmethod
     def from_list(cls, listed: EnvList) -> AliasIndex:
@@ -48,10 +52,14 @@ class AliasIndex:
         for info in listed.info_list:
             key = info.alias.lower()
             by_alias[key] = (*by_alias.get(key, ()), info.env)
-        return cls(frozenset(listed.by_env), by_alias)
+        return cls(frozenset(listed.by_env), by_alias, listed.aliases_without_env)
 
     def find(self, alias: str) -> tuple[str, ...]:
         return self._by_alias.get(alias.lower(), ())
+
+    def has_unreadable(self, alias: str) -> bool:
+        """Return whether an environment that `find` cannot return has *alias*."""
+        return alias.lower() in self.aliases_without_env
 
 
 def _as_immutable(pairs: Mapping[str, str]) -> Mapping[str, str]:

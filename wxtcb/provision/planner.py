@@ -179,7 +179,8 @@ class PlanInput:
                 and name not in self.decisions.adopt
                 and not (record and record.may_have_environment)
             ):
-                matches = self.alias_index.find(self.aliases[name])
+                alias = self.aliases[name]
+                matches = () if self.alias_index.has_unreadable(alias) else self.alias_index.find(alias)
                 # What belongs to another tenant in the journal, even to an absent one, is a decision of its own.
                 if len(matches) == 1 and matches[0] not in self.bindings and not self._adopt_error(name, matches[0]):
                     adoptions[name] = matches[0]
@@ -375,6 +376,10 @@ def plan_tenant(
         reason = f"the outcome of a create under the previous alias {record.alias} is unknown: restore that alias first"
         return _blocked(planned, reason)
     matches = observed.alias_index.find(alias)
+    if observed.alias_index.has_unreadable(alias):
+        return _blocked(
+            planned, f"alias {alias} is in use by an environment whose id cannot be read: plan again", *matches
+        )
     if not matches:
         # After an ambiguous create, the run itself checks the outcome before it sends another create.
         return planned if intended else _plan_new_environment(planned, observed)
@@ -392,7 +397,7 @@ def _plan_bound_environment(planned: TenantPlan, env: str, observed: PlanInput) 
         return attrs.evolve(planned, action=Action.READY, env=env)
     if info is None:
         reason = "is not listed: it was deleted, or the list is incomplete. Plan again; if it was deleted, forget it"
-    # An empty alias is one that cannot be read; the journal binds by id.
+    # An empty alias is one that is absent or cannot be read; the journal binds by id.
     elif info.alias and info.alias.lower() != planned.alias.lower():
         reason = f"has alias {info.alias}, not {planned.alias}: restore that alias of the tenant"
     else:

@@ -31,7 +31,7 @@ MAX_SLOW_LISTING_AGE: Final = 30.0
 class ListingDiff:
     """Comparison of one listing with the journal: its environments by alias, and the `missing` ones.
 
-    `unknown_rows` are rows whose alias cannot be read, except those of known environments.
+    `unknown_rows` are rows whose id or alias cannot be read, except those of known environments.
     """
 
     snapshot: Snapshot[EnvList]
@@ -55,7 +55,9 @@ class ListingDiff:
 def unknown_rows_message(rows: Sequence[UnreadableEnv]) -> str:
     """Return what is wrong with *rows* of the list, as the predicate of a sentence about the list."""
     more = f", and {len(rows) - 1} more" if len(rows) > 1 else ""
-    return f"has a row whose alias cannot be read ({rows[0].reason}{more}), so that a missing alias proves nothing"
+    return (
+        f"has a row whose id or alias cannot be read ({rows[0].reason}{more}), so that a missing alias proves nothing"
+    )
 
 
 @attrs.define(eq=False)
@@ -217,7 +219,8 @@ class OutcomeCheck:
             return None
         diff = self.compare(snapshot)
         self.found_envs = diff.alias_index.find(self.alias)
-        if self.found_envs:
+        # The result of the create may be the row whose id cannot be read; such a listing is also incomplete.
+        if self.found_envs and not diff.alias_index.has_unreadable(self.alias):
             return self._finish(CheckResult.FOUND if len(self.found_envs) == 1 else CheckResult.MULTIPLE)
         if diff.is_incomplete:
             # A listing that lacks a known environment may lack the new one too: the count starts again.

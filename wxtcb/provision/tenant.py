@@ -102,8 +102,13 @@ def _check_appids(name: str, value: object) -> None:
     _check_unique(name, cast("tuple[str, ...]", value))
 
 
+def _check_service(name: str, value: object) -> None:
+    if type(value) is not Service:
+        raise InvalidArgument(f"{name} must be a name or a Service, not {type(value).__name__}")
+
+
 def _check_services(name: str, value: object) -> None:
-    validation.check_list_of(name, value, Service)
+    validation.check_list(name, value, _check_service)
     _check_unique(name, (service.name for service in cast("tuple[Service, ...]", value)))
 
 

@@ -29,6 +29,8 @@ CSV_COLUMNS: Final = ("tenant", "alias", "appids", "services", "env")
 ADOPTION_COLUMNS: Final = ("tenant", "env")
 TENANT_FIELDS: Final = (*CSV_COLUMNS, "source_type")
 
+_FIRST_LINE: Final = re.compile(r"\s*([^\r\n]*)")
+_JOINED_APPIDS: Final = re.compile(r"wx\w{16}[\s|]+wx")
 # Chinese keyboards have full-width separators, and Excel writes Alt+Enter as a line break. None of them can be part of
 # an appid or of the name of a service.
 _SEPARATORS: Final = re.compile(r"[;,\uff1b\uff0c\u3001\r\n]")
@@ -188,7 +190,15 @@ def _size_error(data: bytes) -> str | None:
 
 def read_csv(text: str) -> Rows:
     """Parse CSV with a header and one tenant a line. Lines of blanks and commas are skipped."""
-    return _read_csv(text, CSV_COLUMNS, _header_errors)
+    for row in _read_csv(text, CSV_COLUMNS, _header_errors):
+        # Not in `_read_csv`: an adoption file may have any other columns.
+        appids = () if isinstance(row, str) else cast("Iterable[str]", row.fields.get("appids", ()))
+        if isinstance(row, TenantRow) and any(_JOINED_APPIDS.search(each) for each in appids):
+            yield f"{row.location}: appids: separate several appids by ';'"
+            # Without them: they would be reported once more, as one invalid appid.
+            yield attrs.evolve(row, fields={**row.fields, "appids": []})
+        else:
+            yield row
 
 
 def _read_adoption_rows(text: str) -> Rows:
@@ -196,6 +206,9 @@ def _read_adoption_rows(text: str) -> Rows:
 
 
 def _read_csv(text: str, expected: Sequence[str], check_header: Callable[[Sequence[str]], Iterator[str]]) -> Rows:
+    if separator := _find_wrong_separator(text):
+        yield f"the columns are separated by {separator!r}; save the file with commas"
+        return
     columns: list[str] | None = None
     for row in _split_csv(text):
         if isinstance(row, str):
@@ -212,6 +225,17 @@ def _read_csv(text: str, expected: Sequence[str], check_header: Callable[[Sequen
             yield TenantRow(location, _csv_fields(columns, cells))
     if columns is None:
         yield f"the file is empty: the first line must be a header ({', '.join(expected)})"
+
+
+def _find_wrong_separator(text: str) -> str | None:
+    """Return the semicolon or tab that separates the names of the header, or None."""
+    header = cast("re.Match[str]", _FIRST_LINE.match(text))[1].lower()
+    for separator in ";\t":
+        # Some programs quote the names.
+        names = [name.strip(' "') for name in header.split(separator)]
+        if len(names) > 1 and "tenant" in names and "," not in header:
+            return separator
+    return None
 
 
 def _split_csv(text: str) -> Iterator[tuple[str, list[str]] | str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
@@ -13,6 +14,7 @@ import orjson
 from attrs import Attribute, Factory, define, evolve, field, fields, frozen
 from attrs.validators import instance_of, optional
 
+from wxtcb.sandbox.cos.store import LinkMethod
 from wxtcb.sandbox.schema import ENDPOINT_SCHEMAS, CredentialKind
 
 
@@ -58,6 +60,12 @@ _WITHOUT_EFFECT: Final = {
 FAULT_KINDS: Final = tuple(kind.value for kind in FaultKind)
 
 
+# By the last part, which is what a misspelled path is compared with: the paths have long beginnings in common.
+_PATHS_BY_NAME: Final = {
+    path.rpartition("/")[2]: path for path in (*ENDPOINT_SCHEMAS, *(method.value for method in LinkMethod))
+}
+
+
 class InvalidFault(ValueError):
     """A JSON description of faults is invalid."""
 
@@ -94,6 +102,22 @@ def validate_positive_seconds(_owner: object, attribute: Attribute[float], value
         raise ValueError(f"{attribute.name} must be a positive, finite number of seconds, or None")
 
 
+def _validate_path(_fault: object, _attribute: Attribute[str], value: object) -> None:
+    _check_path(value)
+
+
+def _check_path(path: object) -> None:
+    """Raise `TypeError` or `ValueError` unless a fault can apply to requests of *path*."""
+    if not isinstance(path, str):
+        raise TypeError("path must be a string")
+    if path not in _PATHS_BY_NAME.values():
+        similar = difflib.get_close_matches(path.rpartition("/")[2], _PATHS_BY_NAME, n=1)
+        hint = (
+            f"did you mean {_PATHS_BY_NAME[similar[0]]}?" if similar else "expected one such as /componenttcb/createenv"
+        )
+        raise ValueError(f"path {path!r} does not exist in the sandbox; {hint}")
+
+
 def _to_str_tuple(value: object) -> tuple[str, ...]:
     if not isinstance(value, list | tuple):
         raise TypeError("envs must be a list")
@@ -111,10 +135,12 @@ class Fault:
 
     The other fields are the arguments of the method of `Faults` for the `kind`. `status` is 200 to 599 (0 means 502)
     for HTTP, HTTP_AFTER and ECHO_PAGE, and 300 to 399 (0 means 307) for REDIRECT.
+
+    Raises `TypeError` or `ValueError` for an invalid field, such as a `path` that does not exist.
     """
 
     kind: FaultKind = field(kw_only=False, validator=instance_of(FaultKind))
-    path: str | None = field(default=None, validator=optional(instance_of(str)))
+    path: str | None = field(default=None, validator=optional(_validate_path))
     times: int | None = field(default=None, validator=optional(_validate_positive_int))
     probability: float = field(default=1.0, validator=_validate_range(0, 1))
     errcode: int = field(default=-1, validator=_validate_int)
@@ -214,8 +240,10 @@ class Faults:
     def script(self, path: str, faults: Iterable[Fault | None]) -> None:
         """Append one entry to the path's script for each of the next requests.
 
-        The fields `path`, `times` and `probability` of a scripted fault are ignored.
+        The fields `path`, `times` and `probability` of a scripted fault are ignored. Raises `ValueError` for a path
+        that does not exist.
         """
+        _check_path(path)
         self._scripts.setdefault(path, deque()).extend(faults)
 
     def clear(self) -> None:

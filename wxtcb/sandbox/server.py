@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from aiohttp import web
 from attrs import Factory, define, evolve, field
@@ -196,6 +196,13 @@ class Sandbox:
         if self._push_client is None:
             raise PushTargetNotSet
         return self._push_client
+
+    if not TYPE_CHECKING:
+        # For a type checker the methods do not exist, so that it reports the mistake.
+        def __enter__(self) -> None:
+            raise TypeError("a Sandbox needs `async with`, not `with`")
+
+        def __exit__(self, *_: object) -> None: ...
 
     async def __aenter__(self) -> Self:
         # handler_cancellation: a handler ends when its client disconnects, which is the only end of a hanging response.

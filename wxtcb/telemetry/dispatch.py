@@ -9,6 +9,8 @@ import asyncio
 import functools
 import inspect
 import logging
+import math
+import time
 from collections.abc import Callable, Iterable
 from logging import DEBUG, INFO, WARNING
 from operator import attrgetter as _of
@@ -21,6 +23,9 @@ from wxtcb.errors import InvalidArgument
 from wxtcb.events import CallFinished, Event, Hook, SessionHook, SessionInfo
 
 logger: Final = logging.getLogger("wxtcb")
+
+REPEAT_INTERVAL: Final = 60.0
+MAX_REMEMBERED_EVENTS: Final = 100
 
 _REFRESH_REASONS: Final = {
     "first": "there was none",
@@ -125,8 +130,8 @@ _LOG_FORMATS: Final[dict[type[Any], tuple[int, str, Callable[[Any], tuple[object
     ),
     events.PushRefused: (
         WARNING,
-        "push from %s rejected with HTTP %d: %s",
-        lambda event: (_describe_peer(event), event.status, event.reason),
+        "push from %s rejected with HTTP %d: %s%s",
+        lambda event: (_describe_peer(event), event.status, event.reason, event.hint and f". {event.hint}"),
     ),
     events.PushUndecryptable: (
         WARNING,
@@ -146,21 +151,46 @@ _LOG_FORMATS: Final[dict[type[Any], tuple[int, str, Callable[[Any], tuple[object
 }
 
 
+@attrs.define(eq=False)
+class RepeatFilter:
+    """Filter of repeated events: an equal one is admitted once a minute. `now` is a monotonic clock."""
+
+    now: Callable[[], float] = time.monotonic
+    # When each event was admitted last, the oldest first.
+    _admitted_at: dict[Event, float] = attrs.field(init=False, factory=dict["Event", float])
+
+    def admits(self, event: Event) -> bool:
+        """Return whether no equal event was admitted in the last minute."""
+        now = self.now()
+        if now - self._admitted_at.get(event, -math.inf) < REPEAT_INTERVAL:
+            return False
+        self._admitted_at.pop(event, None)
+        self._admitted_at[event] = now
+        if len(self._admitted_at) > MAX_REMEMBERED_EVENTS:
+            del self._admitted_at[next(iter(self._admitted_at))]
+        return True
+
+
 @attrs.frozen
 class LoggingHook:
     """Hook that logs each event in one line; the record has the event's fields and its `kind` as ``extra``.
 
     A record also has the `component_appid` if it is given: one process may have sessions of two platforms.
 
-    Failures and retries are logged as WARNING, new tokens and tickets as INFO, and the end of each call as DEBUG.
+    Failures and retries are logged as WARNING, new tokens and tickets as INFO, and the end of each call as DEBUG. An
+    equal `PushRefused` is logged once a minute.
     """
 
     logger: logging.Logger = logger
     component_appid: str | None = None
+    # A sender with a wrong token repeats its push, the sandbox every second.
+    _refusals: RepeatFilter = attrs.field(init=False, eq=False, repr=False, factory=RepeatFilter)
 
     def __call__(self, event: Event, /) -> None:
         log_format = _LOG_FORMATS.get(type(event))
         if log_format is not None and self.logger.isEnabledFor(log_format[0]):
+            if type(event) is events.PushRefused and not self._refusals.admits(event):
+                return
             level, message, arguments = log_format
             extra = event.to_dict()
             if self.component_appid is not None:
@@ -173,7 +203,7 @@ class HookDispatcher:
     """Dispatcher of events to the log and to the hooks of a session."""
 
     hooks: tuple[Hook, ...] = ()
-    logging_hook: Hook = LoggingHook()
+    logging_hook: Hook = attrs.field(factory=LoggingHook)
 
     @classmethod
     def create(cls, session: SessionInfo, hooks: Iterable[Hook]) -> HookDispatcher:
@@ -213,7 +243,7 @@ def to_hooks(hooks: Iterable[Hook]) -> tuple[Hook, ...]:
 
 
 def notify_open(session: SessionInfo, hooks: Iterable[Hook]) -> None:
-    """Call `on_session_open` of those *hooks* that have it."""
+    """Call `on_session_open` of each of *hooks* that is a `SessionHook`: it has this method and `bind`."""
     for hook in hooks:
         try:
             if _is_session_hook(hook):

@@ -41,7 +41,8 @@ _QUERY_SECRET_PATTERN: Final = re.compile(
 _SIGNATURE_PATTERN: Final = re.compile(rf"((?:\A|[?&]|%26)(?:sign|q-signature){_EQUALS_SIGN})[^&#\s\"'<>\\]+")
 _VALUE: Final = r"""
     (?: (["']) (?: \\. | (?!\2) .)*           # quoted: up to the same quote
-    |   (\\+ ["']) .*? (?= \3 | \Z)           # escaped quotes, inside a quoted string
+    # Escaped quotes, inside a quoted string. Compared only where backslashes begin, so that the time is linear.
+    |   (\\+ ["']) .*? (?= (?<! \\) \3 | \Z)
     |   (?: (?: bearer | basic ) \s+)? [^\s"'&<>,;)}\]\\]+ )
 """
 _SECRET_VALUE_PATTERN: Final = re.compile(
@@ -56,9 +57,10 @@ _COMMON_VALUE_PATTERN: Final = re.compile(
 )
 # scheme://user:password@host
 _URL_PASSWORD_PATTERN: Final = re.compile(r"(://[^\s/:@?#\"'<>]*:)[^\s/?#\"'<>]+(?=@)")
-# <AuthorizationCode><![CDATA[...]]></AuthorizationCode> of a push
+# <AuthorizationCode><![CDATA[...]]></AuthorizationCode> of a push. The match includes all that is read up to the end of
+# CDATA, so that it is not read again from the next element: the time is linear.
 _XML_PATTERN: Final = re.compile(
-    rf"(<[\w:-]*(?:{_NAME_SUFFIX}|{_COMMON_SUFFIX})>\s*)(?!\s)[^<]*(?:<!\[CDATA\[.*?\]\]>)?[^<]*(?=</)",
+    rf"(<[\w:-]*(?:{_NAME_SUFFIX}|{_COMMON_SUFFIX})>\s*+)[^<]*+(?:<!\[CDATA\[.*?(?:\]\]>[^<]*+|\Z)|(?=</))",
     re.IGNORECASE | re.DOTALL,
 )
 _TICKET_PATTERN: Final = re.compile(r"ticket@@@[\w-]+")

@@ -5,10 +5,11 @@ or by fetching a new token under a lease. All times are seconds on the monotonic
 
 A token goes through four phases; `RefreshWindows` computes when they begin:
 
-- fresh: `cached` returns it. This is the hot path, one attribute read and one clock comparison;
+- fresh: `cached` returns it. This is the hot path: one clock comparison, and no wait;
 - advisory window: one refresh runs in the background, and callers go on with the current token;
 - mandatory window: callers wait for that refresh, at most 5 seconds. If it fails, they use the current token;
-- expired or rejected: callers wait for a refresh without a time limit, and get its error.
+- expired or rejected: callers wait for a refresh without a time limit. A permanent error is raised. After a transient
+  error they try again, unless the backoff is longer than 4 seconds: then the error is raised.
 
 There is no timer: a refresh starts when a caller asks for a token. If none asks before the token expires, the next one
 waits.
@@ -100,8 +101,9 @@ class TokenCache:
     """The newest token of a session, refreshed in time.
 
     At most one refresh runs at a time, in a `SharedTask` of its own: cancelling a caller never cancels it. After a
-    failure the next refresh is delayed by the error's `retry_after`, or by 1 second, doubled with each further failure
-    up to 30 seconds. After a permanent failure the delay is at most 60 seconds, and callers without a token skip it.
+    transient failure the next refresh is delayed by the error's `retry_after`. Without one the delay is 1 second,
+    doubled with each further such failure up to 30. After a permanent failure it is `retry_after` or 1 second, at most
+    60 seconds, and callers without a token skip it.
 
     `waiters` counts the calls that wait for a token. `last_error` is that of the last refresh, None after a success.
     """
@@ -119,11 +121,12 @@ class TokenCache:
     _refreshed: RefreshedToken | None = attrs.field(init=False, default=None)
     # When `_token` has to be refreshed. Without a token, all times are in the past, so that `cached` returns None.
     _windows: RefreshWindows = attrs.field(init=False, default=_NO_WINDOWS)
-    # Equal to `_windows.advisory_at`; a field of its own, so that `cached` reads one attribute.
+    # Equal to `_windows.advisory_at`; a field of its own, because `cached` is faster without the second look-up.
     _fresh_until: float = attrs.field(init=False, default=DISTANT_PAST)
     waiters: int = attrs.field(init=False, default=0)
 
-    # Refreshes: the one under way or the last one, the transient failures in a row, and the end of the backoff.
+    # Refreshes: the one under way or the last one; the error of the last one; the transient failures without
+    # `retry_after` since the last success; and the end of the backoff.
     _refresh_task: SharedTask[None] | None = attrs.field(init=False, default=None)
     last_error: WxtcbError | None = attrs.field(init=False, default=None)
     _failures: int = attrs.field(init=False, default=0)
@@ -241,8 +244,9 @@ class TokenCache:
             return self._refresh_task
         if self._closed:
             raise SessionClosed("the session is closed; no request was sent")
-        # A caller without a token need not wait after a permanent failure. `TicketTokenProvider` remembers a rejection,
-        # so a refresh sends no request until the ticket changes. A token source is called again each time.
+        # A caller without a token need not wait after a permanent failure. `TicketTokenProvider` remembers a rejection
+        # for 60 seconds; in that time a refresh sends no fetch unless the ticket changes. A token source is called
+        # again each time.
         is_permanent = self.last_error is not None and not is_transient(self.last_error)
         if now < self._next_refresh_at and not (needs_token and is_permanent):
             return None
@@ -315,7 +319,8 @@ class TokenCache:
     def _record_error(self, reason: str, error: WxtcbError, started_at: float) -> None:
         """Start a backoff after a failed refresh, and report the failure."""
         if not is_transient(error):
-            # Capped, so that a reader of the store finds a token of another process, or a new ticket, soon enough.
+            # Capped, so that the store is read again soon enough: another process may have stored a token or a new
+            # ticket by then.
             backoff = min(MINUTE, error.retry_after or 1.0)
         elif error.retry_after is not None:
             backoff = error.retry_after

@@ -5,11 +5,12 @@ Every variable is named ``WXTCB_...``, or ``WXTCB_<PROFILE>_...`` if a profile i
 
 from __future__ import annotations
 
+import difflib
 import logging
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -158,13 +159,19 @@ def read_receiver(
 
 @attrs.frozen
 class Variables:
-    """The variables of one profile, by their names without `prefix`, and the errors of those that cannot be read."""
+    """The variables of one profile, by their names without `prefix`, and the errors of those that cannot be read.
+
+    `hints` are about names in the file that are probably misspelled. If the file has errors, `is_complete` is false:
+    any variable that is not set may be in it.
+    """
 
     prefix: str
     values: Mapping[str, Secret]
     ticket_file: Path | None
     env_file: Path | None
     errors: tuple[str, ...]
+    hints: tuple[str, ...]
+    is_complete: bool
 
     @classmethod
     def read(cls, environ: Mapping[str, str] | None, env_file: str | Path | None, profile: str | None) -> Variables:
@@ -177,7 +184,10 @@ class Variables:
             errors.append(f"{PROFILE_VAR}: a profile consists of letters, digits and '_', not {profile!r}")
         prefix = f"{PREFIX}{profile.upper()}_" if profile else PREFIX
         env_file = env.get(ENV_FILE_VAR, "").strip() if env_file is None else env_file
-        from_file = _read_env_file(Path(env_file), errors) if env_file else {}
+        file_errors: list[str] = []
+        from_file = _read_env_file(Path(env_file), file_errors) if env_file else {}
+        # They come first, because they may be the cause of the others.
+        errors = [*file_errors, *errors]
         values: dict[str, Secret] = {}
         ticket_file: Path | None = None
         for name in (*SESSION_NAMES, *RECEIVER_NAMES):
@@ -204,7 +214,9 @@ class Variables:
                     errors.append(f"{variable}: the value is not UTF-8")
         if "TOKEN_STORE_KEY" in values and "TOKEN_STORE" not in values:
             errors.append(f"{prefix}TOKEN_STORE_KEY is set, but {prefix}TOKEN_STORE is not: set both or none")
-        return cls(prefix, values, ticket_file, Path(env_file).absolute() if env_file else None, tuple(errors))
+        env_path = Path(env_file).absolute() if env_file else None
+        hints = tuple(f"{env_path} has {hint}" for hint in _find_misspelled(from_file, prefix))
+        return cls(prefix, values, ticket_file, env_path, tuple(errors), hints, not file_errors)
 
     @property
     def store(self) -> StoreSettings | None:
@@ -220,10 +232,10 @@ class Variables:
         return [f"{self.prefix}{name} ({_MEANINGS[name]})" for name in names if name not in self.values]
 
     def check(self, missing: list[str], errors: list[str] | None = None) -> None:
-        """Raise one `InvalidArgument` for *missing* variables, *errors* and the errors of reading, if there are any."""
-        found = [f"not set in the environment: {', '.join(missing)}"] if missing else []
-        if found := [*found, *self.errors, *(errors or ())]:
-            raise InvalidArgument("; ".join((*found, "no request was sent")))
+        """Raise one `InvalidArgument` for the errors of reading, *missing* variables and *errors*, if there are any."""
+        found = [f"not set in the environment: {', '.join(missing)}"] if missing and self.is_complete else []
+        if found := [*self.errors, *found, *(errors or ())]:
+            raise InvalidArgument("; ".join((*found, *self.hints, "no request was sent")))
 
 
 @contextmanager
@@ -296,6 +308,17 @@ def _find_exposure(descriptor: int, path: Path) -> str | None:
 
 def _is_set(source: Mapping[str, str], *names: str) -> bool:
     return any(source.get(name, "").strip() for name in names)
+
+
+def _find_misspelled(names: Iterable[str], prefix: str) -> Iterator[str]:
+    """Iterate over those of *names* that are similar to a variable, each as a question."""
+    known = (*SESSION_NAMES, *RECEIVER_NAMES)
+    for name in names:
+        # A variable of another profile ends with a known name.
+        if name.startswith(prefix) and not name.removesuffix("_FILE").endswith(known):
+            # Compared without the prefix, which would make all names similar.
+            similar = difflib.get_close_matches(name.removeprefix(prefix), known, n=1, cutoff=0.5)
+            yield from (f"{name}: did you mean {prefix}{each}?" for each in similar)
 
 
 def _read_env_file(path: Path, errors: list[str]) -> dict[str, str]:

@@ -18,7 +18,9 @@ import asyncio
 import contextlib
 import hashlib
 import ipaddress
+import os
 import secrets
+import socket
 import ssl
 from collections.abc import AsyncGenerator, Awaitable
 from typing import Any, Final, Protocol, Self, TypeVar, cast
@@ -295,7 +297,7 @@ class RedisStore:
         try:
             return await _await_cancellable(_eval_script(await self._get_client(), script, key, args))
         except RedisError as error:
-            code, reason = _error_code(error), type(error).__name__
+            code, reason = _error_code(error), _describe_failure(error)
         # Outside the `except` block: the message of the original error may quote the document.
         message = _ERROR_MESSAGES.get(code, f"cannot be reached: {reason}")
         raise TokenStoreError(f"{key} in {self.masked_url} {message}", permanent=code in _PERMANENT_CODES)
@@ -431,6 +433,24 @@ def _create_client(url: Secret) -> Redis:
         "the URL of a Redis store must be redis:// or rediss:// with [user:password@]host[:port][/database], or "
         "unix:// with the path of a socket; it must not have options that redis-py does not know"
     )
+
+
+def _describe_failure(error: RedisError) -> str:
+    """Return why the server cannot be reached, without the message of *error*, which may quote the document."""
+    match error.__cause__ or error.__context__:
+        case ssl.SSLCertVerificationError():
+            return "its TLS certificate is not trusted"
+        case ssl.SSLError():
+            return "the TLS handshake failed"
+        case socket.gaierror():
+            return "the host name could not be resolved"
+        case TimeoutError() | RedisTimeoutError():
+            return "no reply in time"
+        # The text of the system for this number; that of the exception may contain anything.
+        case OSError(errno=int(number)):
+            return os.strerror(number)
+        case _:
+            return type(error).__name__
 
 
 def _error_code(error: RedisError) -> str:

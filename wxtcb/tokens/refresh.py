@@ -224,7 +224,7 @@ class TokenRefresher:
         """Write a token that the store could not accept, as soon as it can, and count its fetch.
 
         The token is left out if another process has fetched a newer one or is fetching one, or if *is_current* returns
-        False: this process has a newer token then, even if that one was rejected.
+        False: then this process has a newer token, or this one was rejected or has expired.
         """
 
         def add_token(state: TokenState, now: float) -> TokenState | None:
@@ -376,9 +376,12 @@ class TokenRefresher:
         """Return *token* with the details of its fetch; raise if it cannot be used."""
         value, ttl, now = token.component_access_token, token.expires_in, self.now()
         if value in request.invalid_tokens:
-            # An external token source may go on returning a rejected token. Using it would loop without a pause.
+            # Using a rejected token would loop without a pause. An external token source may go on returning one.
+            if isinstance(self.provider, TicketTokenProvider):
+                message = "a token that was already rejected; wxtcb fetches again after a backoff"
+                raise errors.BadReply(message, endpoint=TOKEN_PATH, status=200)
             raise unsent_error(
-                "the token that was returned is one that WeChat has already rejected; return a newer one"
+                "the token source returned a token that WeChat has already rejected; it must return a newer one"
             )
         if not 0 < ttl <= MAX_TTL or requested_at + ttl <= now:
             message = f"the new token expires in {ttl} s, which is not usable"

@@ -17,7 +17,7 @@ from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import ParseError, XMLParser
 
 from wxtcb._protocol.limits import LIMITS
-from wxtcb.events import PushMalformed, PushRefused, PushUndecryptable
+from wxtcb.events import WRONG_SIGNATURE, PushMalformed, PushRefused, PushUndecryptable
 from wxtcb.secret import Secret
 from wxtcb.tokens.ticket.crypto import InvalidPush, MessageCrypto
 from wxtcb.tokens.token_state import TICKET_TTL
@@ -101,7 +101,7 @@ def _verified_ciphertext(crypto: MessageCrypto, query: bytes, body: bytes, now: 
     signature, timestamp, nonce = (_get_single_parameter(parameters, name) for name in names)
     encrypted = _get_single_field(_parse_xml(body), "Encrypt").encode()
     if not crypto.is_valid_signature(signature, timestamp, nonce, encrypted):
-        raise InvalidPush("the signature does not match", 403)
+        raise InvalidPush(WRONG_SIGNATURE, 403)
     signed_at = _parse_unix_seconds(timestamp.decode("latin-1"))
     if signed_at is None or abs(now - signed_at) > replay_window:
         raise InvalidPush(f"the signature is more than {replay_window:g} s from this machine's clock", 403)
