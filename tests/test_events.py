@@ -33,7 +33,7 @@ EVERY = [
     (events.TokenRefreshed(8, "expired", 7000.0, 0.0, from_store=True), "INFO", ["8 loaded", "had expired", "7000 s"]),
     (events.TokenRefreshed(8, "rejected", 7200.0, 0.1), "INFO", ["because the platform rejected the previous one;"]),
     (events.TokenStoreWriteFailed(2, "failed (OSError in x, line 1)"), "WARNING", ["2", "OSError in x"]),
-    (events.TokenStoreRolledBack(5, 7), "WARNING", ["back to token 5", "token 7"]),
+    (events.TokenStoreRolledBack(5, 7), "WARNING", ["older state", "token is 5", "was 7"]),
     (events.TokenConflictDetected(3, 8.0, "Share it."), "WARNING", ["3 tokens in a row", "8 s", "Share it."]),
     (events.TicketReceived(1413192605, is_newest=True), "INFO", ["1413192605", "newest"]),
     (

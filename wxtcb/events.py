@@ -187,10 +187,11 @@ class TokenStoreWriteFailed(BaseEvent):
 
 @attrs.frozen
 class TokenStoreRolledBack(BaseEvent):
-    """A token store that went back to token number `generation`, although it had number `newest_generation` before.
+    """A token store that went back to an older state, with token number `generation` (0: none).
 
-    A backup was restored, a replica without the last write took over, or a program wrote an old document. This process
-    goes on with the newer token and stores it again. To begin anew on purpose, delete the stored document.
+    Before, its token had number `newest_generation`, which may be the same. A backup was restored, a replica without
+    the last write took over, or a program wrote an old document. This process goes on with the newer state, and its
+    next write stores that again. To begin anew on purpose, delete the stored document.
     """
 
     generation: int

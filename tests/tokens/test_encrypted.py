@@ -6,6 +6,7 @@ import sys
 import traceback
 
 import pytest
+from cryptography.fernet import Fernet
 
 from wxtcb.errors import InvalidArgument, TokenStoreError
 from wxtcb.secret import Secret
@@ -115,6 +116,18 @@ async def test_document_of_another_platform_is_rejected(store, document):
     assert caught.value.permanent
     assert "T0KEN" not in str(caught.value)
     assert (await encrypted.load("wxA")).document == document
+
+
+@pytest.mark.parametrize(
+    "plaintext", ["{T0KEN}", "", f"wxtcb-store-2 18 {APPID} T0KEN", f"wxtcb-store-1 {APPID} T0KEN"]
+)
+async def test_document_that_names_no_platform_is_rejected(store, plaintext):
+    """Another program with the same key may have written it, or an earlier version of wxtcb."""
+    await store.compare_and_set(APPID, Fernet(NEW).encrypt(plaintext.encode()).decode(), version="")
+    with pytest.raises(TokenStoreError, match="older wxtcb or by another program: delete the record") as caught:
+        await EncryptedStore(store, NEW).load(APPID)
+    assert caught.value.permanent
+    assert "T0KEN" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("appid", "document"), [("wx A", "B"), ("", "wxA"), ("wx1 2", ""), ("令牌", "\ud800")])

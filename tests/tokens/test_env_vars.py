@@ -201,6 +201,7 @@ def test_every_variable_may_be_in_a_file(tmp_path: Path) -> None:
         (b"s", 0o644, "(mode 644): chmod 600 it, and replace its secrets"),
         (b"s", 0o620, "(mode 620)"),
         (b"", 0o600, "(it is empty)"),
+        (b"\xef\xbb\xbf\n", 0o600, "(it is empty)"),
         (b"S3CRET\xff", 0o600, "(it is not UTF-8)"),
         (b"S3CRET" * 20_000, 0o600, "(it is larger than 64 KiB)"),
         (None, 0o600, "(No such file or directory)"),
@@ -307,6 +308,23 @@ def test_invalid_line_is_rejected(tmp_path: Path, line: str) -> None:
     with pytest.raises(InvalidArgument, match=r"line 4: expected NAME=VALUE") as caught:
         read_platform(ENV, env_file=path)
     assert "S3CRET" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["PROFILE", "ENV_FILE"])
+def test_file_of_variables_cannot_select_what_is_read(tmp_path: Path, name: str) -> None:
+    """The variable would be ignored, and the settings of another platform might be used."""
+    path = write_private(tmp_path / ".env", f"\nexport WXTCB_{name}='shop'\n")
+    with pytest.raises(InvalidArgument, match=rf"line 2: set WXTCB_{name} in the environment of the process") as caught:
+        read_platform(ENV, env_file=path)
+    assert "shop" not in str(caught.value)
+
+
+def test_byte_order_mark_is_no_part_of_a_value(tmp_path: Path) -> None:
+    """Editors on Windows write one at the start of a file."""
+    secret = write_private(tmp_path / "secret", "\ufeffhush")
+    path = write_private(tmp_path / ".env", f"\ufeffWXTCB_COMPONENT_APPSECRET_FILE={secret}\n")
+    settings = read_platform({**ENV, "WXTCB_COMPONENT_APPSECRET": ""}, env_file=path)
+    assert settings.component_appsecret.reveal() == "hush"
 
 
 @pytest.mark.parametrize(

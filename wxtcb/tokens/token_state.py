@@ -134,7 +134,7 @@ class TokenState:
 
     `fetch_times` are the times at which tokens of the last hour were requested, the oldest first. `conflicts` counts
     how many tokens in a row were replaced because the platform called them "not latest". `rejection` is the last one
-    since the newest token was fetched.
+    since the newest token was fetched. `revision` is higher by 1 after each write to the store.
     """
 
     token: StoredToken | None = None
@@ -144,6 +144,7 @@ class TokenState:
     fetch_times: tuple[float, ...] = attrs.field(default=(), metadata=wire_name("mints"))
     conflicts: int = attrs.field(default=0, metadata=wire_name("contests"))
     rejection: RejectedRefresh | None = attrs.field(default=None, metadata=wire_name("refusal"))
+    revision: int = 0
 
     @property
     def generation(self) -> int:
@@ -243,9 +244,11 @@ class TokenState:
         return attrs.evolve(self, ticket=StoredTicket(ticket, create_time, now))
 
     def is_older_than(self, newest: TokenState) -> bool:
-        """Return whether this state has an earlier token than *newest*, a state that the store had before."""
+        """Return whether this state has an earlier revision or token than *newest*, which the store had before."""
+        if self.revision < newest.revision:
+            return True
+        # A process that did not know *newest* may have continued an older state up to a higher revision.
         if self.token is None or newest.token is None:
-            # A store without a token was emptied, or is new. That is allowed.
             return False
         # Both are compared: after the store was emptied, generations begin at 1 again, with later tokens. After its
         # clock was set back, a later token has an earlier time, but a higher generation.
@@ -253,14 +256,23 @@ class TokenState:
         return is_lower and self.token.requested_at < newest.token.requested_at
 
     def with_newest(self, newest: TokenState) -> TokenState:
-        """Return *newest*, with the lease, the later ticket and all fetch times of both states."""
+        """Return the state with the later token, with this lease, and the later ticket and all fetches of both."""
+        # A process that did not know *newest* may have fetched a token, which made that of *newest* invalid.
+        has_later_token = (
+            self.token is not None and newest.token is not None and self.token.requested_at > newest.token.requested_at
+        )
         tickets = [each for each in (self.ticket, newest.ticket) if each is not None]
         return attrs.evolve(
-            newest,
+            self if has_later_token else newest,
             lease=self.lease,
             ticket=max(tickets, key=lambda ticket: ticket.create_time, default=None),
-            fetch_times=tuple(sorted({*self.fetch_times, *newest.fetch_times})[-MAX_FETCH_TIMES:]),
-        )
+            revision=max(self.revision, newest.revision),
+        ).with_fetch_times((*self.fetch_times, *newest.fetch_times))
+
+    def with_fetch_times(self, fetch_times: tuple[float, ...]) -> TokenState:
+        """Count the fetches at these times too, each once."""
+        merged = sorted({*self.fetch_times, *fetch_times})
+        return attrs.evolve(self, fetch_times=tuple(merged[-MAX_FETCH_TIMES:]))
 
 
 def dump_state(state: TokenState) -> str:
