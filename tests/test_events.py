@@ -42,7 +42,7 @@ EVERY = [
         ["1413192605", "OSError in x", "8 s"],
     ),
     (events.PushRefused("the signature does not match", 403), "WARNING", ["unknown address", "403", "WXTCB_MESSAGE"]),
-    (events.PushUndecryptable("192.0.2.1"), "WARNING", ["192.0.2.1", "EncodingAESKey", "somebody else knows"]),
+    (events.PushUndecryptable("192.0.2.1"), "WARNING", ["192.0.2.1", "EncodingAESKey", "someone else knows"]),
     (events.PushMalformed("there must be one CreateTime", "192.0.2.1"), "WARNING", ["192.0.2.1", "one CreateTime"]),
     (events.NotificationDropped("authorized", 100), "WARNING", ["authorized", "100"]),
     (events.NotificationFailed("authorized", "OSError"), "WARNING", ["authorized", "OSError"]),

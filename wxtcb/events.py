@@ -266,7 +266,7 @@ class PushRefused(BaseEvent):
 
 
 UNDECRYPTABLE_HINT: Final = (
-    "Check EncodingAESKey and appid. If they are correct, somebody else knows the message token: change it in WeChat's "
+    "Check EncodingAESKey and appid. If they are correct, someone else knows the message token: change it in WeChat's "
     "console and here"
 )
 
@@ -275,7 +275,7 @@ UNDECRYPTABLE_HINT: Final = (
 class PushUndecryptable(BaseEvent):
     """A push that is signed with the message token, but could not be decrypted for this platform; it changed nothing.
 
-    Either EncodingAESKey or appid is wrong here, or somebody else knows the message token: change it in WeChat's
+    Either EncodingAESKey or appid is wrong here, or someone else knows the message token: change it in WeChat's
     console. It was answered like any signed push, so that the sender learns nothing. `peer` is as in `PushRefused`.
     """
 

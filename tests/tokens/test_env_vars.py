@@ -362,7 +362,7 @@ def test_misspelled_name_in_the_file_is_shown_with_an_error(tmp_path: Path) -> N
 def test_file_of_variables_in_the_working_directory_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file that somebody left there cannot send the credentials to another address."""
+    """A file that another user left there cannot send the credentials to another address."""
     write_private(tmp_path / ".env", "WXTCB_BASE_URL=https://attacker.example\n")
     monkeypatch.chdir(tmp_path)
     assert read_platform(ENV).base_url == "https://api.weixin.qq.com"

@@ -578,7 +578,7 @@ async def test_only_the_newest_notifications_are_remembered(new_receiver, monkey
 
 
 def altered_pushes(count, random):
-    """Return pushes of somebody who knows the message token, but not the key: a captured one, altered and signed.
+    """Return pushes of a sender who knows the message token, but not the key: a captured one, altered and signed.
 
     Half of them are those of the padding oracle attack, which puts an altered block in front of one to decrypt.
     """

@@ -296,7 +296,7 @@ def _map_other_exception(error: Exception, *, sent: bool, closed: bool) -> SendF
     name, where = type(cause).__name__, f"{frame.f_code.co_filename}, line {line}"
     permanent = sent or isinstance(cause, PROGRAMMING_ERRORS)
     if str(frame.f_globals.get("__name__")).startswith("wxtcb."):
-        reason = f"wxtcb raised {name}; report it, unless a mock of yours was called there ({where})"
+        reason = f"wxtcb raised {name}; report it, unless your own mock was called there ({where})"
     else:
         reason = f"code that aiohttp called raised {name}{'; fix the code' if permanent else ''} ({where})"
     return SendFailure(reason, sent=sent, permanent=permanent)

@@ -405,7 +405,7 @@ async def download_file(
     then *path* is unchanged. An interrupted download is resumed with a new link, unless the file has changed; it fails
     after five interruptions without another byte. *progress* is called with the number of bytes received and the total,
     if it is known; the first number falls if the download has to start over. A symbolic link at *path* is replaced, not
-    followed. Only you can read the new file (mode 600), unless it replaces one of yours, whose mode it gets. Raises
+    followed. Only you can read the new file (mode 600), unless it replaces your own file, whose mode it gets. Raises
     `InvalidArgument` before a request is sent if no file can be created there. Raises `TransferError` if the file does
     not exist (``.code``), has more than *max_bytes* bytes (None: no limit), or the download fails. Uses the official
     interface getDownloadFileLink.

@@ -87,7 +87,7 @@ class EncryptedStore:
             raise TokenStoreError(f"{self.masked_url} {message}", permanent=True) from error
         header = _header(component_appid)
         if not plaintext.startswith(header):
-            # Somebody who can write to the store, but has no key, could otherwise let calls go to another platform.
+            # A person who can write to the store, but has no key, could otherwise let calls go to another platform.
             reason = (
                 f"encrypted for another platform than {component_appid}"
                 if _ANY_HEADER.match(plaintext)

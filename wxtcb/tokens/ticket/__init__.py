@@ -357,7 +357,7 @@ class NotificationTasks:
     dispatcher: HookDispatcher
     _tasks: set[asyncio.Task[None]] = attrs.field(init=False, factory=set["asyncio.Task[None]"])
     # Digests of the newest notifications, the oldest first. Of their contents and not of their signatures, because
-    # somebody who knows the message token can sign a captured push again, and WeChat may do so when it repeats one.
+    # anyone who knows the message token can sign a captured push again, and WeChat may do so when it repeats one.
     _remembered: dict[bytes, None] = attrs.field(init=False, factory=dict[bytes, None])
 
     @property
