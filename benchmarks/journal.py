@@ -27,7 +27,7 @@ from memory import STATUS, peak_memory, reset_peak
 from provisioning import SandboxProcess, journal_on_disk, make_tenants, provision, run_sandbox
 
 from wxtcb.provision import Provisioner, SqliteJournal, Tenant, TenantRecord
-from wxtcb.provision.journal import HistoryEntry
+from wxtcb.provision.record import HistoryEntry
 
 BASELINE: Final = "the journal in memory"
 

@@ -17,7 +17,7 @@ import pytest
 from wxtcb.cli.journal_file import run_with_journal
 from wxtcb.errors import InvalidArgument
 from wxtcb.provision import Journal, JournalError, SqliteJournal
-from wxtcb.provision.journal import JournalIdentity
+from wxtcb.provision.record import JournalIdentity
 
 from .children import start
 from .conftest import CREATE, Cli, Platform, Tenants, wait_for_request

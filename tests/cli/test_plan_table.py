@@ -24,8 +24,8 @@ from wxtcb.provision import (
     TenantRecord,
     TenantReport,
 )
-from wxtcb.provision.journal import ServiceState
 from wxtcb.provision.plan import AliasIndex
+from wxtcb.provision.record import ServiceState
 
 from .conftest import width_of
 

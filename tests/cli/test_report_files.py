@@ -17,7 +17,9 @@ import pytest
 from wxtcb.cli.report_files import ReportFiles
 from wxtcb.errors import InvalidArgument
 from wxtcb.provision import Outcome, Report, TenantReport
-from wxtcb.provision.journal import HistoryEntry, JournalError, MemoryJournal, TenantRecord
+from wxtcb.provision.journal import JournalError
+from wxtcb.provision.memory import MemoryJournal
+from wxtcb.provision.record import HistoryEntry, TenantRecord
 from wxtcb.provision.report_csv import render_csv
 from wxtcb.sandbox import ReadyPolicy
 

@@ -10,7 +10,7 @@ from attrs import define, field
 
 from wxtcb.api.environment import ShareLink
 from wxtcb.provision import Outcome, Report, TenantReport
-from wxtcb.provision.journal import HistoryEntry
+from wxtcb.provision.record import HistoryEntry
 from wxtcb.provision.report import RunInfo
 from wxtcb.provision.report_html import render_html
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import wxtcb
-from wxtcb.provision.journal import HistoryEntry, JournalIdentity, TenantRecord
+from wxtcb.provision.record import HistoryEntry, JournalIdentity, TenantRecord
 from wxtcb.provision.sqlite.journal import SqliteJournal
 
 ENTRY = HistoryEntry(1.7e9, "noted")

@@ -12,7 +12,7 @@ from hypothesis import given, strategies as st
 from wxtcb.api.environment import EnvInfo, EnvList
 from wxtcb.provision import Audit, Finding, FindingKind, Service, Tenant, TenantRecord, derive_alias
 from wxtcb.provision.audit import Classification, Comparison, derived_alias_notes
-from wxtcb.provision.journal import Intent, ServiceState
+from wxtcb.provision.record import Intent, ServiceState
 
 from .constants import WX1, WX2
 

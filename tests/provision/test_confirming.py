@@ -9,7 +9,7 @@ import pytest
 
 import wxtcb
 from wxtcb.provision import MemoryJournal, Outcome, Provisioner, Tenant, TenantRecord
-from wxtcb.provision.journal import HistoryEntry, ServiceState
+from wxtcb.provision.record import HistoryEntry, ServiceState
 from wxtcb.sandbox import Fault, FaultKind, Sandbox
 
 from .conftest import Harness, SessionFactory

@@ -23,7 +23,8 @@ from wxtcb.provision import (
 )
 from wxtcb.provision.context import StepContext
 from wxtcb.provision.events import RunStopped, StepDone
-from wxtcb.provision.journal import HistoryEntry, Intent, JournalConflict
+from wxtcb.provision.journal import JournalConflict
+from wxtcb.provision.record import HistoryEntry, Intent
 from wxtcb.provision.step import PendingWait, StepResult
 from wxtcb.provision.tenant_state import TenantState
 from wxtcb.sandbox import Fault, FaultKind, ReadyPolicy, Sandbox

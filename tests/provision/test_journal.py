@@ -8,7 +8,7 @@ import attrs
 import pytest
 from hypothesis import given, strategies as st
 
-from wxtcb.provision.journal import HistoryEntry, Intent, ServiceState, TenantRecord, describe_change, to_utc
+from wxtcb.provision.record import HistoryEntry, Intent, ServiceState, TenantRecord, describe_change, to_utc
 
 NEW = TenantRecord(tenant="a", alias="x")
 INTENDED = attrs.evolve(NEW, attempt=1, intent=Intent(deadline=1.0))

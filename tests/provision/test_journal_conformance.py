@@ -10,16 +10,9 @@ import attrs
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from wxtcb.provision.journal import (
-    Binding,
-    HistoryEntry,
-    Intent,
-    Journal,
-    JournalIdentity,
-    MemoryJournal,
-    ServiceState,
-    TenantRecord,
-)
+from wxtcb.provision.journal import Journal
+from wxtcb.provision.memory import MemoryJournal
+from wxtcb.provision.record import Binding, HistoryEntry, Intent, JournalIdentity, ServiceState, TenantRecord
 from wxtcb.provision.sqlite.journal import SqliteJournal
 from wxtcb.provision.tenant import is_valid_name
 

@@ -13,7 +13,7 @@ from hypothesis import given, strategies as st
 
 from wxtcb.provision import Outcome, Problem, Report, TenantReport
 from wxtcb.provision.error_policy import CHINA_TIMEZONE
-from wxtcb.provision.journal import HistoryEntry
+from wxtcb.provision.record import HistoryEntry
 from wxtcb.provision.report import OUTCOME_ADVICE, RunInfo
 from wxtcb.provision.report_html import render_html
 

@@ -17,7 +17,7 @@ import pytest
 
 import wxtcb
 from wxtcb._files.sqlite import UnusableFile
-from wxtcb.provision.journal import HistoryEntry, Intent, TenantRecord
+from wxtcb.provision.record import HistoryEntry, Intent, TenantRecord
 from wxtcb.provision.sqlite import file, schema
 from wxtcb.provision.sqlite.file import JournalFile
 from wxtcb.provision.sqlite.journal import SqliteJournal
@@ -31,7 +31,7 @@ HEAD = 32
 PROGRAM = """
 import asyncio, os, sys
 import attrs
-from wxtcb.provision.journal import HistoryEntry, TenantRecord
+from wxtcb.provision.record import HistoryEntry, TenantRecord
 from wxtcb.provision.sqlite.journal import SqliteJournal
 
 async def work(journal, record):

@@ -264,7 +264,7 @@ async def test_close_releases_a_file_that_cannot_be_checked(path, monkeypatch):
 
 ORPHANED = """
 import asyncio, os, signal, sys
-from wxtcb.provision.journal import HistoryEntry, TenantRecord
+from wxtcb.provision.record import HistoryEntry, TenantRecord
 from wxtcb.provision.sqlite.journal import SqliteJournal
 
 journal = SqliteJournal(sys.argv[1])

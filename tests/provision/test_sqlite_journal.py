@@ -20,7 +20,8 @@ import pytest
 
 from wxtcb._files import sqlite
 from wxtcb.errors import InvalidArgument
-from wxtcb.provision.journal import HistoryEntry, JournalError, JournalInUse, TenantRecord
+from wxtcb.provision.journal import JournalError, JournalInUse
+from wxtcb.provision.record import HistoryEntry, TenantRecord
 from wxtcb.provision.sqlite import file, schema
 from wxtcb.provision.sqlite.journal import SqliteJournal
 
@@ -515,7 +516,8 @@ async def test_unexpected_exception_fails_only_its_batch(journal, monkeypatch):
 
 FULL_DISK = """
 import asyncio, pathlib, subprocess, sys
-from wxtcb.provision.journal import HistoryEntry, JournalError, TenantRecord
+from wxtcb.provision.journal import JournalError
+from wxtcb.provision.record import HistoryEntry, TenantRecord
 from wxtcb.provision.sqlite.journal import SqliteJournal
 
 folder = pathlib.Path(sys.argv[1]).parent
@@ -557,7 +559,8 @@ def test_full_file_system_loses_nothing(path):
 
 FORKED = """
 import asyncio, os, sys
-from wxtcb.provision.journal import HistoryEntry, JournalError, TenantRecord
+from wxtcb.provision.journal import JournalError
+from wxtcb.provision.record import HistoryEntry, TenantRecord
 from wxtcb.provision.sqlite.journal import SqliteJournal
 
 ENTRY = HistoryEntry(1.0, "noted")

@@ -16,7 +16,8 @@ from wxtcb._files.access import resolve_links
 from wxtcb.cli.console import echo_err, escape_unprintable
 from wxtcb.errors import InvalidArgument
 from wxtcb.provision import Journal, Report
-from wxtcb.provision.journal import HistoryEntry, JournalError
+from wxtcb.provision.journal import JournalError
+from wxtcb.provision.record import HistoryEntry
 from wxtcb.provision.report_csv import render_csv
 from wxtcb.provision.report_html import render_html
 

@@ -9,9 +9,11 @@ import importlib
 from typing import TYPE_CHECKING, Final
 
 from wxtcb.provision.audit import Audit, Finding, FindingKind
-from wxtcb.provision.journal import Journal, JournalError, MemoryJournal, TenantRecord
+from wxtcb.provision.journal import Journal, JournalError
+from wxtcb.provision.memory import MemoryJournal
 from wxtcb.provision.plan import Action, Plan, TenantPlan
 from wxtcb.provision.provisioner import Provisioner
+from wxtcb.provision.record import TenantRecord
 from wxtcb.provision.report import Outcome, Problem, Progress, Report, RunProgress, StopReason, TenantReport
 from wxtcb.provision.run import Run
 from wxtcb.provision.step import Step

@@ -18,9 +18,9 @@ from wxtcb._concurrency.tasks import cooperative_iter
 from wxtcb.api.environment import EnvInfo, EnvList, batch_get_env_id
 from wxtcb.errors import WxtcbError
 from wxtcb.provision.error_policy import is_fatal
-from wxtcb.provision.journal import ServiceState, TenantRecord, collect_bindings, recently_opened, to_utc
 from wxtcb.provision.plan import AliasIndex
 from wxtcb.provision.planner import LISTING_RETRIES, Planner, clock_skew_notes
+from wxtcb.provision.record import ServiceState, TenantRecord, collect_bindings, recently_opened, to_utc
 from wxtcb.provision.report import dump_json
 from wxtcb.provision.tenant import Tenant
 from wxtcb.session import Session

@@ -15,8 +15,9 @@ import attrs
 from wxtcb.errors import OutcomeUnknown, WxtcbError
 from wxtcb.events import Abandoned, Event, RequestResent
 from wxtcb.provision.events import RunEvent
-from wxtcb.provision.journal import Journal, TenantRecord, commit_record
+from wxtcb.provision.journal import Journal, commit_record
 from wxtcb.provision.reconciliation import EnvironmentListing
+from wxtcb.provision.record import TenantRecord
 from wxtcb.provision.report import EnvironmentOrigin, Problem
 from wxtcb.provision.tenant_state import TenantState
 from wxtcb.session import Session

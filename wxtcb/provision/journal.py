@@ -1,36 +1,40 @@
-"""Journal: what is stored about every tenant, so that no environment is created twice."""
+"""Journal: storage of what is known about every tenant, so that no environment is created twice."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
-from enum import Enum
+from collections.abc import Iterable, Mapping
 from itertools import islice
-from types import MappingProxyType
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
 from wxtcb.errors import WxtcbError
+from wxtcb.provision.record import (
+    Binding,
+    HistoryEntry,
+    JournalEntry,
+    JournalIdentity,
+    RecordChange,
+    TenantRecord,
+)
+
+if TYPE_CHECKING:
+    from wxtcb.provision.desired import DesiredTenants
+    from wxtcb.provision.election import Election
 
 __all__ = [
-    "Binding",
-    "HistoryEntry",
-    "Intent",
+    "Committed",
+    "Deposed",
     "Journal",
     "JournalConflict",
-    "JournalEntry",
     "JournalError",
-    "JournalIdentity",
     "JournalInUse",
-    "MemoryJournal",
-    "ServiceState",
-    "TenantRecord",
+    "KeyTaken",
+    "SharedJournal",
+    "Stale",
     "UnserializableRecord",
 ]
-
-EMPTY_MAPPING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class JournalError(WxtcbError):
@@ -46,216 +50,80 @@ class UnserializableRecord(JournalError):
 
 
 class JournalInUse(JournalError):
-    """Another process, or another journal object of this process, has the journal open."""
+    """Another process provisions with the journal, or has it locked."""
 
 
-class ServiceState(Enum):
-    """Progress of one service. SENT without a response means that the service may exist."""
-
-    SENT = "sent"
-    DONE = "done"
-    UNCONFIRMED = "done (unconfirmed)"
+class Deposed(JournalError):
+    """Another process was elected to provision with the journal; this one stores nothing more and sends nothing."""
 
 
-NO_SERVICES: Final[Mapping[str, ServiceState]] = MappingProxyType({})
+@attrs.frozen
+class Committed:
+    """Answer to a commit: the record is stored, and survives a crash if the journal is durable."""
 
 
-@attrs.frozen(kw_only=True)
-class JournalIdentity:
-    """Platform that a journal belongs to (`on_loopback`: a sandbox on this machine), and namespace of its aliases."""
+@attrs.frozen
+class Stale:
+    """Answer to a commit: nothing is stored, because its version does not follow that of the stored `record`.
 
-    component_appid: str
-    on_loopback: bool
-    namespace: str
-
-
-@attrs.frozen(kw_only=True)
-class Intent:
-    """Create that is about to be sent; it may run until `deadline` (Unix time, `window` s after the commit)."""
-
-    deadline: float
-    window: float = 0.0
-
-
-@attrs.frozen(kw_only=True)
-class TenantRecord:
-    """State of one tenant in the journal.
-
-    - `version`: grows by one with every commit. `attempt`: number of creates that were intended.
-    - `intent`: set while the outcome of the last create is unknown.
-    - `env`, `opened_at`: environment bound to the tenant, and since when in Unix time.
-    - `tranid`: order number of the environment; None if it was adopted or the response was lost.
-    - `links`: confirmation page by mini program; an empty string if the platform returned none.
-    - `metadata`: values that a custom `Step` stores by key.
-    - `retired`: the tenant was removed on purpose. Its environment stays in the journal.
+    `record` is None if the journal has none of the tenant.
     """
 
-    tenant: str
-    alias: str
-    version: int = 0
-    attempt: int = 0
-    intent: Intent | None = None
-    env: str | None = None
-    tranid: str | None = None
-    opened_at: float | None = None
-    links: Mapping[str, str] = EMPTY_MAPPING
-    services: Mapping[str, ServiceState] = NO_SERVICES
-    metadata: Mapping[str, str] = EMPTY_MAPPING
-    retired: bool = False
-
-    @property
-    def may_have_environment(self) -> bool:
-        return self.env is not None or self.intent is not None
-
-    def unshared_appids(self, appids: Iterable[str]) -> tuple[str, ...]:
-        return tuple(appid for appid in appids if appid not in self.links)
-
-    def effective_record(self, *, resend_links: bool) -> TenantRecord:
-        return attrs.evolve(self, links=EMPTY_MAPPING) if resend_links else self
-
-    def has_service(self, name: str) -> bool:
-        return self.services.get(name) in (ServiceState.DONE, ServiceState.UNCONFIRMED)
-
-    def unconfirmed_services(self, names: Iterable[str]) -> tuple[str, ...]:
-        return tuple(name for name in names if self.services.get(name) is ServiceState.UNCONFIRMED)
-
-    def unique_keys(self) -> tuple[str | None, str | None]:
-        """Return the environment and the alias, in lower case, that no other tenant may have."""
-        if not self.may_have_environment:
-            return self.env, None
-        # Derived aliases are in lower case already. `islower` avoids a new string for each of 10,000 records.
-        return self.env, self.alias if self.alias.islower() else self.alias.lower()
-
-
-def reset_record(record: TenantRecord) -> TenantRecord:
-    """Return *record* without environment, intent, links, services and metadata; attempt numbers are never reused."""
-    tenant, alias, version = record.tenant, record.alias, record.version
-    return TenantRecord(tenant=tenant, alias=alias, version=version, attempt=record.attempt, retired=record.retired)
+    record: TenantRecord | None
 
 
 @attrs.frozen
-class RecordChange:
-    """Record before and after a decision; `previous_owner` loses its environment or alias to it."""
-
-    before: TenantRecord
-    after: TenantRecord
-    previous_owner: RecordChange | None = None
-
-    def to_entry(self, now: float) -> JournalEntry:
-        return self.after, HistoryEntry(now, describe_change(self.before, self.after))
-
-
-@attrs.frozen
-class Binding:
-    """Tenant that an environment belongs to, and since when in Unix time."""
+class KeyTaken:
+    """Answer to a commit: nothing is stored, because `tenant` owns the environment or the alias of the record."""
 
     tenant: str
-    since: float
 
 
-def collect_bindings(records: Iterable[TenantRecord]) -> dict[str, Binding]:
-    """Return the binding of every environment in *records*."""
-    return {record.env: Binding(record.tenant, record.opened_at or 0.0) for record in records if record.env is not None}
-
-
-def recently_opened(bindings: Mapping[str, Binding], now: float, settle: float) -> frozenset[str]:
-    """Return the environments opened less than *settle* seconds ago: the platform may not list them yet."""
-    # A negative age comes from a clock that was set back. It must not extend the propagation delay.
-    return frozenset(env for env, binding in bindings.items() if 0 <= now - binding.since < settle)
-
-
-def to_utc(timestamp: float) -> datetime | None:
-    """Return a Unix time as a datetime in UTC, or None if it is outside the calendar."""
-    try:
-        return datetime.fromtimestamp(timestamp, UTC)
-    except (ValueError, OverflowError, OSError):
-        return None
-
-
-@attrs.frozen
-class HistoryEntry:
-    """Change of a tenant's record, with the Unix time of the process that made it."""
-
-    timestamp: float
-    change: str
-
-    @classmethod
-    def parse_lines(cls, lines: str) -> tuple[HistoryEntry, ...]:
-        pairs = (line.partition(" ") for line in lines.split("\n") if line)
-        return tuple(cls(float(timestamp), change) for timestamp, _, change in pairs)
-
-    def to_line(self) -> str:
-        # Journals store lines and not objects, because most histories are never read.
-        # A change may quote a message of the platform: a line break in it would begin a new entry.
-        return f"{self.timestamp:.3f} {' '.join(self.change.splitlines())}\n"
-
-
-def describe_change(before: TenantRecord, after: TenantRecord) -> str:
-    """Return the differences between two records in one line, for the history of the tenant."""
-    return "; ".join(_describe_differences(before, after)) or "no visible change"
-
-
-_SERVICE_STATE_LABELS: Final = dict(zip(ServiceState, ("requested", "established", "exists, unconfirmed"), strict=True))
-
-
-def _describe_differences(before: TenantRecord, after: TenantRecord) -> Iterator[str]:
-    if after.retired != before.retired:
-        yield "tenant removed" if after.retired else "tenant added again"
-    yield from _describe_environment_change(before, after)
-    if shared := [appid for appid, url in after.links.items() if before.links.get(appid) != url]:
-        yield f"shared with {', '.join(shared)}"
-    for name, state in after.services.items():
-        if before.services.get(name) is not state:
-            yield f"service {name} {_SERVICE_STATE_LABELS[state]}"
-    for name in before.services:
-        # When the environment changes, its services go with it; that is no change of each service.
-        if name not in after.services and after.env == before.env:
-            yield f"service {name} not established"
-    for name, value in after.metadata.items():
-        if before.metadata.get(name) != value:
-            yield f"{name}: {value}"
-
-
-def _describe_environment_change(before: TenantRecord, after: TenantRecord) -> Iterator[str]:
-    if after.attempt > before.attempt:
-        yield f"create {after.attempt} intended under alias {after.alias}"
-    elif before.intent and not after.intent and after.env is None:
-        yield f"create {after.attempt} had no effect"
-    if after.env == before.env:
-        return
-    if after.env is None:
-        yield f"environment {before.env} released"
-    # A new order number means that this library created the environment and received the response.
-    elif after.tranid not in (None, before.tranid):
-        yield f"environment {after.env} created, order {after.tranid}"
-    else:
-        yield f"environment {after.env} adopted"
-
-
-JournalEntry = tuple[TenantRecord, HistoryEntry]
+CommitResult = Committed | Stale | KeyTaken
 
 
 class Journal(Protocol):
     """Storage of the tenant records of one `JournalIdentity`. Provisional: the methods may still change.
 
-    An implementation stores all fields of each `TenantRecord` by the name of its tenant, and its history.
-    `durable` is True if records survive the process; only then may a platform outside loopback be provisioned.
-    All methods raise `JournalError` if the journal cannot be read or written.
+    An implementation stores all fields of each `TenantRecord` by the name of its tenant, and its history. Any number of
+    processes may use one storage at the same time. All methods raise `JournalError` if it cannot be read or written.
     """
 
     @property
-    def durable(self) -> bool: ...
-
-    async def bind_identity(self, identity: JournalIdentity) -> JournalIdentity:
-        """Return the stored identity of this journal; store *identity* first if there is none."""
+    def durable(self) -> bool:
+        """Whether records survive the process; only then may a platform outside loopback be provisioned."""
         ...
 
-    async def load(self, tenants: Iterable[str] | None = None) -> Mapping[str, TenantRecord]:
-        """Return the records of *tenants* by name, or all records if None. Tenants without a record are absent."""
+    @property
+    def rolled_back_at(self) -> float | None:
+        """Time, by `time.monotonic`, at which the storage lost commits, such as in a fail-over; None if it never did.
+
+        A create whose intent was lost may still take effect. So none is sent for a while after that time.
+        """
         ...
 
-    async def bindings(self) -> Mapping[str, Binding]:
-        """Return the binding of every environment that belongs to a tenant."""
+    async def bind_identity(self, identity: JournalIdentity | None = None) -> JournalIdentity:
+        """Return the stored identity of this journal; store *identity* first if there is none.
+
+        If there is none, and *identity* is None, raise `JournalError`.
+        """
+        ...
+
+    async def load(
+        self, tenants: Iterable[str] | None = None, *, aliases: Iterable[str] = (), envs: Iterable[str] = ()
+    ) -> Mapping[str, TenantRecord]:
+        """Return records by the name of their tenant, all of one moment.
+
+        These are the records of *tenants* (None: of all tenants), and those that own one of *aliases*, in any case, or
+        of *envs* (`TenantRecord.unique_keys`). Tenants without a record are absent.
+        """
+        ...
+
+    async def bindings(self, now: float) -> Mapping[str, Binding]:
+        """Return the binding of every environment that belongs to a tenant; `since` is by the clock that shows *now*.
+
+        *now* is the Unix time of the caller, whose clock may differ from that of the storage.
+        """
         ...
 
     async def history(self, tenants: Iterable[str]) -> Mapping[str, tuple[HistoryEntry, ...]]:
@@ -263,73 +131,31 @@ class Journal(Protocol):
         ...
 
     async def commit(
-        self, record: TenantRecord, entry: HistoryEntry, previous_owner: JournalEntry | None = None
-    ) -> bool:
-        """Store *record* and append *entry* to its history; return whether that was possible.
+        self,
+        record: TenantRecord,
+        entry: HistoryEntry,
+        previous_owner: JournalEntry | None = None,
+        *,
+        epoch: int | None = None,
+    ) -> CommitResult:
+        """Store *record*, and append *entry* to its history, if nothing has changed since it was read.
 
-        Return False, and store nothing, if the version of *record* does not follow the stored version, or if another
-        tenant owns one of its keys (`TenantRecord.unique_keys`). *previous_owner* is the new record of a tenant that
-        releases such a key. Both records are stored, or neither.
-        If the journal is durable, a stored record survives a crash of process and machine.
+        Return `Stale`, and store nothing, if the version of *record* does not follow the stored version; `KeyTaken` if
+        another tenant owns one of its keys (`TenantRecord.unique_keys`). *previous_owner* is the new record of a tenant
+        that releases such a key: both records are stored, or neither, and `Stale` may be about either.
+        Raise `Deposed`, and store nothing, if *epoch* is given and is not the present epoch of the election.
         """
         ...
 
 
-@attrs.define(eq=False)
-class MemoryJournal:
-    """Journal in memory, for the sandbox and for tests. It is lost when the process ends."""
-
-    _identity: JournalIdentity | None = attrs.field(init=False, default=None)
-    _records: dict[str, TenantRecord] = attrs.field(init=False, repr=False, factory=dict[str, TenantRecord])
-    _histories: dict[str, str] = attrs.field(init=False, repr=False, factory=dict[str, str])
-    # Tenant by each key that no other tenant may have.
-    _owners: dict[tuple[str, str], str] = attrs.field(init=False, repr=False, factory=dict[tuple[str, str], str])
+class SharedJournal(Journal, Protocol):
+    """Journal with which many processes can provision: it also stores what is desired, and who is elected."""
 
     @property
-    def durable(self) -> bool:
-        return False
+    def desired(self) -> DesiredTenants: ...
 
-    async def bind_identity(self, identity: JournalIdentity) -> JournalIdentity:
-        self._identity = self._identity or identity
-        return self._identity
-
-    async def load(self, tenants: Iterable[str] | None = None) -> Mapping[str, TenantRecord]:
-        names = self._records if tenants is None else tenants
-        return {name: self._records[name] for name in names if name in self._records}
-
-    async def bindings(self) -> Mapping[str, Binding]:
-        return collect_bindings(self._records.values())
-
-    async def history(self, tenants: Iterable[str]) -> Mapping[str, tuple[HistoryEntry, ...]]:
-        return {name: HistoryEntry.parse_lines(self._histories[name]) for name in tenants if name in self._histories}
-
-    async def commit(
-        self, record: TenantRecord, entry: HistoryEntry, previous_owner: JournalEntry | None = None
-    ) -> bool:
-        # The previous owner comes first, so that its keys are free when the new owner is indexed.
-        entries = ((record, entry),) if previous_owner is None else (previous_owner, (record, entry))
-        keys = _unique_keys(record)
-        owners = {self._owners.get(key, record.tenant) for key in keys} - {record.tenant}
-        for changed, _ in entries:
-            stored = self._records.get(changed.tenant)
-            if changed.version != (stored.version if stored else 0) + 1:
-                return False
-            if changed is not record and keys.isdisjoint(_unique_keys(changed)):
-                owners -= {changed.tenant}
-        if owners:
-            return False
-        for changed, changed_entry in entries:
-            stored = self._records.get(changed.tenant)
-            for key in _unique_keys(stored) if stored else ():
-                self._owners.pop(key, None)
-            self._owners |= dict.fromkeys(_unique_keys(changed), changed.tenant)
-            self._records[changed.tenant] = changed
-            self._histories[changed.tenant] = self._histories.get(changed.tenant, "") + changed_entry.to_line()
-        return True
-
-
-def _unique_keys(record: TenantRecord) -> set[tuple[str, str]]:
-    return {(kind, key) for kind, key in zip(("env", "alias"), record.unique_keys(), strict=True) if key is not None}
+    @property
+    def election(self) -> Election: ...
 
 
 async def commit_record(

@@ -12,7 +12,8 @@ from typing import Final
 import attrs
 
 from wxtcb.api.environment import EnvList
-from wxtcb.provision.journal import EMPTY_MAPPING, Journal, RecordChange, TenantRecord
+from wxtcb.provision.journal import Journal
+from wxtcb.provision.record import EMPTY_MAPPING, RecordChange, TenantRecord
 from wxtcb.provision.report import dump_json
 from wxtcb.provision.tenant import Tenant
 

@@ -13,17 +13,10 @@ from wxtcb._concurrency.shared_poll import SharedPoller
 from wxtcb._concurrency.tasks import cooperative_iter
 from wxtcb.api.environment import EnvInfo, EnvList
 from wxtcb.errors import InvalidArgument
-from wxtcb.provision.journal import (
-    Binding,
-    Journal,
-    RecordChange,
-    TenantRecord,
-    collect_bindings,
-    recently_opened,
-    reset_record,
-)
+from wxtcb.provision.journal import Journal
 from wxtcb.provision.plan import Action, AliasIndex, OperatorDecisions, Plan, TenantPlan, alias_in_use_message
 from wxtcb.provision.reconciliation import MAX_LISTING_AGE, unknown_rows_message
+from wxtcb.provision.record import Binding, RecordChange, TenantRecord, collect_bindings, recently_opened, reset_record
 from wxtcb.provision.step import Step
 from wxtcb.provision.tenant import Tenant
 

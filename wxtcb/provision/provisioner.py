@@ -15,9 +15,11 @@ from wxtcb import validation
 from wxtcb.api.environment import DESCRIBE_ENVS
 from wxtcb.errors import InvalidArgument, SessionClosed
 from wxtcb.provision.audit import Audit, audit_tenants
-from wxtcb.provision.journal import EMPTY_MAPPING, Journal, JournalIdentity, MemoryJournal
+from wxtcb.provision.journal import Journal
+from wxtcb.provision.memory import MemoryJournal
 from wxtcb.provision.plan import OperatorDecisions, Plan
 from wxtcb.provision.planner import Planner
+from wxtcb.provision.record import EMPTY_MAPPING, JournalIdentity
 from wxtcb.provision.report import RunInfo
 from wxtcb.provision.run import ReportCollector, Run, RunSettings
 from wxtcb.provision.step import Step

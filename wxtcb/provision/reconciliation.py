@@ -18,8 +18,8 @@ from wxtcb._concurrency.shared_poll import SharedPoller, Snapshot
 from wxtcb.api.environment import DESCRIBE_ENVS, EnvList, UnreadableEnv
 from wxtcb.errors import SendVetoed, WxtcbError
 from wxtcb.provision.error_policy import IncompleteListing, is_fatal
-from wxtcb.provision.journal import Binding, recently_opened
 from wxtcb.provision.plan import AliasIndex, Plan
+from wxtcb.provision.record import Binding, recently_opened
 from wxtcb.provision.step import StepResult
 
 REQUIRED_COMPLETE_LISTINGS: Final = 2

@@ -16,7 +16,7 @@ import orjson
 
 from wxtcb.api.environment import ShareLink
 from wxtcb.errors import ApiError, WxtcbError
-from wxtcb.provision.journal import EMPTY_MAPPING
+from wxtcb.provision.record import EMPTY_MAPPING
 
 __all__ = ["Outcome", "Problem", "Progress", "Report", "RunInfo", "RunProgress", "StopReason", "TenantReport"]
 

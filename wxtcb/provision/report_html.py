@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Final
 
 from wxtcb.provision.error_policy import CHINA_TIMEZONE
-from wxtcb.provision.journal import HistoryEntry, to_utc
+from wxtcb.provision.record import HistoryEntry, to_utc
 from wxtcb.provision.report import OUTCOME_ADVICE, Outcome, Report, TenantReport
 from wxtcb.validation import is_loopback
 

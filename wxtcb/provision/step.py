@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from wxtcb._concurrency.shared_poll import Snapshot
     from wxtcb.api.environment import EnvList
     from wxtcb.provision.context import StepContext
-    from wxtcb.provision.journal import TenantRecord
+    from wxtcb.provision.record import TenantRecord
     from wxtcb.provision.report import Problem
     from wxtcb.provision.tenant import Tenant
     from wxtcb.provision.tenant_state import TenantState

@@ -7,8 +7,8 @@ from typing import Final
 import attrs
 
 from wxtcb.api.environment import ShareLink
-from wxtcb.provision.journal import ServiceState, TenantRecord
 from wxtcb.provision.plan import Action, TenantPlan, alias_in_use_message
+from wxtcb.provision.record import ServiceState, TenantRecord
 from wxtcb.provision.report import EnvironmentOrigin, Outcome, Problem, TenantReport
 from wxtcb.provision.step import PendingWait
 

@@ -20,7 +20,7 @@ import attrs
 
 from wxtcb._files.sqlite import UnusableFile
 from wxtcb.provision import journal
-from wxtcb.provision.journal import HistoryEntry, JournalEntry, TenantRecord
+from wxtcb.provision.record import HistoryEntry, JournalEntry, TenantRecord
 from wxtcb.provision.sqlite import schema
 from wxtcb.provision.sqlite.file import JournalFile, to_journal_error
 from wxtcb.provision.sqlite.schema import CorruptRow

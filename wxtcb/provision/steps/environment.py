@@ -17,9 +17,9 @@ from wxtcb.api.environment import NewEnv, create_env
 from wxtcb.errors import ApiError, OutcomeUnknown, SendVetoed, WxtcbError
 from wxtcb.provision.context import INTERRUPTED_MESSAGE, StepContext
 from wxtcb.provision.events import StepOutcomeUnknown
-from wxtcb.provision.journal import Intent
 from wxtcb.provision.plan import Action
 from wxtcb.provision.reconciliation import CheckResult, OutcomeCheck, WaitForVisibility
+from wxtcb.provision.record import Intent
 from wxtcb.provision.report import Outcome, Problem
 from wxtcb.provision.step import Step, StepResult
 from wxtcb.provision.tenant_state import ENVIRONMENT_STEP_NAME, TenantState

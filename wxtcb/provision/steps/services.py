@@ -17,7 +17,7 @@ from wxtcb.api.cloudrun import establish_cloudbaserun_server
 from wxtcb.api.containers import get_cs_list
 from wxtcb.errors import InvalidRequest, OutcomeUnknown, SendVetoed, WxtcbError
 from wxtcb.provision.context import INTERRUPTED_MESSAGE, GuardedCall, StepContext, is_ambiguous
-from wxtcb.provision.journal import ServiceState, TenantRecord
+from wxtcb.provision.record import ServiceState, TenantRecord
 from wxtcb.provision.report import Problem
 from wxtcb.provision.step import Step, StepResult
 from wxtcb.provision.tenant import Service, Tenant
