@@ -45,7 +45,7 @@ class DesiredState(Enum):
 
 @attrs.frozen
 class Decision:
-    """Decision of an operator about one tenant, exactly one of:
+    """Decision of an operator about one tenant: exactly one of the three.
 
     `adopt` is the environment that the tenant adopts; `forget` its environment that was deleted on purpose; `retry`
     lets it continue after a failure, with three more creates.
@@ -161,7 +161,7 @@ class DesiredTenants(Protocol):
         after: str = "",
         limit: int | None = None,
     ) -> tuple[DesiredTenant, ...]:
-        """Return tenants in the order of their names: those of *tenants*, in *states*, with a name greater than *after*.
+        """Return tenants in the order of their names: those of *tenants*, in *states*, with a name after *after*.
 
         None means no restriction.
         """

@@ -24,6 +24,7 @@ class MemoryJournal:
     """Journal in memory, for the sandbox and for tests. It is lost when the process ends."""
 
     rolled_back_at: float | None = attrs.field(init=False, default=None)
+    wait: float | None = attrs.field(init=False, default=None)
     _identity: JournalIdentity | None = attrs.field(init=False, default=None)
     _records: dict[str, TenantRecord] = attrs.field(init=False, repr=False, factory=dict[str, TenantRecord])
     _histories: dict[str, str] = attrs.field(init=False, repr=False, factory=dict[str, str])
