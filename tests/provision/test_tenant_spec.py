@@ -12,7 +12,7 @@ from wxtcb.errors import InvalidArgument
 from wxtcb.provision import Service, Tenant
 from wxtcb.provision.journal import JournalError
 from wxtcb.provision.tenant import is_valid_name
-from wxtcb.provision.tenant_spec import dump_tenant, load_tenant, spec_parts
+from wxtcb.provision.tenant_spec import dump_tenant, load_tenant
 
 from .constants import WX1, WX2
 
@@ -48,7 +48,6 @@ def test_tenant_survives_a_round_trip(tenant):
     loaded = load_tenant(spec, tenant.name)
     assert loaded == tenant
     assert dump_tenant(loaded) == spec
-    assert spec_parts(spec, tenant.name) == (tenant.appids, tenant.service_names)
 
 
 def test_specification_has_the_fields_of_a_tenants_file():
@@ -108,13 +107,6 @@ def test_damaged_specification_is_an_error_of_the_journal(spec):
     with pytest.raises(JournalError, match="tenant 'a'") as caught:
         load_tenant(spec, "a")
     assert SECRET not in str(caught.value)
-
-
-@pytest.mark.parametrize("spec", [b"", b"[]", b'{"appids": 5}', b'{"services": [5]}', b'{"services": [{}]}'])
-def test_parts_of_a_damaged_specification_are_an_error_of_the_journal(spec):
-    """The error names the tenant."""
-    with pytest.raises(JournalError, match="tenant 'a'"):
-        spec_parts(spec, "a")
 
 
 @pytest.mark.parametrize("field", ["name", "alias", "env"])
