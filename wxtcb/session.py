@@ -430,8 +430,8 @@ class Session:
         the view's calls, but not those of token refreshes.
         """
         # `_may_send` is for `wxtcb.provision` only. It is called right before a request of the view is sent, also
-        # before a retry. Unless it returns True, the call raises the internal `SendVetoed`. `_reservation` is for it too,
-        # and for one call.
+        # before a retry. Unless it returns True, the call raises the internal `SendVetoed`. `_reservation` is for
+        # provisioning too, and for one call.
         added = to_hooks(hooks)
         changes = {
             "hooks": (*self.hooks, *added),

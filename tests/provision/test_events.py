@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
@@ -23,8 +22,6 @@ from wxtcb.provision import (
 )
 from wxtcb.provision.context import StepContext
 from wxtcb.provision.events import RunStopped, StepDone, StepFailed, StepOutcomeUnknown, TenantFinished, Waiting
-from wxtcb.provision.step import StepResult
-from wxtcb.provision.tenant_state import TenantState
 from wxtcb.sandbox import Fault, FaultKind, ReadyPolicy
 
 from .conftest import EPOCH, Harness
@@ -201,8 +198,8 @@ async def test_clock_that_fails_hides_no_end(harness: Harness) -> None:
 async def test_progress_counts_steps_and_tenants(harness: Harness) -> None:
     """It is empty before the plan; a failed step is never done, and a step of the user counts when it is done."""
 
-    async def run_own(_context: StepContext, _tenant_states: Sequence[TenantState]) -> StepResult:
-        return StepResult.NEXT
+    async def run_own(_context: StepContext) -> None:
+        """Do nothing."""
 
     # Not needed when the plan is made, but after the environment exists.
     own = Step(name="own", title="own", is_needed=lambda _, record, __: record.env is not None, run=run_own)

@@ -9,7 +9,6 @@ import pytest
 
 from wxtcb import InvalidArgument, Timeout
 from wxtcb.provision import STEPS, Action, JournalError, MemoryJournal, Outcome, Provisioner, Step, Tenant, TenantRecord
-from wxtcb.provision.step import StepResult
 from wxtcb.sandbox import ReadyPolicy, Sandbox
 
 from .conftest import Harness, SessionFactory
@@ -324,11 +323,11 @@ class _LimitedJournal(MemoryJournal):
 
     remaining = 99
 
-    async def commit(self, record, entry, previous_owner=None):
+    async def commit(self, record, entry, previous_owner=None, *, epoch=None):
         self.remaining -= 1
         if self.remaining < 0:
             raise JournalError("the disk is full")
-        return await super().commit(record, entry, previous_owner)
+        return await super().commit(record, entry, previous_owner, epoch=epoch)
 
 
 async def test_ambiguous_create_of_a_renamed_tenant_can_be_adopted(harness: Harness) -> None:
@@ -475,7 +474,7 @@ async def test_failing_step_predicate_affects_one_tenant(harness: Harness) -> No
             raise ZeroDivisionError
         return False
 
-    async def run_step(_context: object, _tenants: object) -> StepResult:
+    async def run_step(_context: object) -> None:
         raise NotImplementedError
 
     mine = Step(name="mine", title="mine", is_needed=is_needed, run=run_step)

@@ -183,8 +183,8 @@ class RequestExecutor:
 
         The coroutine returns the reply. If the last attempt failed, it raises its error, or `OutcomeUnknown`. If no
         token can be obtained, it raises the reason; if the session closes during a wait, `SessionClosed`. *may_send* is
-        called before each request is sent; unless it returns True, the call ends with `SendVetoed`. With *reservation* it
-        does not wait for its path again.
+        called before each request is sent; unless it returns True, the call ends with `SendVetoed`. With *reservation*
+        it does not wait for its path again.
         """
         number = next(self._call_numbers)
         call = _Call(endpoint, body, query, retry_policy, credentials, dispatcher, number, may_send, reservation)

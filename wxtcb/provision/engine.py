@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from random import uniform
 from typing import Final
 
 import attrs
@@ -197,7 +197,7 @@ class Engine:
         adopt = {state.name: plan.env} if is_decided and plan.env else {}
         context.release_slot()
         try:
-            await context.group.sleep(random.uniform(delay / 2, delay))
+            await context.group.sleep(uniform(delay / 2, delay))
             await context.acquire_slot(resumed=True)
             decisions = OperatorDecisions(adopt=adopt, resend_links=state.resend_links)
             newer = (await self.plan([plan.tenant], [plan.alias], decisions)).tenants[0]

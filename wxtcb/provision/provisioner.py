@@ -186,7 +186,9 @@ class Provisioner:
                 env = adopt[tenant.name]
                 raise InvalidArgument(f"adopt: {tenant.name} names {tenant.env}, not {env}; no request was sent")
         flags = {"resend_links": resend_links, "all_tenants": all_tenants, "removed": removed, "adopt_all": adopt_all}
-        return await planner.plan(desired, aliases, OperatorDecisions(adopt=adopt, forget=forget, retry=frozenset(retry), **flags))
+        return await planner.plan(
+            desired, aliases, OperatorDecisions(adopt=adopt, forget=forget, retry=frozenset(retry), **flags)
+        )
 
     async def audit(self, tenants: Iterable[Tenant]) -> Audit:
         """Compare *tenants*, which must be all that exist, with the journal and the platform.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from typing import Final
 
 import anyio
@@ -18,6 +19,7 @@ __all__ = ["TermHolder"]
 # Seconds between two attempts to be elected. A process that was asked to stop is replaced within twice that time.
 _CAMPAIGN_INTERVAL: Final = 0.4
 _RELEASE_TIMEOUT: Final = 5.0
+_MAX_SLEEP: Final = 3600.0
 
 
 @attrs.define(eq=False)
@@ -73,15 +75,17 @@ class TermHolder:
 
     async def keep(self, term: Term) -> str:
         """Renew *term* until it is lost, and return why; a term without a lease is never lost."""
-        if term.lease is None:
-            await asyncio.get_running_loop().create_future()
+        lease = math.inf if term.lease is None else term.lease
         now = asyncio.get_running_loop().time
         renewed_at = now()
         while True:
-            await asyncio.sleep(term.lease / 3)
+            # In slices, because the timer of a loop does not take an infinite delay.
+            await asyncio.sleep(min(lease / 3, _MAX_SLEEP))
+            if math.isinf(lease):
+                continue
             asked_at = now()
             # Before the storage ends the lease: by this process's monotonic clock, which runs also during a pause.
-            give_up_at = renewed_at + term.lease * 5 / 6
+            give_up_at = renewed_at + lease * 5 / 6
             try:
                 async with asyncio.timeout_at(give_up_at):
                     if not await self.election.renew(term):

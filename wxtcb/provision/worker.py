@@ -272,7 +272,7 @@ class Period:
         parsed: list[tuple[DesiredTenant, Tenant]] = []
         for desired in batch:
             try:
-                parsed.append((desired, load_tenant(desired.spec)))
+                parsed.append((desired, load_tenant(desired.spec, desired.tenant)))
             except WxtcbError as error:
                 await self._reject(desired, str(error))
         plain = [pair for pair in parsed if pair[0].decision is None and pair[1].env is None]

@@ -36,12 +36,13 @@ def _is_needed(tenant: Tenant, record: TenantRecord, _status: str | None) -> boo
 
 async def _run(context: StepContext) -> None:
     for service in context.tenant.services:
-        if context.halted:
-            raise SendVetoed(endpoint=ESTABLISH_CLOUDBASERUN_SERVER.path)
-        if not context.record.has_service(service.name):
+        if not context.halted and not context.record.has_service(service.name):
             await _establish_service(context, service)
     if unconfirmed := context.record.unconfirmed_services(context.tenant.service_names):
         await _confirm_services(context, unconfirmed)
+    if context.halted and not all(map(context.record.has_service, context.tenant.service_names)):
+        # A request that was withdrawn leaves no error.
+        raise SendVetoed(endpoint=ESTABLISH_CLOUDBASERUN_SERVER.path)
 
 
 async def _establish_service(context: StepContext, service: Service) -> None:
