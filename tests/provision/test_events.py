@@ -13,7 +13,6 @@ import pytest
 import wxtcb
 from wxtcb.provision import (
     STEPS as DEFAULT_STEPS,
-    MemoryJournal,
     Problem,
     Progress,
     Step,
@@ -137,15 +136,6 @@ async def test_slow_platform_is_a_reason(harness: Harness, path: str, fault: Fau
 def is_wait(event: object) -> bool:
     """Return whether *event* is a wait."""
     return isinstance(event, Waiting)
-
-
-async def test_environments_of_an_earlier_run_are_a_reason(harness: Harness) -> None:
-    """A run that has to wait until they are listed says so."""
-    journal = MemoryJournal()
-    harness.sandbox.world.visible_after = 20
-    await harness.provision(plain_tenants(1), journal=journal, steps=DEFAULT_STEPS[:1], settle=30)
-    events = await harness.collect_events([Tenant("b", alias="b")], journal=journal, settle=30)
-    assert "an earlier run" in next(event.reason for event in events if isinstance(event, Waiting))
 
 
 async def test_cancelled_run_waits_only_for_requests(harness: Harness) -> None:

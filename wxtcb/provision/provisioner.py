@@ -107,6 +107,7 @@ class Provisioner:
     )
     lease: float = attrs.field(default=30.0, kw_only=True, validator=validator(check_seconds))
     _runs: list[Run] = attrs.field(init=False, factory=list[Run])
+    _namespace: str | None = attrs.field(init=False, default=None)
     _opened: _Opened | None = attrs.field(init=False, default=None)
 
     if not TYPE_CHECKING:
@@ -132,11 +133,11 @@ class Provisioner:
             mismatch = f"namespace {stored.namespace!r}, not {self.namespace!r}: other aliases would be derived"
         if mismatch:
             raise InvalidArgument(f"the journal belongs to {mismatch}; no request was sent")
-        self._opened = self._open(stored.namespace)
+        self._namespace = stored.namespace
         return self
 
     async def __aexit__(self, exc_type: type[BaseException] | None, *_: object) -> None:
-        self._opened = None
+        self._namespace = self._opened = None
         # After an exception in the block, replies are not awaited: the caller wants to leave.
         grace = self.grace if exc_type is None else 0.0
         # Shielded: a run that is left alone would go on to commit to a journal that the caller closes.
@@ -260,8 +261,11 @@ class Provisioner:
         return self.session.timeout.total if self.grace is None else self.grace
 
     def _get_opened(self) -> _Opened:
-        if self._opened is None:
+        if self._namespace is None:
             raise SessionClosed("the provisioner is not open: use it inside `async with`; no request was sent")
+        # Made at the first use, and not by `__aenter__`: a session may be opened after its provisioner.
+        if self._opened is None:
+            self._opened = self._open(self._namespace)
         return self._opened
 
     def _open(self, namespace: str) -> _Opened:
