@@ -65,3 +65,8 @@ def test_processes_with_a_loop_of_their_own_share_the_journal():
     finally:
         first.close()
         second.close()
+
+
+def test_memory_is_not_durable():
+    """A platform outside loopback is not provisioned with it."""
+    assert not MemoryJournal().durable

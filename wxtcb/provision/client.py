@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Final, Protocol, cast
@@ -51,13 +51,24 @@ class UnknownTenant(JournalError):
 
 
 class Statement(Protocol):
-    """SQL statement that submits tenants, and its arguments, for a driver of your choice."""
+    """SQL statement that submits tenants, for any driver of PostgreSQL.
+
+    - `sql` has the placeholders ``$1``, ``$2`` and so on; `pyformat` has ``%s`` instead.
+    - `arguments` are lists of strings, bytes, numbers and booleans. They may contain secrets of services.
+    """
 
     @property
     def sql(self) -> str: ...
 
     @property
-    def args(self) -> tuple[Any, ...]: ...
+    def pyformat(self) -> str: ...
+
+    @property
+    def arguments(self) -> Sequence[Sequence[object]]: ...
+
+    def effects(self, row: Sequence[Any], /) -> tuple[Effect, ...]:
+        """Return the effect on each tenant, from the only row of the result; raise `AliasInUse` if there was none."""
+        ...
 
 
 @attrs.frozen(kw_only=True)
@@ -155,7 +166,7 @@ class ProvisioningClient:
         values change the tenant, also while it is worked on. Tenants that are not in *tenants* stay as they are.
 
         With *connection*, the submission belongs to its open transaction: it exists if you commit it. A
-        `PostgresJournal` takes a connection of psycopg; for other drivers, execute `submission`.
+        `PostgresJournal` takes a connection of psycopg, asyncpg or SQLAlchemy; for other drivers, see `submission`.
 
         Raises `InvalidArgument` for a duplicate among *tenants*, or a tenant with more than 10,000 values or a text of
         more than 32,767 characters; `AliasInUse` if another submitted tenant has the alias of one of them.
@@ -165,11 +176,11 @@ class ProvisioningClient:
         return Submission(new=counts[Effect.NEW], changed=counts[Effect.CHANGED], unchanged=counts[Effect.UNCHANGED])
 
     async def submission(self, tenants: Iterable[Tenant]) -> Statement:
-        """Return an SQL statement that does the same as `submit`, to be executed in your own transaction.
+        """Return an SQL statement that does the same as `submit`, for your own driver and transaction.
 
-        If an alias is in use, the driver raises its error of a violated unique constraint. The statement contains the
-        secrets of the tenants: do not log it. Raises `InvalidArgument` as `submit` does, and if the journal is not in
-        PostgreSQL.
+        Execute it, and give its only row to `Statement.effects`, which raises `AliasInUse` if nothing was submitted. If
+        another transaction submits the same alias meanwhile, the driver raises the error of a violated unique
+        constraint. Raises `InvalidArgument` as `submit` does, and if the journal is not in PostgreSQL.
         """
         to_statement = cast(
             "Callable[[tuple[DesiredChange, ...]], Statement] | None",
