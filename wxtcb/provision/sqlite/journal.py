@@ -116,9 +116,9 @@ class SqliteJournal:
         epoch: int | None = None,
     ) -> CommitResult:
         """Store *record* (`Journal.commit`); it may be stored even if the call is cancelled: load it and compare."""
-        released = previous_owner and schema.RecordRow.from_record(*previous_owner)
-        row = schema.RecordRow.from_record(record, entry)
-        query = partial(schema.commit_rows, row=row, previous_owner=released, epoch=epoch)
+        released = previous_owner and schema.RecordRow.from_record(*previous_owner, epoch)
+        row = schema.RecordRow.from_record(record, entry, epoch)
+        query = partial(schema.commit_rows, row=row, previous_owner=released)
         return await self._thread.run(query, write=True)
 
     async def aclose(self) -> None:
