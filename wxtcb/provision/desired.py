@@ -29,9 +29,21 @@ __all__ = [
 class AliasInUse(JournalError):
     """Two submitted tenants have the same alias, without regard to case; nothing of the submission is stored."""
 
+    def __init__(self, alias: str, tenant: str, other: str) -> None:
+        super().__init__(
+            f"alias {alias!r} of tenant {tenant!r} is already used by tenant {other!r}; aliases are compared without "
+            "case: choose another alias"
+        )
+
 
 class DecisionPending(JournalError):
     """Another decision about the tenant waits to be carried out; this one is not stored."""
+
+    def __init__(self, tenant: str) -> None:
+        super().__init__(
+            f"another decision about tenant {tenant!r} has not been carried out yet: wait until its status changes, or "
+            "cancel the tenant first"
+        )
 
 
 class DesiredState(Enum):
@@ -45,7 +57,7 @@ class DesiredState(Enum):
 
 @attrs.frozen
 class Decision:
-    """Decision of an operator about one tenant, exactly one of:
+    """Decision of an operator about one tenant: exactly one of the three.
 
     `adopt` is the environment that the tenant adopts; `forget` its environment that was deleted on purpose; `retry`
     lets it continue after a failure, with three more creates.
@@ -87,7 +99,10 @@ class Submit:
 
 @attrs.frozen
 class Cancel:
-    """Begin no further step of a tenant; what was done stays. A tenant that is done stays done."""
+    """Begin no further step of a tenant; what was done stays. A tenant that is done stays done.
+
+    A decision that was not carried out is withdrawn.
+    """
 
     tenant: str
 
@@ -161,9 +176,9 @@ class DesiredTenants(Protocol):
         after: str = "",
         limit: int | None = None,
     ) -> tuple[DesiredTenant, ...]:
-        """Return tenants in the order of their names: those of *tenants*, in *states*, with a name greater than *after*.
+        """Return tenants in the order of their names, by code point.
 
-        None means no restriction.
+        These are the first *limit* of *tenants*, in *states*, with a name greater than *after*; None: no restriction.
         """
         ...
 
