@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
-from operator import eq
+from collections.abc import Callable, Iterable
 from typing import Final, TypeVar
 
 import attrs
-import cattrs
-import orjson
-from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from wxtcb._files.sqlite import FileFormat
 from wxtcb.provision import journal
+from wxtcb.provision.record_json import dump_entry, load_record
 
 T = TypeVar("T")
 
@@ -60,13 +56,7 @@ class RecordRow:
     @classmethod
     def from_record(cls, record: journal.TenantRecord, entry: journal.HistoryEntry) -> RecordRow:
         """Return the row of a record; raise `UnserializableRecord` if it contains a value that cannot be stored."""
-        try:
-            line, document = entry.to_line(), dump_record(record)
-            # Raises for lone surrogates. Found here, they fail this record alone, not the batch of the writer thread.
-            line.encode()
-        except (ValueError, orjson.JSONEncodeError) as error:
-            problem = f"the record of tenant {record.tenant!r} cannot be stored: {error}"
-            raise journal.UnserializableRecord(f"{problem}; use only text that UTF-8 can encode") from error
+        document, line = dump_entry(record, entry)
         return cls(record.version, (record.version, *record.unique_keys(), document, line, record.tenant))
 
 
@@ -134,39 +124,3 @@ def _decode(decoder: Callable[[bytes], T], tenant: str, raw: bytes) -> T:
     # Any exception means damage: the converter raises different ones for each kind of malformed document.
     except Exception as error:
         raise CorruptRow(f"the row of tenant {tenant!r} in the table records cannot be read") from error
-
-
-def dump_record(record: journal.TenantRecord) -> str:
-    """Return a record as JSON; raise `orjson.JSONEncodeError` if it contains a value that JSON cannot hold."""
-    return orjson.dumps(_unstructure_record(record)).decode()
-
-
-def load_record(document: bytes | str) -> journal.TenantRecord:
-    """Return the record that `dump_record` wrote; raise any exception if the document is malformed."""
-    record: journal.TenantRecord = _structure_record(orjson.loads(document), journal.TenantRecord)
-    return record
-
-
-def _make_converter() -> cattrs.Converter:
-    converter = cattrs.Converter(detailed_validation=False)
-    # Registered by predicate: `register_structure_hook` dispatches on classes, and these are generic aliases.
-    # One shared mapping for all empty ones: 10,000 records have three of them each.
-    converter.register_structure_hook_func(partial(eq, Mapping[str, str]), lambda raw, _: raw or journal.EMPTY_MAPPING)
-    converter.register_structure_hook_func(
-        partial(eq, Mapping[str, journal.ServiceState]),
-        lambda raw, _: {name: _SERVICE_STATES[state] for name, state in raw.items()} if raw else journal.NO_SERVICES,
-    )
-    make_hook = partial(make_dict_structure_fn, _cattrs_forbid_extra_keys=True, _cattrs_detailed_validation=False)
-    converter.register_structure_hook(journal.Intent, make_hook(journal.Intent, converter))
-    # Journals of earlier versions store `metadata` under the key "marks".
-    metadata = override(rename="marks")
-    record = journal.TenantRecord
-    converter.register_structure_hook(record, make_hook(record, converter, metadata=metadata))
-    converter.register_unstructure_hook(record, make_dict_unstructure_fn(record, converter, metadata=metadata))
-    return converter
-
-
-_SERVICE_STATES: Final = {state.value: state for state in journal.ServiceState}
-_CONVERTER: Final = _make_converter()
-_unstructure_record: Final = _CONVERTER.get_unstructure_hook(journal.TenantRecord)
-_structure_record: Final = _CONVERTER.get_structure_hook(journal.TenantRecord)
