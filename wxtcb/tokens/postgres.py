@@ -19,8 +19,8 @@ import re
 import secrets
 import socket
 import warnings
-from collections.abc import AsyncGenerator, Callable, Mapping
-from typing import Any, Final, Self, cast
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any, Final, Self
 
 import attrs
 
@@ -148,7 +148,10 @@ _CONNECTION_FAILURES: Final = tuple(
         ("certificate", _Failure("cannot be reached: its TLS certificate is not trusted")),
         ("SSL", _Failure("cannot be reached: the TLS handshake failed")),
         ("too many (connections|clients)|connection slots", _Failure("cannot be reached: it has no free connection")),
-        ("starting up|shutting down", _Failure("cannot be reached: the server is starting or stopping", may_retry=True)),
+        (
+            "starting up|shutting down",
+            _Failure("cannot be reached: the server is starting or stopping", may_retry=True),
+        ),
         ("session is read-only", _Failure("cannot be reached: no server of the URL accepts writes", may_retry=True)),
         ("resolve host|translate host", _Failure("cannot be reached: the host name could not be resolved")),
         ("Connection refused", _Failure("cannot be reached: Connection refused", may_retry=True)),
@@ -191,11 +194,13 @@ class _Operation:
     failure: _Failure | None = attrs.field(init=False, default=_TIMED_OUT)
     sqlstate: str | None = attrs.field(init=False, default=None)
     _connection: psycopg.AsyncConnection[Any] | None = attrs.field(init=False, repr=False, default=None)
+    _is_executed: bool = attrs.field(init=False, default=False)
     _is_aborted: bool = attrs.field(init=False, default=False)
 
     async def run(self, opener: contextlib.AbstractAsyncContextManager[psycopg.AsyncConnection[Any]]) -> None:
         """Execute the statement on the connection of *opener*, in at most `REPLY_TIMEOUT` seconds."""
-        self.failure, self.sqlstate, self._is_aborted = _TIMED_OUT, None, False
+        self.failure, self.sqlstate = _TIMED_OUT, None
+        self._connection, self._is_executed, self._is_aborted = None, False, False
         task = asyncio.create_task(self._execute(opener))
         try:
             await asyncio.wait([task], timeout=REPLY_TIMEOUT)
@@ -205,9 +210,7 @@ class _Operation:
                 # It ends at once.
                 await asyncio.wait([task])
 
-    async def _execute(
-        self, opener: contextlib.AbstractAsyncContextManager[psycopg.AsyncConnection[Any]]
-    ) -> None:
+    async def _execute(self, opener: contextlib.AbstractAsyncContextManager[psycopg.AsyncConnection[Any]]) -> None:
         connection = None
         # No exception leaves the task: asyncio may log it, and it may quote the document.
         try:
@@ -219,7 +222,7 @@ class _Operation:
                     await cursor.execute(self._statement.encode(), self._params, prepare=False)
                     self.rows = await cursor.fetchall()
                 finally:
-                    self._connection = None
+                    self._is_executed = True
                     if self._is_aborted:
                         # It looks intact if the reply arrived just before.
                         connection.pgconn.finish()
@@ -233,20 +236,20 @@ class _Operation:
         self._is_aborted = True
         if self._connection is None:
             task.cancel()
-        else:
+        elif not self._is_executed:
             # No cancellation: psycopg would ask the server to cancel the statement, and wait for up to 10 seconds.
             _shut_down(self._connection)
 
 
 def _shut_down(connection: psycopg.AsyncConnection[Any]) -> None:
     """End the communication of *connection*. Its socket stays open: its number must not be used for another one yet."""
-    connected = socket.socket(fileno=connection.fileno())
-    try:
-        # The server may have ended it already.
-        with contextlib.suppress(OSError):
+    # The server may have ended it already.
+    with contextlib.suppress(OSError, psycopg.Error):
+        connected = socket.socket(fileno=connection.fileno())
+        try:
             connected.shutdown(socket.SHUT_RDWR)
-    finally:
-        connected.detach()
+        finally:
+            connected.detach()
 
 
 @attrs.define(eq=False)
@@ -375,8 +378,15 @@ class _Client:
         options: dict[str, Any] = {"autocommit": True}
         if isinstance(self._source, Secret):
             return await psycopg.AsyncConnection.connect(self._source.reveal(), **options)
-        conninfo, kwargs = await _resolve(self._source.conninfo), await _resolve(self._source.kwargs)
-        return await self._source.connection_class.connect(conninfo or "", **((kwargs or {}) | options))
+        # The settings of a pool may be functions, also asynchronous ones.
+        settings: list[Any] = [self._source.conninfo, self._source.kwargs]
+        for index, value in enumerate(settings):
+            result = value() if callable(value) else value
+            settings[index] = await result if inspect.isawaitable(result) else result
+        kwargs: dict[str, Any] = (settings[1] or {}) | options
+        connection: psycopg.AsyncConnection[Any]
+        connection = await self._source.connection_class.connect(settings[0] or "", **kwargs)
+        return connection
 
     async def _versions(self, appids: list[str]) -> dict[str, str]:
         return dict(await self.run(_VERSIONS, {"appids": appids}))
@@ -418,13 +428,6 @@ class _Client:
                 connection.pgconn.finish()
 
 
-async def _resolve(value: Any) -> Any:
-    """Return a setting of a pool, which may be a function, also an asynchronous one."""
-    if callable(value):
-        value = value()
-    return await value if inspect.isawaitable(value) else value
-
-
 def _check_pool(_: str, pool: object) -> None:
     if not isinstance(pool, AsyncConnectionPool | Secret):
         name = f"{type(pool).__module__}.{type(pool).__qualname__}"
@@ -449,9 +452,7 @@ class PostgresStore:
 
     # The connection string, or the caller's pool.
     _source: AsyncConnectionPool[Any] | Secret = attrs.field(repr=False, alias="pool", validator=validator(_check_pool))
-    masked_url: str = attrs.field(
-        init=False, default=attrs.Factory(lambda self: _mask(self._source), takes_self=True)
-    )
+    masked_url: str = attrs.field(init=False, default=attrs.Factory(lambda self: _mask(self._source), takes_self=True))
     # One for each event loop, because connections do not outlive their loop.
     _clients: dict[asyncio.AbstractEventLoop, _Client] = attrs.field(init=False, repr=False, factory=dict)
 
@@ -474,28 +475,29 @@ class PostgresStore:
         url, options = split_off_options(Secret.of(url))
         params = _parse(url)
         server, sslmode = _mask_params(params), _ssl_mode(params)
-        if not (_is_local(params) or sslmode == "verify-full"):
-            if sslmode in ("require", "verify-ca"):
-                if not (allow_unverified or UNVERIFIED_OPTION in options):
-                    del params
-                    raise InvalidArgument(
-                        f"{server} would be used without verifying its certificate and host name, so another server "
-                        "could take its place; use sslmode=verify-full (sslrootcert=FILE names a CA of your own), or "
-                        "add wxtcb_unverified=1 to the URL (PostgresStore.from_url: allow_unverified=True)"
-                    )
-            elif not (allow_plain or PLAIN_OPTION in options):
-                del params
-                raise InvalidArgument(
-                    f"the connection to {server} may be unencrypted, so everyone on the network could read token and "
-                    "ticket; add sslmode=verify-full to the URL (with sslrootcert=FILE for a CA of your own, or "
-                    "sslrootcert=system), or, if you trust the network, wxtcb_plain=1 "
-                    "(PostgresStore.from_url: allow_plain=True)"
-                )
         if "," in str(params.get("host") or params.get("hostaddr") or ""):
             # A server that does not answer would otherwise be the first one of every attempt.
             params = {"target_session_attrs": "read-write", "load_balance_hosts": "random"} | params
         # The texts of an SQL_ASCII database would otherwise be bytes.
-        return cls(Secret(make_conninfo("", **{"client_encoding": "UTF8", **params})))
+        conninfo = Secret(make_conninfo("", **{"client_encoding": "UTF8", **params}))
+        is_protected = sslmode == "verify-full" or _is_local(params)
+        # The frame is part of the traceback.
+        del params
+        if not is_protected and sslmode in ("require", "verify-ca"):
+            if not (allow_unverified or UNVERIFIED_OPTION in options):
+                raise InvalidArgument(
+                    f"{server} would be used without verifying its certificate and host name, so another server could "
+                    "take its place; use sslmode=verify-full (sslrootcert=FILE names a CA of your own), or add "
+                    "wxtcb_unverified=1 to the URL (PostgresStore.from_url: allow_unverified=True)"
+                )
+        elif not (is_protected or allow_plain or PLAIN_OPTION in options):
+            raise InvalidArgument(
+                f"the connection to {server} may be unencrypted, so everyone on the network could read token and "
+                "ticket; add sslmode=verify-full to the URL (with sslrootcert=FILE for a CA of your own, or "
+                "sslrootcert=system), or, if you trust the network, wxtcb_plain=1 "
+                "(PostgresStore.from_url: allow_plain=True)"
+            )
+        return cls(conninfo)
 
     @staticmethod
     def schema_sql() -> str:
