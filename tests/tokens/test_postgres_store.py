@@ -978,7 +978,7 @@ def test_url_of_an_unprotected_connection_needs_an_option(url, option):
 
 
 def test_server_of_the_environment_is_checked(monkeypatch):
-    """libpq takes a missing host from PGHOST, and a missing mode from PGSSLMODE."""
+    """Libpq takes a missing host from PGHOST, and a missing mode from PGSSLMODE."""
     monkeypatch.setenv("PGHOST", "db")
     with pytest.raises(InvalidArgument, match="allow_plain"):
         PostgresStore.from_url("postgresql:///shop")

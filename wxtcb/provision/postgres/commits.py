@@ -56,8 +56,7 @@ SELECT elected, may, ARRAY(SELECT tenant FROM written), {DURABLE},
     (SELECT {NOTIFY} FROM written LIMIT 1)
 FROM verdict"""
 _COMMIT_BATCH: Final = (
-    _COMMIT
-    .replace("/*lock*/", "")
+    _COMMIT.replace("/*lock*/", "")
     .replace("/*conflict*/", "ON CONFLICT (tenant) DO NOTHING")
     .replace(
         "/*may*/",
@@ -66,8 +65,7 @@ _COMMIT_BATCH: Final = (
     )
 )
 _COMMIT_PAIR: Final = (
-    _COMMIT
-    .replace("/*lock*/", "ORDER BY t.tenant FOR UPDATE")
+    _COMMIT.replace("/*lock*/", "ORDER BY t.tenant FOR UPDATE")
     .replace("/*conflict*/", "")
     .replace(
         "/*may*/",
@@ -252,9 +250,7 @@ class CommitQueue:
                 return KeyTaken(decode_text(owner[0][0]))
         return JournalError("other processes change the same records without end; nothing was stored")
 
-    async def _write(
-        self, statement: str, rows: Sequence[RecordRow], epoch: int | None
-    ) -> tuple[bool, bool, set[str]]:
+    async def _write(self, statement: str, rows: Sequence[RecordRow], epoch: int | None) -> tuple[bool, bool, set[str]]:
         columns = (
             [row.tenant for row in rows],
             [row.record.version for row in rows],

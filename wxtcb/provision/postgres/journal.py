@@ -40,9 +40,7 @@ _READ_IDENTITY: Final = (
     "SELECT component_appid, on_loopback, namespace FROM wxtcb_meta WHERE component_appid IS NOT NULL"
 )
 _LOAD_ALL: Final = "SELECT tenant, document FROM wxtcb_tenants"
-_LOAD: Final = (
-    f"{_LOAD_ALL} WHERE tenant = ANY($1::text[]) OR open_alias = ANY($2::text[]) OR env = ANY($3::text[])"
-)
+_LOAD: Final = f"{_LOAD_ALL} WHERE tenant = ANY($1::text[]) OR open_alias = ANY($2::text[]) OR env = ANY($3::text[])"
 # The age is by one clock, that of the database, whatever the clocks of the hosts show.
 _BINDINGS: Final = (
     "SELECT env, tenant, extract(epoch FROM clock_timestamp() - bound_at)::float8 FROM wxtcb_tenants"
