@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import attrs
 import pytest
+from hypothesis import given, settings, strategies as st
 
 import wxtcb.provision
 from wxtcb.api.environment import ShareLink
@@ -513,6 +515,67 @@ async def test_tenant_submitted_again_is_followed_to_its_new_end(client, journal
     await finish(journal, "a", ATTENTION)
     await task
     assert [(status.state, status.revision) for status in seen] == [(WAITING, 1), (WAITING, 2), (ATTENTION, 2)]
+
+
+async def change_randomly(client, journal, tenant, change, number):
+    """Make one change of a tenant."""
+    match change:
+        case "record":
+            await record(journal, tenant, problem=f"{number}")
+        case "done" | "attention":
+            await finish(journal, tenant, DONE if change == "done" else ATTENTION)
+        case "retry":
+            await client.decide(tenant, retry=True)
+        case "cancel":
+            await client.cancel(tenant)
+        case "submit":
+            await client.submit([Tenant(tenant, source_type=number)])
+
+
+# Hundredths of a second before each change, or before a follower begins or is cancelled. A read takes one of them.
+EVENTS = st.lists(
+    st.tuples(
+        st.sampled_from([0, 1, 49, 50, 51, 300]),
+        st.sampled_from("ab"),
+        st.sampled_from(["record", "done", "attention", "retry", "cancel", "submit", "follow", "follow", "leave"]),
+    ),
+    max_size=25,
+)
+
+
+def test_followers_never_miss_the_last_status(virtual_run):
+    """Whenever they begin, and whatever happens meanwhile: all see the present status at last, or an end."""
+
+    async def play(events):
+        journal = MemoryJournal(lambda: EPOCH + asyncio.get_running_loop().time())
+        await journal.bind_identity(IDENTITY)
+        journal.desired = ObservedDesired(journal.clock, journal._changes, journal.election)
+        client, followers = ProvisioningClient(journal), []
+        await client.submit([Tenant("a"), Tenant("b")])
+        for number, (delay, tenant, event) in enumerate(events):
+            await asyncio.sleep(delay / 100)
+            if event == "follow":
+                followers.append((tenant, *follow(client, tenant)))
+            elif event == "leave" and followers:
+                followers.pop(number % len(followers))[1].cancel()
+            else:
+                await change_randomly(client, journal, tenant, event, number)
+        await asyncio.sleep(2)
+        for tenant, task, seen in followers:
+            assert all(one != other for one, other in pairwise(seen))
+            assert all(status.state is WAITING for status in seen[:-1])
+            assert task.done() == (seen[-1].state is not WAITING)
+            assert task.done() or seen[-1] == await client.status(tenant)
+            task.cancel()
+        await asyncio.gather(*(task for _, task, _ in followers), return_exceptions=True)
+        assert not client._followed
+
+    @settings(max_examples=200)
+    @given(EVENTS)
+    def check(events):
+        virtual_run(play(events))
+
+    check()
 
 
 def test_names_are_loaded_on_first_use():
