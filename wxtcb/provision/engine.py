@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Sequence
+import random
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from random import uniform
 from typing import Final
 
 import attrs
@@ -22,7 +22,7 @@ from wxtcb.provision.error_policy import (
     quota_reset_at,
 )
 from wxtcb.provision.events import StepDone, StepFailed, TenantFinished, TenantStarted
-from wxtcb.provision.journal import commit_record, commit_record_changes
+from wxtcb.provision.journal import Deposed, commit_record, commit_record_changes
 from wxtcb.provision.plan import Action, OperatorDecisions, Plan, TenantPlan
 from wxtcb.provision.planner import Planner, restrict_tenant
 from wxtcb.provision.reconciliation import MAX_LISTING_AGE
@@ -42,6 +42,8 @@ _MAX_STORED_PROBLEM: Final = 1000
 
 def find_stop(error: WxtcbError, now: float, *, is_create: bool) -> Stop | None:
     """Return the stop that *error* causes for all tenants, or None if it concerns one tenant; *now* is in Unix time."""
+    if isinstance(error, Deposed):
+        return Stop(StopReason.DEPOSED, str(error), halts=True)
     if is_fatal(error):
         return Stop(StopReason.FATAL_ERROR, str(error), halts=True)
     # These prevent creates only: other steps of other tenants go on.
@@ -63,6 +65,7 @@ class Engine:
     planner: Planner
     steps: tuple[Step, ...]
     shared: SharedContext
+    uniform: Callable[[float, float], float] = random.uniform
     groups: list[WorkGroup] = attrs.field(init=False, factory=list[WorkGroup])
     _in_progress: dict[str, asyncio.Future[TenantReport]] = attrs.field(
         init=False, factory=dict[str, "asyncio.Future[TenantReport]"]
@@ -96,6 +99,9 @@ class Engine:
         await commit_record(
             self.shared.journal, RecordChange(record, after), self.shared.wall_clock(), epoch=self.shared.epoch
         )
+
+    def __attrs_post_init__(self) -> None:
+        self.shared.record_problem = self.record_problem
 
     async def plan(
         self, tenants: Sequence[Tenant], aliases: Sequence[str], decisions: OperatorDecisions, *, max_age: float
@@ -199,7 +205,7 @@ class Engine:
         adopt = {state.name: plan.env} if is_decided and plan.env else {}
         context.release_slot()
         try:
-            await context.group.sleep(uniform(delay / 2, delay))
+            await context.group.sleep(self.uniform(delay / 2, delay))
             await context.acquire_slot(resumed=True)
             decisions = OperatorDecisions(adopt=adopt, resend_links=state.resend_links)
             newer = (await self.plan([plan.tenant], [plan.alias], decisions, max_age=MAX_LISTING_AGE)).tenants[0]

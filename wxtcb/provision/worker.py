@@ -127,7 +127,9 @@ class Worker:
                 stop = Stop(StopReason.DEPOSED, reason, halts=True)
                 await self._end(task, stop, self.grace)
                 return stop
-            return task.result()
+            stop = task.result()
+            reason = stop.message if stop else reason
+            return stop
         except asyncio.CancelledError:
             reason = "cancelled"
             with anyio.CancelScope(shield=True):
