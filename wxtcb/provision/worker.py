@@ -117,19 +117,18 @@ class Worker:
     async def _work(self, term: Term, work: Coroutine[None, None, Stop | None]) -> Stop | None:
         """Run *work* during *term*; if the caller is cancelled, hand over before the last responses have arrived."""
         self.on_event(TermStarted(term.epoch))
+        stop: Stop | None = None
         reason = "released"
         # Tasks of their own: the cancellation of the caller must not cut off requests in progress.
         task, keeper = asyncio.ensure_future(work), asyncio.ensure_future(self.terms.keep(term))
         try:
             await asyncio.wait([task, keeper], return_when=asyncio.FIRST_COMPLETED)
-            if not task.done():
-                reason = keeper.result()
-                stop = Stop(StopReason.DEPOSED, reason, halts=True)
+            if task.done():
+                stop = task.result()
+            else:
+                stop = Stop(StopReason.DEPOSED, keeper.result(), halts=True)
                 await self._end(task, stop, self.grace)
-                return stop
-            stop = task.result()
             reason = stop.message if stop else reason
-            return stop
         except asyncio.CancelledError:
             reason = "cancelled"
             with anyio.CancelScope(shield=True):
@@ -144,6 +143,7 @@ class Worker:
                 await asyncio.wait([task, keeper])
                 await self.terms.release(term)
             self.on_event(TermEnded(term.epoch, reason))
+        return stop
 
     async def _end(self, task: asyncio.Task[Stop | None], stop: Stop, seconds: float) -> None:
         """Send nothing more, and wait so many *seconds* for the responses of what was sent."""
