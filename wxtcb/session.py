@@ -642,6 +642,11 @@ class Session:
             )
 
 
+def try_reserve_path(session: Session, endpoint: Endpoint[R]) -> PathReservation | None:
+    """Reserve a call of *endpoint* for the `_reservation` of a view; return None if its path is paused."""
+    return session._lifecycle.resources_in_current_loop().limiter.try_reserve(endpoint.path)
+
+
 async def reserve_path(session: Session, endpoint: Endpoint[R]) -> PathReservation:
-    """Wait until a call of *endpoint* may be sent, and reserve that for the `_reservation` of a view."""
+    """Wait until the path of *endpoint* is not paused, and reserve a call of it."""
     return await session._lifecycle.resources_in_current_loop().limiter.reserve(endpoint.path)

@@ -158,14 +158,10 @@ class EnvironmentListing:
         # Without the second limit, no create would ever be sent where a listing takes longer than 5 seconds.
         return self.started_at >= now - max(MAX_LISTING_AGE, min(2 * self._last_duration, MAX_SLOW_LISTING_AGE))
 
-    async def find_by_alias(self, alias: str, now: float) -> tuple[str, ...]:
-        if not self.is_fresh(now):
-            await self._refresh(now - MAX_LISTING_AGE)
-        return self.alias_index.find(alias)
-
-    async def _refresh(self, newer_than: float) -> None:
-        requested_at = asyncio.get_running_loop().time()
-        snapshot = await self._poll_with_retries(newer_than)
+    async def refresh(self, now: float) -> None:
+        """Poll a listing that shows everything expected; raise `IncompleteListing`, or the errors of listing."""
+        requested_at = now
+        snapshot = await self._poll_with_retries(now - MAX_LISTING_AGE)
         # After the listing: what was bound before it must be in it, or be recent.
         await self.bindings.read()
         first_started_at = snapshot.started_at
