@@ -11,17 +11,15 @@ import sqlite3
 import stat
 import subprocess
 import threading
-import time
 from functools import partial
 from pathlib import Path
 
-import orjson
 import pytest
 
 from wxtcb._files import sqlite
 from wxtcb.errors import InvalidArgument
 from wxtcb.provision.journal import Committed, JournalError
-from wxtcb.provision.record import HistoryEntry, TenantRecord
+from wxtcb.provision.record import HistoryEntry
 from wxtcb.provision.sqlite import file, schema
 from wxtcb.provision.sqlite.journal import SqliteJournal
 
@@ -68,7 +66,9 @@ def umask(request):
 def connections(monkeypatch):
     """Collect the threads that open a file."""
     opened, connect = [], file.connect
-    monkeypatch.setattr(file, "connect", lambda *given, **more: (opened.append(threading.current_thread()), connect(*given, **more))[1])
+    monkeypatch.setattr(
+        file, "connect", lambda *given, **more: (opened.append(threading.current_thread()), connect(*given, **more))[1]
+    )
     return opened
 
 
@@ -76,7 +76,9 @@ def connections(monkeypatch):
 def transactions(monkeypatch):
     """Collect the journal files whose transactions begin."""
     begun, transaction = [], file.JournalFile.transaction
-    monkeypatch.setattr(file.JournalFile, "transaction", lambda self, **more: (begun.append(self), transaction(self, **more))[1])
+    monkeypatch.setattr(
+        file.JournalFile, "transaction", lambda self, **more: (begun.append(self), transaction(self, **more))[1]
+    )
     return begun
 
 
@@ -543,6 +545,7 @@ def store_record(version):
     assert asyncio.run(journal.commit(record, ENTRY)) == Committed()
 
 store_record(1)
+assert asyncio.run(journal.election.acquire("parent", 30.0)).epoch == 1
 child = os.fork()
 if not child:
     try:
@@ -556,6 +559,7 @@ if not child:
     sys.exit(7)
 _, status = os.waitpid(child, 0)
 assert os.waitstatus_to_exitcode(status) == 7, status
+assert asyncio.run(journal.election.leader()).holder == "parent"
 for version in range(2, 30):
     store_record(version)
 assert os.path.getsize(sys.argv[1] + "-wal")
