@@ -10,6 +10,7 @@ import random
 import sqlite3
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -17,6 +18,7 @@ import pytest
 
 import wxtcb
 from wxtcb._files.sqlite import UnusableFile
+from wxtcb.provision.desired import DesiredState, Submit
 from wxtcb.provision.journal import Committed
 from wxtcb.provision.record import HistoryEntry, Intent, TenantRecord
 from wxtcb.provision.sqlite import schema
@@ -191,3 +193,73 @@ async def check(path, reported):
         assert {name: len(each) for name, each in moments.items()} == {
             name: each.version for name, each in records.items()
         }
+
+
+CANDIDATE = """
+import asyncio, os, sys
+import attrs
+from wxtcb.provision.desired import DesiredState, Finish
+from wxtcb.provision.journal import Committed, Deposed
+from wxtcb.provision.record import HistoryEntry, TenantRecord
+from wxtcb.provision.sqlite.journal import SqliteJournal
+
+async def serve(journal, epoch, desired):
+    record = (await journal.load([desired.tenant])).get(desired.tenant)
+    record = record or TenantRecord(tenant=desired.tenant, alias=desired.alias)
+    while record.version < 5:
+        record = attrs.evolve(record, version=record.version + 1)
+        assert await journal.commit(record, HistoryEntry(1.0, "noted"), epoch=epoch) == Committed()
+        os.write(1, f"{record.tenant} {record.version}\\n".encode())
+    await journal.desired.change(
+        [Finish(tenant=desired.tenant, revision=desired.revision, state=DesiredState.DONE)]
+    )
+
+async def main():
+    async with SqliteJournal(sys.argv[1]) as journal:
+        seen = 0
+        while (await journal.desired.counts())[DesiredState.WAITING]:
+            if term := await journal.election.acquire(f"{os.getpid()}", 30.0):
+                while tenants := await journal.desired.take(term.epoch, 20):
+                    await asyncio.gather(*(serve(journal, term.epoch, each) for each in tenants))
+            seen = await journal.desired.wait_for_change(seen, 0.05)
+
+asyncio.run(main())
+"""
+
+
+def test_killed_candidates_lose_nothing(tmp_path):
+    """Whichever process is elected and killed, another one finishes the work, and each version is stored once."""
+    path, rng, count = tmp_path / "journal.db", random.Random(6), 300
+    environ = {**os.environ, "PYTHONPATH": str(Path(wxtcb.__file__).parents[1])}
+    asyncio.run(submit(path, count))
+    command = [sys.executable, "-c", CANDIDATE, str(path)]
+    read_end, write_end = os.pipe()
+    with os.fdopen(read_end, encoding="utf-8") as output, contextlib.ExitStack() as stack:
+        start = partial(subprocess.Popen, command, env=environ, stdout=write_end)
+        candidates = [stack.enter_context(start()) for _ in range(3)]
+        lines = []
+        for _ in range(6):
+            lines += [output.readline() for _ in range(200)]
+            candidates.pop(rng.randrange(3)).kill()
+            candidates.append(stack.enter_context(start()))
+        os.close(write_end)
+        lines += output
+        assert {each.wait(60) for each in candidates} == {0}
+    assert len(lines) == len({*lines})
+    asyncio.run(check(path, {name: int(version) for name, version in map(str.split, lines)}))
+    asyncio.run(check_done(path, count))
+
+
+async def submit(path, count):
+    """Submit tenants."""
+    async with SqliteJournal(path) as journal:
+        await journal.desired.change(
+            [Submit(tenant=f"t{number}", alias=f"a{number}", spec=b"{}") for number in range(count)]
+        )
+
+
+async def check_done(path, count):
+    """Assert that all tenants are done, with five versions each."""
+    async with SqliteJournal(path) as journal:
+        assert (await journal.desired.counts())[DesiredState.DONE] == count
+        assert [record.version for record in (await journal.load()).values()] == [5] * count
