@@ -112,14 +112,16 @@ async def test_deleted_lock_lets_no_two_processes_commit(journal, other, lock_fi
     assert await other.commit(record(), ENTRY, epoch=second.epoch) == Committed()
 
 
-async def test_lock_deleted_by_its_owner_meanwhile_is_taken_again(journal, lock_file, monkeypatch):
+@pytest.mark.parametrize("replaced", [True, False])
+async def test_lock_deleted_by_its_owner_meanwhile_is_taken_again(journal, lock_file, monkeypatch, replaced):
     """Between opening and locking the file, its owner may delete it."""
     tried, try_lock = [], election._try_lock
 
     def be_late(fd):
         if not tried:
             lock_file.unlink()
-            lock_file.touch(mode=0o600)
+            if replaced:
+                lock_file.touch(mode=0o600)
         tried.append(fd)
         return try_lock(fd)
 

@@ -453,6 +453,17 @@ async def test_change_of_another_process_is_noticed(path, journal, monkeypatch):
     assert not journal._thread._waiters
 
 
+async def test_close_ends_waits(path):
+    """Those who wait for a change call again, and get the error."""
+    journal = SqliteJournal(path)
+    seen = await journal.desired.wait_for_change(0, 60.0)
+    waiting = asyncio.create_task(journal.desired.wait_for_change(seen, 60.0))
+    await asyncio.sleep(0)
+    await journal.load()
+    await journal.aclose()
+    assert await waiting > seen
+
+
 CHANGE = """
 import asyncio, sys
 from wxtcb.provision.desired import Submit

@@ -16,6 +16,7 @@ from typing import Final
 
 import attrs
 
+from wxtcb._files.sqlite import file_identity
 from wxtcb.provision.election import Leader, Term
 from wxtcb.provision.sqlite.thread import JournalThread
 
@@ -48,7 +49,8 @@ class ProcessLock:
             for _ in range(3):
                 fd = os.open(self.path, os.O_RDONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
                 # Another process may have deleted the file, with its lock, since it was opened.
-                if _try_lock(fd) and os.path.samestat(os.fstat(fd), self.path.stat()):
+                status = os.fstat(fd)
+                if _try_lock(fd) and file_identity(self.path) == (status.st_dev, status.st_ino):
                     self._fd = fd
                     return True
                 os.close(fd)
