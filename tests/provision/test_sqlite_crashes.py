@@ -238,7 +238,7 @@ def test_killed_candidates_lose_nothing(tmp_path):
         start = partial(subprocess.Popen, command, env=environ, stdout=write_end)
         candidates = [stack.enter_context(start()) for _ in range(3)]
         lines = []
-        for _ in range(6):
+        for _ in range(4):
             lines += [output.readline() for _ in range(200)]
             candidates.pop(rng.randrange(3)).kill()
             candidates.append(stack.enter_context(start()))
