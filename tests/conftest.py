@@ -264,6 +264,22 @@ def pass_time(monkeypatch):
     return advance
 
 
+@pytest.fixture(scope="session")
+def postgres():
+    """Return the PostgreSQL server that all tests of this process share."""
+    from .postgres_server import shared_postgres  # noqa: PLC0415  # most tests need no database
+
+    return shared_postgres()
+
+
+@pytest.fixture
+def postgres_url(postgres):
+    """Return the URL of an empty database."""
+    name = postgres.create_database()
+    yield postgres.url(name)
+    postgres.drop_database(name)
+
+
 @pytest.fixture
 def settle():
     """Return a coroutine function that runs every task that can run without time passing."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -99,8 +100,43 @@ async def sqlite(folder: Path) -> AsyncIterator[Storage]:
         await storage.aclose()
 
 
+@attrs.define
+class PostgresStorage(Storage):
+    """The tables of a `database`; `execute` executes a statement in it."""
+
+    execute: Callable[[str], object] = attrs.field(kw_only=True)
+
+    async def expire_lease(self) -> None:
+        self.execute("UPDATE wxtcb_leader SET until = clock_timestamp()")
+
+
+@functools.cache
+def create_postgres_database() -> str:
+    """Return the database of all storages: to empty its tables takes a tenth of the time of a new database."""
+    from tests.postgres_server import shared_postgres  # noqa: PLC0415
+
+    return shared_postgres().create_database()
+
+
+@contextlib.asynccontextmanager
+async def postgres(_: Path) -> AsyncIterator[Storage]:
+    """Open a storage in PostgreSQL."""
+    # Loaded only here, so that the other storages can be tested without it.
+    from tests.postgres_server import shared_postgres  # noqa: PLC0415
+    from wxtcb.provision.postgres.journal import PostgresJournal  # noqa: PLC0415
+
+    server, database = shared_postgres(), create_postgres_database()
+    execute = functools.partial(server.execute, database=database)
+    storage = PostgresStorage(lambda: PostgresJournal(server.url(database)), execute=execute)
+    try:
+        yield storage
+    finally:
+        await storage.aclose()
+        server.truncate(database)
+
+
 # Each is called with an empty folder, and opens an empty storage.
-STORAGES = {"memory": memory, "sqlite": sqlite}
+STORAGES = {"memory": memory, "sqlite": sqlite, "postgres": postgres}
 
 NewStorage = Callable[[], AbstractAsyncContextManager[Storage]]
 
