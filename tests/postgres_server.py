@@ -146,6 +146,24 @@ class Postgres:
         self.shutdown()
         self.start()
 
+    def save(self):
+        """Keep a copy of all data, for `fail_over`."""
+        self.shutdown()
+        shutil.copytree(self.folder / "data", self.folder / "saved")
+        os.chown(self.folder / "saved", self.account.pw_uid, self.account.pw_gid)
+        for path in (self.folder / "saved").rglob("*"):
+            os.chown(path, self.account.pw_uid, self.account.pw_gid, follow_symlinks=False)
+        self.start()
+
+    def fail_over(self):
+        """Crash the server, and promote a stand-by in its place that has only what was saved."""
+        self.crash()
+        shutil.rmtree(self.folder / "data")
+        (self.folder / "saved").rename(self.folder / "data")
+        (self.folder / "data/standby.signal").touch()
+        self.start()
+        self.execute("SELECT pg_promote()")
+
     def pause(self):
         """Suspend the server with its connections open."""
         for process in self._processes():

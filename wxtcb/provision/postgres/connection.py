@@ -15,6 +15,7 @@ from wxtcb.errors import InvalidArgument
 from wxtcb.provision.journal import JournalError
 from wxtcb.provision.postgres import schema
 from wxtcb.secret import Secret
+from wxtcb.tokens.user_code import cancellation_count, raise_if_cancelled
 
 try:
     import psycopg
@@ -219,10 +220,10 @@ class Database:
 
     def abandon(self) -> None:
         """Close the sockets of a journal that was not closed, outside of any event loop."""
-        warnings.warn("a PostgresJournal was never closed", ResourceWarning, stacklevel=3, source=self)
         for connection in self._open:
             # psycopg would warn of each of them, too.
             connection.pgconn.finish()
+        warnings.warn("a PostgresJournal was never closed", ResourceWarning, stacklevel=3, source=self)
 
 
 @attrs.define(eq=False)
@@ -258,11 +259,14 @@ class Lane:
         database = self._database
         time_of_loop = asyncio.get_running_loop().time
         deadline, pause = time_of_loop() + database.timeout, FIRST_PAUSE
+        cancellations = cancellation_count()
         async with self._slots:
             while True:
                 result = await self._attempt(database.sql(statement), arguments, deadline)
                 if not isinstance(result, Failure):
                     return result
+                # If the connection is lost while psycopg cancels a statement, it raises that error instead.
+                await raise_if_cancelled(cancellations)
                 if not result.transient or time_of_loop() + pause >= deadline:
                     break
                 await asyncio.sleep(pause)
