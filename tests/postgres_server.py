@@ -88,13 +88,11 @@ class Postgres:
 
     def truncate(self, database):
         """Empty all tables of a database, which takes less time than a new one."""
-        tables = self.execute(
-            "SELECT string_agg(format('%I.%I', schemaname, tablename), ', ') FROM pg_tables"
-            " WHERE schemaname NOT IN ('pg_catalog', 'information_schema')",
-            database=database,
-        )[0][0]
-        if tables:
-            self.execute(f"TRUNCATE {tables}", database=database)
+        # DELETE, because TRUNCATE makes new files: 30 ms for the tables of a journal.
+        with psycopg.connect(self.url(database), autocommit=True) as connection:
+            tables = connection.execute("SELECT oid::regclass FROM pg_class WHERE relkind = 'r' AND oid >= 16384")
+            if statements := "; ".join(f"DELETE FROM {name}" for (name,) in tables):
+                connection.execute(statements)
 
     def disconnect(self, database):
         """End all connections of a database, as an operator does."""
@@ -147,6 +145,24 @@ class Postgres:
         """Stop the server gracefully, and start it again."""
         self.shutdown()
         self.start()
+
+    def save(self):
+        """Keep a copy of all data, for `fail_over`."""
+        self.shutdown()
+        shutil.copytree(self.folder / "data", self.folder / "saved")
+        os.chown(self.folder / "saved", self.account.pw_uid, self.account.pw_gid)
+        for path in (self.folder / "saved").rglob("*"):
+            os.chown(path, self.account.pw_uid, self.account.pw_gid, follow_symlinks=False)
+        self.start()
+
+    def fail_over(self):
+        """Crash the server, and promote a stand-by in its place that has only what was saved."""
+        self.crash()
+        shutil.rmtree(self.folder / "data")
+        (self.folder / "saved").rename(self.folder / "data")
+        (self.folder / "data/standby.signal").touch()
+        self.start()
+        self.execute("SELECT pg_promote()")
 
     def pause(self):
         """Suspend the server with its connections open."""

@@ -108,7 +108,7 @@ class RecordRow:
             token,
         )
 
-    def keys(self) -> Iterable[tuple[str, str | None]]:
+    def unique_keys(self) -> Iterable[tuple[str, str | None]]:
         """Return what no other commit of a batch may have."""
         return (key for key in (("tenant", self.tenant), ("env", self.env), ("alias", self.open_alias)) if key[1])
 
@@ -145,6 +145,7 @@ class CommitQueue:
     _calls: deque[Call] = attrs.field(init=False, factory=deque["Call"])
     # Runs while calls wait; the task belongs to this object, so a cancelled caller affects no other.
     _worker: asyncio.Task[None] | None = attrs.field(init=False, default=None)
+    _closed: bool = attrs.field(init=False, default=False)
     _tokens: Callable[[], str] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -162,13 +163,16 @@ class CommitQueue:
         rows: list[Row] = await self._enqueue(statement=statement, arguments=arguments)
         return rows
 
-    async def join(self) -> None:
-        """Wait until all calls have ended."""
+    async def aclose(self) -> None:
+        """Refuse further calls, and wait until those that wait have ended."""
+        self._closed = True
         if self._worker is not None:
             await asyncio.wait([self._worker])
 
     async def _enqueue(self, **call: Any) -> Any:
         self._lane.check_usable()
+        if self._closed:
+            raise JournalError("the journal was closed; open a new one")
         future = asyncio.get_running_loop().create_future()
         self._calls.append(Call(future, **call))
         if self._worker is None:
@@ -191,12 +195,12 @@ class CommitQueue:
     def _next_batch(self) -> list[Call]:
         """Return the next call, and the commits after it that can share its statement."""
         first = self._calls.popleft()
-        batch, keys = [first], {key for row in first.rows for key in row.keys()}
+        batch, keys = [first], {key for row in first.rows for key in row.unique_keys()}
         while len(first.rows) == 1 and self._calls and len(batch) < MAX_BATCH:
             call = self._calls[0]
-            if len(call.rows) != 1 or call.epoch != first.epoch or not keys.isdisjoint(call.rows[0].keys()):
+            if len(call.rows) != 1 or call.epoch != first.epoch or not keys.isdisjoint(call.rows[0].unique_keys()):
                 break
-            keys.update(call.rows[0].keys())
+            keys.update(call.rows[0].unique_keys())
             batch.append(self._calls.popleft())
         return batch
 
@@ -222,10 +226,9 @@ class CommitQueue:
         if not elected or not may:
             return False
         rejected = [row for row in rows if row.tenant not in written]
-        stored = await self._read_stored(rejected) if rejected else {}
+        stored = (await self._read_stored(rejected))[1] if rejected else {}
         for call, row in zip(batch, rows, strict=True):
-            record = stored.get(row.tenant, row)
-            call.resolve(Committed() if record is row else Stale(record))
+            call.resolve(Stale(stored[row.tenant]) if row.tenant in stored else Committed())
         return True
 
     async def _commit_alone(self, call: Call) -> CommitResult | Exception:
@@ -239,12 +242,13 @@ class CommitQueue:
                 return Deposed(f"another process was elected (epoch {call.epoch} has ended); nothing was stored")
             if len(written) == len(rows):
                 return Committed()
-            stored = await self._read_stored(rows)
-            if all(stored[row.tenant] is row for row in rows):
+            kept, stored = await self._read_stored(rows)
+            if len(kept) == len(rows):
                 return Committed()
             # Versions are compared before keys: who has an old record must read it anew before it judges by its keys.
-            for record, row in ((stored[row.tenant], row) for row in rows):
-                if not isinstance(record, RecordRow) and (record.version if record else 0) != row.record.version - 1:
+            for row in rows:
+                record = stored.get(row.tenant)
+                if row.tenant in stored and (record.version if record else 0) != row.record.version - 1:
                     return Stale(record)
             if owner := await self._lane.fetch(_READ_OWNER, (rows[-1].env, rows[-1].open_alias, rows[-1].tenant)):
                 return KeyTaken(decode_text(owner[0][0]))
@@ -265,13 +269,11 @@ class CommitQueue:
             self._on_commit()
         return elected, may, set(written)
 
-    async def _read_stored(self, rows: Sequence[RecordRow]) -> dict[str, TenantRecord | RecordRow | None]:
-        """Return the stored record of each tenant of *rows*, or the row itself if it is the one that is stored."""
+    async def _read_stored(self, rows: Sequence[RecordRow]) -> tuple[set[str], dict[str, TenantRecord | None]]:
+        """Return the tenants of *rows* whose stored row is that of *rows*, and the stored records of the others."""
         found = await self._lane.fetch(_READ_STORED, ([row.tenant for row in rows],))
         stored = {tenant: (token, document) for tenant, token, document in found}
-        records: dict[str, TenantRecord | RecordRow | None] = {}
-        for row in rows:
-            token, document = stored.get(row.tenant, (None, None))
-            # The response to an earlier attempt was lost with its connection, and the row is stored.
-            records[row.tenant] = row if token == row.token else document and load_document(row.tenant, document)
-        return records
+        # The response to an earlier attempt was lost with its connection, and the row is stored.
+        kept = {row.tenant for row in rows if stored.get(row.tenant, ("",))[0] == row.token}
+        names = [row.tenant for row in rows if row.tenant not in kept]
+        return kept, {name: load_document(name, stored[name][1]) if name in stored else None for name in names}

@@ -15,6 +15,7 @@ from wxtcb.errors import InvalidArgument
 from wxtcb.provision.journal import JournalError
 from wxtcb.provision.postgres import schema
 from wxtcb.secret import Secret
+from wxtcb.tokens.user_code import cancellation_count, raise_if_cancelled
 
 try:
     import psycopg
@@ -72,7 +73,7 @@ class UniqueConflict(JournalError):
 
 
 def parse_conninfo(conninfo: str | Secret) -> Secret:
-    """Return a URL or connection string of libpq with wxtcb's defaults; raise `InvalidArgument`, which quotes nothing."""
+    """Return a URL or connection string of libpq with wxtcb's defaults; raise `InvalidArgument` without quoting it."""
     given = conninfo.reveal() if isinstance(conninfo, Secret) else str(conninfo)
     options: dict[str, Any] = {"host": "@"}
     # The message quotes a part of the URL, which may be the password. Raised below, without it as context.
@@ -115,8 +116,9 @@ class Database:
         """The process numbers of the server's ends of the connections."""
         return {connection.info.backend_pid for connection in self._open if not connection.closed}
 
-    def sql(self, statement: str) -> str:
-        return schema.qualify(statement, self.schema)
+    def sql(self, statement: str) -> bytes:
+        # psycopg takes a `str` only if it is a literal.
+        return schema.qualify(statement, self.schema).encode()
 
     def check_usable(self) -> None:
         """Raise `JournalError` in another event loop, and after `aclose`."""
@@ -133,6 +135,8 @@ class Database:
 
     async def connect(self) -> Connection:
         """Open a connection and check the tables; raise `psycopg.Error` or `JournalError`."""
+        # A call that was under way when the journal was closed ends here.
+        self.check_usable()
         failure: BaseException
         try:
             connection = await psycopg.AsyncConnection.connect(
@@ -169,7 +173,7 @@ class Database:
         try:
             stored = await (await connection.execute(self.sql(_READ_META))).fetchone()
         except (errors.UndefinedTable, errors.InvalidSchemaName):
-            await connection.execute(schema.creation_script(self.schema), prepare=False)
+            await connection.execute(schema.creation_script(self.schema).encode())
             stored = None
         if stored is not None and stored[0] != schema.FORMAT:
             raise JournalError(
@@ -186,15 +190,14 @@ class Database:
     @staticmethod
     async def _read_cluster(connection: Connection) -> tuple[str | None, str | None]:
         try:
-            row = await (await connection.execute(_READ_CLUSTER)).fetchone()
+            ((timeline, system),) = await (await connection.execute(_READ_CLUSTER)).fetchall()
         except (errors.InsufficientPrivilege, errors.UndefinedFunction, errors.FeatureNotSupported):
             # Some hosted databases do not allow it. Then a fail-over goes unnoticed.
             return None, None
-        assert row is not None
-        return row[0], row[1]
+        return timeline, system
 
     async def describe(self, error: Exception) -> Failure:
-        """Return the failure for an exception of an attempt; its message has no password and no value of a statement."""
+        """Return the failure for an exception of an attempt; its message has no password and no stored value."""
         if isinstance(error, JournalError):
             return Failure(error, transient=False)
         sqlstate = getattr(error, "sqlstate", None)
@@ -210,19 +213,17 @@ class Database:
         conflict = isinstance(error, errors.UniqueViolation)
         return Failure(UniqueConflict(text) if conflict else JournalError(text), transient, sqlstate, constraint)
 
-    def refuse_calls(self) -> None:
-        self._closed = True
-
     async def aclose(self) -> None:
+        self._closed = True
         for connection in [*self._open]:
             await self.discard(connection)
 
     def abandon(self) -> None:
         """Close the sockets of a journal that was not closed, outside of any event loop."""
-        warnings.warn("a PostgresJournal was never closed", ResourceWarning, stacklevel=3, source=self)
         for connection in self._open:
             # psycopg would warn of each of them, too.
             connection.pgconn.finish()
+        warnings.warn("a PostgresJournal was never closed", ResourceWarning, stacklevel=3, source=self)
 
 
 @attrs.define(eq=False)
@@ -258,11 +259,14 @@ class Lane:
         database = self._database
         time_of_loop = asyncio.get_running_loop().time
         deadline, pause = time_of_loop() + database.timeout, FIRST_PAUSE
+        cancellations = cancellation_count()
         async with self._slots:
             while True:
                 result = await self._attempt(database.sql(statement), arguments, deadline)
                 if not isinstance(result, Failure):
                     return result
+                # If the connection is lost while psycopg cancels a statement, it raises that error instead.
+                await raise_if_cancelled(cancellations)
                 if not result.transient or time_of_loop() + pause >= deadline:
                     break
                 await asyncio.sleep(pause)
@@ -271,7 +275,7 @@ class Lane:
         # Outside of any `except`: the cause could hold values of the statement.
         raise result.error
 
-    async def _attempt(self, sql: str, arguments: Sequence[object], deadline: float) -> list[Row] | Failure:
+    async def _attempt(self, sql: bytes, arguments: Sequence[object], deadline: float) -> list[Row] | Failure:
         connection: Connection | None = None
         failed: Exception
         try:
