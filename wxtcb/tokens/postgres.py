@@ -67,23 +67,11 @@ FROM (VALUES (1)) AS one_row LEFT JOIN wxtcb_tokens ON appid = %(appid)s
 # Behind a pooler, notifications get lost. A pooler gives the client another number than that of the server's process.
 _LISTEN: Final = "SELECT pg_backend_pid(); LISTEN wxtcb_tokens"
 _VERSIONS: Final = "SELECT appid, version FROM wxtcb_tokens WHERE appid = ANY(%(appids)s)"
-# A client that got no reply sends the statement again. If the new version is there, the first attempt succeeded.
-_INSERT: Final = """
-    INSERT INTO wxtcb_tokens AS stored (appid, document, version, changed_at)
-    VALUES (%(appid)s, %(document)s, %(new)s, clock_timestamp())
-    ON CONFLICT (appid) DO UPDATE SET changed_at = excluded.changed_at WHERE stored.version = excluded.version
-    RETURNING appid
-"""
-_UPDATE: Final = """
-    UPDATE wxtcb_tokens SET document = %(document)s, version = %(new)s, changed_at = clock_timestamp()
-    WHERE appid = %(appid)s AND version IN (%(version)s, %(new)s)
-    RETURNING appid
-"""
 # The rows of other platforms are deleted after the write, and without waiting for locks: two processes could otherwise
 # wait for each other. `synchronous_commit` is raised for this transaction only: the setting of a session would reach
 # other clients of a pooler.
 _WRITE: Final = """
-WITH written AS ({change}), deleted AS (
+WITH written AS ({change} RETURNING appid), deleted AS (
     DELETE FROM wxtcb_tokens WHERE appid IN (
         SELECT old.appid FROM wxtcb_tokens AS old
         WHERE EXISTS (SELECT FROM written) AND old.appid <> %(appid)s AND old.changed_at < now() - interval '24 hours'
@@ -94,6 +82,18 @@ SELECT pg_notify('wxtcb_tokens', appid), set_config('synchronous_commit',
     CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, true)
 FROM written
 """
+# A client that got no reply sends the statement again. If the new version is there, the first attempt succeeded.
+_INSERT: Final = _WRITE.format(
+    change="""
+    INSERT INTO wxtcb_tokens AS stored (appid, document, version, changed_at)
+    VALUES (%(appid)s, %(document)s, %(new)s, clock_timestamp())
+    ON CONFLICT (appid) DO UPDATE SET changed_at = excluded.changed_at WHERE stored.version = excluded.version"""
+)
+_UPDATE: Final = _WRITE.format(
+    change="""
+    UPDATE wxtcb_tokens SET document = %(document)s, version = %(new)s, changed_at = clock_timestamp()
+    WHERE appid = %(appid)s AND version IN (%(version)s, %(new)s)"""
+)
 
 
 @attrs.frozen
@@ -119,6 +119,7 @@ _FAILURES: Final = {
     "42501": _Failure(
         "cannot be accessed: the user needs the permissions SELECT, INSERT, UPDATE and DELETE on wxtcb_tokens", True
     ),
+    "22P02": _FOREIGN_TABLE,
     "42703": _FOREIGN_TABLE,
     "42804": _FOREIGN_TABLE,
     "42809": _FOREIGN_TABLE,
@@ -452,9 +453,13 @@ class PostgresStore:
 
     # The connection string, or the caller's pool.
     _source: AsyncConnectionPool[Any] | Secret = attrs.field(repr=False, alias="pool", validator=validator(_check_pool))
-    masked_url: str = attrs.field(init=False, default=attrs.Factory(lambda self: _mask(self._source), takes_self=True))
     # One for each event loop, because connections do not outlive their loop.
     _clients: dict[asyncio.AbstractEventLoop, _Client] = attrs.field(init=False, repr=False, factory=dict)
+
+    @property
+    def masked_url(self) -> str:
+        """The URL of the server, without user and password."""
+        return _mask(self._source)
 
     @classmethod
     def from_url(cls, url: str | Secret, *, allow_plain: bool = False, allow_unverified: bool = False) -> Self:
@@ -542,8 +547,7 @@ class PostgresStore:
         await self.aclose()
 
     def __del__(self) -> None:
-        # The attribute is missing if the constructor has raised.
-        clients = [*getattr(self, "_clients", {}).values()]
+        clients = [*self._clients.values()]
         if any(client.idle for client in clients):
             warnings.warn(f"a PostgresStore was never closed: {self.masked_url}", ResourceWarning, stacklevel=2)
         for client in clients:
@@ -568,8 +572,8 @@ def _parse(url: Secret) -> dict[str, Any]:
             return conninfo_to_dict(url.reveal())
     # Outside the block: the exceptions quote parts of the URL.
     raise InvalidArgument(
-        "the URL of a PostgreSQL store must be postgresql:// with [user:password@][host][:port][/database]; it must not "
-        "have options that libpq does not know"
+        "the URL of a PostgreSQL store must be postgresql:// with [user:password@][host][:port][/database]; it must "
+        "not have options that libpq does not know"
     )
 
 
