@@ -318,7 +318,7 @@ async def test_statements_and_logs_contain_no_document(own_server, caplog):
         error = await catch(store.compare_and_set(APPID, "S3CRET" * 5, version=version))
     loop.set_debug(False)
     assert "CheckViolation (23514)" in str(error)
-    assert "UPDATE wxtcb_tokens" in log
+    assert "INSERT INTO wxtcb_tokens" in log
     assert "wxtcb_tokens" in shown
     for text in (log, shown, caplog.text):
         assert "S3CRET" not in text
@@ -896,6 +896,32 @@ async def test_dead_connections_of_a_pool_are_replaced(postgres, url, database):
         for _ in range(3):
             postgres.disconnect(database)
             assert (await store.load(APPID)).version == version
+
+
+async def test_cancellation_while_a_connection_is_given_back_leaves_it_whole(url):
+    """The pool gets its connection back, and the next operation uses it."""
+    giving_back, go_on = asyncio.Event(), asyncio.Event()
+
+    class SlowPool(AsyncConnectionPool):
+        @contextlib.asynccontextmanager
+        async def connection(self, timeout=None):
+            async with super().connection(timeout) as connection:
+                yield connection
+                giving_back.set()
+                await go_on.wait()
+
+    async with SlowPool(url, min_size=1, max_size=1) as pool:
+        store = PostgresStore(pool)
+        loading = asyncio.create_task(store.load(APPID))
+        await giving_back.wait()
+        loading.cancel()
+        await asyncio.sleep(0)
+        go_on.set()
+        await asyncio.wait([loading])
+        assert loading.cancelled()
+        number = pool.get_stats()["connections_num"]
+        assert (await store.load(APPID)).document is None
+        assert pool.get_stats()["connections_num"] == number
 
 
 @pytest.mark.parametrize("pool", [None, "postgresql://localhost", object()], ids=["none", "url", "object"])

@@ -293,17 +293,15 @@ class _Client:
 
     async def run(self, statement: str, params: Mapping[str, object]) -> list[tuple[Any, ...]]:
         """Return the rows of *statement*; send it again if it failed for a moment, and create a missing table."""
-        operation = _Operation(statement, params)
-        async with self._slots:
-            await self._run(operation)
-            if operation.sqlstate == _MISSING_TABLE:
-                await self._run(creation := _Operation(_CREATE_TABLE, None))
-                if creation.failure is None:
-                    await self._run(operation)
-                elif creation.sqlstate in _NO_PERMISSION_TO_CREATE:
-                    operation.failure = _TABLE_NEEDED
-                else:
-                    operation.failure = creation.failure
+        await self._run(operation := _Operation(statement, params))
+        if operation.sqlstate == _MISSING_TABLE:
+            await self._run(creation := _Operation(_CREATE_TABLE, None))
+            if creation.failure is None:
+                await self._run(operation)
+            elif creation.sqlstate in _NO_PERMISSION_TO_CREATE:
+                operation.failure = _TABLE_NEEDED
+            else:
+                operation.failure = creation.failure
         if (failure := operation.failure) is not None:
             raise TokenStoreError(f"{self._masked_url} {failure.message}", permanent=failure.permanent)
         return operation.rows
@@ -335,17 +333,18 @@ class _Client:
         self._wake_all("was closed", permanent=True)
 
     async def _run(self, operation: _Operation) -> None:
-        deadline = asyncio.get_running_loop().time() + 2 * REPLY_TIMEOUT
         # After a restart of the server, every connection of a pool is dead, and the pool notices at their next use.
         attempts = 2 if isinstance(self._source, Secret) else max(self._source.max_size, 1) + 1
-        for _ in range(attempts):
-            await operation.run(self._connection())
-            if operation.failure is None or not operation.failure.may_retry:
-                return
-            # Probably the others are dead, too.
-            self._close_idle()
-            if asyncio.get_running_loop().time() >= deadline:
-                return
+        async with self._slots:
+            deadline = asyncio.get_running_loop().time() + 2 * REPLY_TIMEOUT
+            for _ in range(attempts):
+                await operation.run(self._connection())
+                if operation.failure is None or not operation.failure.may_retry:
+                    break
+                # Probably the others are dead, too.
+                self._close_idle()
+                if asyncio.get_running_loop().time() >= deadline:
+                    break
 
     @contextlib.asynccontextmanager
     async def _connection(self) -> AsyncGenerator[psycopg.AsyncConnection[Any]]:
@@ -417,16 +416,15 @@ class _Client:
             listener.close()
 
     def _wake_all(self, reason: str, *, permanent: bool) -> None:
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(TokenStoreError(reason, permanent=permanent))
+        for waiter in [each for each in self._waiters if not each.done()]:
+            # One for each, because each gets a traceback of its own.
+            waiter.set_result(TokenStoreError(reason, permanent=permanent))
 
     def _close_idle(self) -> None:
         connections, self.idle = self.idle, []
         # After a fork they are those of the parent.
-        if self._process_id == os.getpid():
-            for connection in connections:
-                connection.pgconn.finish()
+        for connection in connections if self._process_id == os.getpid() else ():
+            connection.pgconn.finish()
 
 
 def _check_pool(_: str, pool: object) -> None:
