@@ -17,6 +17,7 @@ from collections import Counter
 
 import anyio
 import psycopg
+import psycopg_pool
 import pytest
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, AsyncNullConnectionPool
@@ -28,7 +29,7 @@ from wxtcb.errors import InvalidArgument, TokenStoreError
 from wxtcb.secret import Secret
 from wxtcb.tokens.encrypted import EncryptedStore
 from wxtcb.tokens.postgres import PostgresStore
-from wxtcb.tokens.state_repository import StateRepository
+from wxtcb.tokens.state_repository import STORE_TIMEOUT, StateRepository
 from wxtcb.tokens.store_urls import StoreURL, open_store
 
 from .bounded_wait import LONG, finish
@@ -36,7 +37,7 @@ from .conftest import KEY
 from .token_harness import CacheHarness
 
 APPID = "wx0123456789abcdef"
-ANSWER = 0.9
+REPLY_TIMEOUT = module.REPLY_TIMEOUT
 
 
 @pytest.fixture
@@ -181,7 +182,8 @@ async def test_many_tasks_share_eight_connections(postgres, database, store, oth
     waits = [other.wait_for_change(APPID, version=version, timeout=0.3) for _ in range(10)]
     stored = await asyncio.gather(*(store.load(APPID) for _ in range(200)), *waits)
     assert {each.document for each in stored[:200]} == {"one"}
-    assert count_connections(postgres, database) <= 2 * module.MAX_CONNECTIONS
+    # And two listeners, which may be about to end.
+    assert count_connections(postgres, database) <= 2 * module.MAX_CONNECTIONS + 2
 
 
 async def test_concurrent_writes_lose_nothing(postgres):
@@ -194,11 +196,9 @@ async def test_concurrent_writes_lose_nothing(postgres):
 
             async def increment(store):
                 while True:
-                    # At the stricter levels, the database may reject any of several transactions.
-                    with contextlib.suppress(TokenStoreError):
-                        stored = await store.load(APPID)
-                        if await store.compare_and_set(APPID, str(int(stored.document) + 1), version=stored.version):
-                            return
+                    stored = await store.load(APPID)
+                    if await store.compare_and_set(APPID, str(int(stored.document) + 1), version=stored.version):
+                        return
 
             await write(stores[0], "0")
             await asyncio.gather(*(increment(each) for _ in range(10) for each in stores))
@@ -648,7 +648,7 @@ async def test_state_repository_limits_the_wait_for_a_hanging_server(own_server,
 
 def test_store_gives_up_before_state_repository_does():
     """Two attempts take less than `STORE_TIMEOUT`, so the error names the reason."""
-    assert 2 * ANSWER < 2
+    assert 2 * REPLY_TIMEOUT < STORE_TIMEOUT
 
 
 @pytest.mark.parametrize("lost", [1, 2])
@@ -728,6 +728,7 @@ async def test_no_message_of_the_client_or_server_is_quoted(monkeypatch, error, 
         raise error
 
     monkeypatch.setattr(module._Client, "_connect", fail)
+    monkeypatch.setattr(module, "REPLY_TIMEOUT", 0.01)
     async with PostgresStore.from_url("postgresql://127.0.0.1:1") as store:
         caught = await catch(store.load(APPID))
     assert reason in str(caught)
@@ -842,6 +843,8 @@ POOLS = {
 async def pool(request, url):
     """Return an open pool of the requested kind."""
     if request.param == "of functions":
+        if psycopg_pool.__version__ < "3.3":
+            pytest.skip("this version has no such pools")
         pool = AsyncConnectionPool(lambda: conninfo_later(url), kwargs=dict, min_size=1, open=False)
     elif request.param == "without idle connections":
         pool = AsyncNullConnectionPool(url, open=False)
@@ -922,6 +925,12 @@ async def test_cancellation_while_a_connection_is_given_back_leaves_it_whole(url
         number = pool.get_stats()["connections_num"]
         assert (await store.load(APPID)).document is None
         assert pool.get_stats()["connections_num"] == number
+
+
+def test_missing_argument_is_a_type_error():
+    """Nothing else is reported when the object is deleted."""
+    with pytest.raises(TypeError, match="pool"):
+        PostgresStore()
 
 
 @pytest.mark.parametrize("pool", [None, "postgresql://localhost", object()], ids=["none", "url", "object"])

@@ -109,13 +109,13 @@ _TIMED_OUT: Final = _Failure("cannot be reached: no reply in time", may_retry=Tr
 _FOREIGN_TABLE: Final = _Failure(
     "has a table wxtcb_tokens of another program, which was left unchanged; use another database or schema", True
 )
-_SERIALIZATION: Final = _Failure("cannot be accessed: transactions of other processes conflict", may_retry=True)
+_CONFLICT: Final = _Failure("cannot be accessed: transactions of other processes conflict", may_retry=True)
 _MISSING_TABLE: Final = "42P01"
 # By SQLSTATE. Waiting does not fix those that are permanent.
 _FAILURES: Final = {
     "25006": _Failure("cannot be written: this server or database is read-only"),
-    "40001": _SERIALIZATION,
-    "40P01": _SERIALIZATION,
+    "40001": _CONFLICT,
+    "40P01": _CONFLICT,
     "42501": _Failure(
         "cannot be accessed: the user needs the permissions SELECT, INSERT, UPDATE and DELETE on wxtcb_tokens", True
     ),
@@ -337,14 +337,17 @@ class _Client:
         attempts = 2 if isinstance(self._source, Secret) else max(self._source.max_size, 1) + 1
         async with self._slots:
             deadline = asyncio.get_running_loop().time() + 2 * REPLY_TIMEOUT
-            for _ in range(attempts):
+            while attempts:
                 await operation.run(self._connection())
                 if operation.failure is None or not operation.failure.may_retry:
                     break
-                # Probably the others are dead, too.
-                self._close_idle()
                 if asyncio.get_running_loop().time() >= deadline:
                     break
+                # After a conflict, another transaction has succeeded.
+                if operation.failure is not _CONFLICT:
+                    attempts -= 1
+                    # Probably the others are dead, too.
+                    self._close_idle()
 
     @contextlib.asynccontextmanager
     async def _connection(self) -> AsyncGenerator[psycopg.AsyncConnection[Any]]:
@@ -545,7 +548,8 @@ class PostgresStore:
         await self.aclose()
 
     def __del__(self) -> None:
-        clients = [*self._clients.values()]
+        # The attribute is missing if arguments were.
+        clients = [*getattr(self, "_clients", {}).values()]
         if any(client.idle for client in clients):
             warnings.warn(f"a PostgresStore was never closed: {self.masked_url}", ResourceWarning, stacklevel=2)
         for client in clients:
