@@ -36,19 +36,21 @@ async def main():
 
 asyncio.run(main())
 """
-# Prints each fetch, and each token that 250 callers got. With a third argument, the fetch never ends.
+# Prints each fetch, and each token that 250 callers got. The arguments are URL, name, and seconds of a lease and of a
+# fetch.
 CALL = """
 import asyncio, sys
 import wxtcb
 from wxtcb.tokens import lease, refresh, token_state
 
 for module in (lease, refresh, token_state):
-    module.LEASE_DURATION = 3.0
+    module.LEASE_DURATION = float(sys.argv[3])
 lease.RENEW_INTERVAL = 1.0
+refresh.STORE_OUTAGE_WAIT = 60.0
 
 async def fetch():
     print("fetch", flush=True)
-    await asyncio.sleep(1000 if len(sys.argv) > 3 else 0.3)
+    await asyncio.sleep(float(sys.argv[4]))
     return wxtcb.tokens.ComponentToken(f"T0KEN{sys.argv[2]}", 7200)
 
 async def main():
@@ -124,7 +126,7 @@ async def test_killed_processes_and_a_crashed_server_lose_no_acknowledged_write(
 
 async def test_thousand_callers_in_four_processes_cause_one_fetch(start, until, url):
     """One process fetches, and all callers get its token."""
-    outputs = [start(CALL, url, str(number))[1] for number in range(4)]
+    outputs = [start(CALL, url, str(number), "60", "0.3")[1] for number in range(4)]
     await until(lambda: all("got" in output.read_text() for output in outputs))
     lines = [line for output in outputs for line in output.read_text().splitlines()]
     assert lines.count("fetch") == 1
@@ -133,9 +135,9 @@ async def test_thousand_callers_in_four_processes_cause_one_fetch(start, until, 
 
 async def test_process_killed_during_its_fetch_is_replaced_by_another(start, until, url):
     """The lease of a killed process ends by the server's clock, and one of those that wait fetches."""
-    holder, held = start(CALL, url, "0", "forever")
+    holder, held = start(CALL, url, "0", "3", "1000")
     await until(held.read_text)
-    outputs = [start(CALL, url, str(number))[1] for number in range(1, 4)]
+    outputs = [start(CALL, url, str(number), "3", "0")[1] for number in range(1, 4)]
     kill(holder)
     await until(lambda: all("got" in output.read_text() for output in outputs))
     lines = [line for output in outputs for line in output.read_text().splitlines()]
@@ -147,7 +149,7 @@ async def test_server_that_restarts_during_a_fetch_is_no_second_fetch(start, unt
     """The process that fetches stores its token when the server is back, and the others get it."""
     server = start_postgres()
     try:
-        outputs = [start(CALL, server.url(), str(number))[1] for number in range(4)]
+        outputs = [start(CALL, server.url(), str(number), "60", "0.3")[1] for number in range(4)]
         await until(lambda: any(output.read_text() for output in outputs))
         await asyncio.to_thread(server.restart)
         await until(lambda: all("got" in output.read_text() for output in outputs))

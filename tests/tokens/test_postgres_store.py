@@ -393,6 +393,17 @@ async def test_broken_listener_is_replaced_by_polling(postgres, database, store,
     await finish(waiting)
 
 
+async def test_listener_whose_connection_breaks_closes_it(postgres, url, database):
+    """It pauses instead from then on."""
+    listener = module._Listener()
+    listener.connection = await psycopg.AsyncConnection.connect(url, autocommit=True)
+    waiting = asyncio.create_task(listener.wait_for_message())
+    await asyncio.sleep(0)
+    postgres.disconnect(database)
+    await finish(waiting)
+    assert listener.connection is None
+
+
 async def test_failed_listener_is_replaced_by_polling(postgres, database, store, other, monkeypatch):
     """Where LISTEN is not possible, the waiter polls."""
     monkeypatch.setattr(module, "_LISTEN", "LISTEN")
