@@ -269,9 +269,7 @@ def postgres():
     """Return the PostgreSQL server that all tests of this process share."""
     from .postgres_server import shared_postgres  # noqa: PLC0415  # most tests need no database
 
-    yield shared_postgres()
-    shared_postgres().stop()
-    shared_postgres.cache_clear()
+    return shared_postgres()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ A server starts in a second. PostgreSQL does not run as root, so a test run of r
 
 from __future__ import annotations
 
+import atexit
 import functools
 import importlib.util
 import itertools
@@ -210,8 +211,10 @@ def start_postgres(**settings):
 
 @functools.cache
 def shared_postgres():
-    """Start the server that all tests of a process share; conftest.py ends it."""
-    return start_postgres()
+    """Start the server that all tests of a process share; it ends with the process."""
+    server = start_postgres()
+    atexit.register(server.stop)
+    return server
 
 
 def _as(account):

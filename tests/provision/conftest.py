@@ -20,6 +20,10 @@ from wxtcb.sandbox.request import PlatformRequest
 from wxtcb.sandbox.responder import DeliveryMode, OutgoingResponse, respond
 
 from .fake_platform import record_request
+from .storages import journal, new_storage, other, storage
+
+# Fixtures of the conformance tests.
+__all__ = ["journal", "new_storage", "other", "storage"]
 
 EPOCH = 1_800_000_000.0
 FAILURES = {

@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Final
 
 from wxtcb.provision.audit import Audit, Finding, FindingKind
+from wxtcb.provision.desired import AliasInUse, Decision, DecisionPending, DesiredState
 from wxtcb.provision.journal import Journal, JournalError
 from wxtcb.provision.memory import MemoryJournal
 from wxtcb.provision.plan import Action, Plan, TenantPlan
@@ -21,6 +22,7 @@ from wxtcb.provision.steps import STEPS
 from wxtcb.provision.tenant import Service, Tenant, derive_alias
 
 if TYPE_CHECKING:
+    from wxtcb.provision.client import ProvisioningClient, Submission, TenantStatus, UnknownTenant
     from wxtcb.provision.report_csv import render_csv
     from wxtcb.provision.report_html import render_html
     from wxtcb.provision.sqlite.journal import SqliteJournal
@@ -29,7 +31,11 @@ if TYPE_CHECKING:
 __all__ = [
     "STEPS",
     "Action",
+    "AliasInUse",
     "Audit",
+    "Decision",
+    "DecisionPending",
+    "DesiredState",
     "Finding",
     "FindingKind",
     "Journal",
@@ -40,6 +46,7 @@ __all__ = [
     "Problem",
     "Progress",
     "Provisioner",
+    "ProvisioningClient",
     "Report",
     "Run",
     "RunProgress",
@@ -47,11 +54,14 @@ __all__ = [
     "SqliteJournal",
     "Step",
     "StopReason",
+    "Submission",
     "Tenant",
     "TenantPlan",
     "TenantRecord",
     "TenantReport",
+    "TenantStatus",
     "TenantsFileError",
+    "UnknownTenant",
     "derive_alias",
     "read_adoptions",
     "read_tenants",
@@ -61,8 +71,12 @@ __all__ = [
 
 # Not every program reads files or renders reports: these modules load sqlite3, csv, tomllib and html.
 _LAZY_IMPORTS: Final = {
+    "ProvisioningClient": "wxtcb.provision.client",
     "SqliteJournal": "wxtcb.provision.sqlite.journal",
+    "Submission": "wxtcb.provision.client",
+    "TenantStatus": "wxtcb.provision.client",
     "TenantsFileError": "wxtcb.provision.tenants_file",
+    "UnknownTenant": "wxtcb.provision.client",
     "read_adoptions": "wxtcb.provision.tenants_file",
     "read_tenants": "wxtcb.provision.tenants_file",
     "render_csv": "wxtcb.provision.report_csv",

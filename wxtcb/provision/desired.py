@@ -29,9 +29,21 @@ __all__ = [
 class AliasInUse(JournalError):
     """Two submitted tenants have the same alias, without regard to case; nothing of the submission is stored."""
 
+    def __init__(self, alias: str, tenant: str, other: str) -> None:
+        super().__init__(
+            f"alias {alias!r} of tenant {tenant!r} is already used by tenant {other!r}; aliases are compared without "
+            "case: choose another alias"
+        )
+
 
 class DecisionPending(JournalError):
     """Another decision about the tenant waits to be carried out; this one is not stored."""
+
+    def __init__(self, tenant: str) -> None:
+        super().__init__(
+            f"another decision about tenant {tenant!r} has not been carried out yet: wait until its status changes, or "
+            "cancel the tenant first"
+        )
 
 
 class DesiredState(Enum):
@@ -45,7 +57,7 @@ class DesiredState(Enum):
 
 @attrs.frozen
 class Decision:
-    """Decision of an operator about one tenant, exactly one of:
+    """Decision of an operator about one tenant: exactly one of the three.
 
     `adopt` is the environment that the tenant adopts; `forget` its environment that was deleted on purpose; `retry`
     lets it continue after a failure, with three more creates.
@@ -87,7 +99,10 @@ class Submit:
 
 @attrs.frozen
 class Cancel:
-    """Begin no further step of a tenant; what was done stays. A tenant that is done stays done."""
+    """Begin no further step of a tenant; what was done stays. A tenant that is done stays done.
+
+    A decision that was not carried out is withdrawn.
+    """
 
     tenant: str
 
@@ -161,9 +176,9 @@ class DesiredTenants(Protocol):
         after: str = "",
         limit: int | None = None,
     ) -> tuple[DesiredTenant, ...]:
-        """Return tenants in the order of their names: those of *tenants*, in *states*, with a name greater than *after*.
+        """Return tenants in the order of their names, by code point.
 
-        None means no restriction.
+        These are the first *limit* of *tenants*, in *states*, with a name greater than *after*; None: no restriction.
         """
         ...
 
@@ -178,3 +193,49 @@ class DesiredTenants(Protocol):
         of other processes, of records and of elections count too. Some may be noticed only by the *timeout*.
         """
         ...
+
+
+def apply_change(
+    desired: DesiredTenant | None, change: DesiredChange, now: float
+) -> tuple[Effect, DesiredTenant | None]:
+    """Return the effect of *change* at the time *now*, and the tenant after it; None if nothing changes.
+
+    Raise `DecisionPending`. `due_in` of the tenant is its delay from now.
+    """
+    if desired is None:
+        if not isinstance(change, Submit):
+            return Effect.UNKNOWN_TENANT, None
+        tenant, alias, spec, state = change.tenant, change.alias, change.spec, DesiredState.WAITING
+        return Effect.NEW, DesiredTenant(tenant=tenant, alias=alias, spec=spec, revision=1, state=state, changed_at=now)
+    after = _finish(desired, change) if isinstance(change, Finish) else _revise(desired, change, now)
+    return (Effect.UNCHANGED, None) if after is None else (Effect.CHANGED, after)
+
+
+def _finish(desired: DesiredTenant, finish: Finish) -> DesiredTenant | None:
+    if finish.revision != desired.revision:
+        return None
+    waiting = finish.state is DesiredState.WAITING
+    tries = desired.tries + finish.failed if waiting else 0
+    return attrs.evolve(desired, state=finish.state, decision=None, tries=tries, due_in=finish.delay)
+
+
+def _revise(desired: DesiredTenant, change: Submit | Cancel | Decide, now: float) -> DesiredTenant | None:
+    fields: dict[str, Any] = {"state": DesiredState.WAITING}
+    if isinstance(change, Submit):
+        is_same = (desired.alias, desired.spec) == (change.alias, change.spec)
+        if is_same and desired.state is not DesiredState.CANCELLED:
+            return None
+        fields |= {"alias": change.alias, "spec": change.spec}
+    elif isinstance(change, Cancel):
+        if desired.state in (DesiredState.DONE, DesiredState.CANCELLED):
+            return None
+        # The decision is withdrawn too: nothing will carry it out.
+        fields = {"state": DesiredState.CANCELLED, "decision": None}
+    elif desired.decision == change.decision:
+        return None
+    elif desired.decision is not None:
+        raise DecisionPending(change.tenant)
+    else:
+        fields["decision"] = change.decision
+    revision = desired.revision + 1
+    return attrs.evolve(desired, revision=revision, tries=0, due_in=0.0, changed_at=now, **fields)

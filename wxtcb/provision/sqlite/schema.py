@@ -1,28 +1,48 @@
-"""Schema of a journal file: its tables, its queries, and the JSON form of a record. All queries block."""
+"""Schema of a journal file: its tables, and the queries on records. All queries block."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
-from operator import eq
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Final, TypeVar
 
 import attrs
-import cattrs
-import orjson
-from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from wxtcb._files.sqlite import FileFormat
-from wxtcb.provision import journal
+from wxtcb.provision.journal import CommitResult, Committed, Deposed, KeyTaken, Stale
+from wxtcb.provision.record import (
+    Binding,
+    HistoryEntry,
+    JournalIdentity,
+    TenantRecord,
+    collect_bindings,
+)
+from wxtcb.provision.record_json import dump_entry, load_record
 
 T = TypeVar("T")
 
+_SHARED_TABLES: Final = (
+    # `due` is a Unix time. `taken`: the elected process works on the tenant. `alias_key`, in lower case, is NULL only
+    # while a transaction exchanges the aliases of several tenants.
+    (
+        "CREATE TABLE desired (tenant TEXT NOT NULL UNIQUE, alias TEXT NOT NULL, alias_key TEXT UNIQUE, "
+        "spec BLOB NOT NULL, revision INTEGER NOT NULL, state TEXT NOT NULL, decision TEXT, tries INTEGER NOT NULL, "
+        "due REAL NOT NULL, changed_at REAL NOT NULL, taken INTEGER NOT NULL)"
+    ),
+    "CREATE INDEX desired_waiting ON desired (due) WHERE state = 'waiting' AND NOT taken",
+    "CREATE INDEX desired_taken ON desired (taken) WHERE taken",
+    "CREATE INDEX desired_state ON desired (state, tenant)",
+    # `holder` is NULL if the term was released.
+    "CREATE TABLE leader (epoch INTEGER NOT NULL, holder TEXT)",
+    "INSERT INTO leader VALUES (0, NULL)",
+)
 JOURNAL_FORMAT: Final = FileFormat(
     application_id=int.from_bytes(b"wxJn"),
     # Raise it with every change of the tables, or of the fields of `TenantRecord` and their meaning.
-    schema_version=1,
+    schema_version=2,
     create_statements=(
         "CREATE TABLE home (component_appid TEXT NOT NULL, on_loopback INTEGER NOT NULL, namespace TEXT NOT NULL)",
         # NULL is not compared by UNIQUE: `open_alias` holds the alias only while the tenant has, or may have, an
@@ -31,18 +51,22 @@ JOURNAL_FORMAT: Final = FileFormat(
             "CREATE TABLE records (tenant TEXT NOT NULL UNIQUE, version INTEGER NOT NULL, env TEXT UNIQUE, "
             "open_alias TEXT UNIQUE, document TEXT NOT NULL, history TEXT NOT NULL)"
         ),
+        *_SHARED_TABLES,
     ),
+    # The documents of version 1 have all fields, and can be read.
+    upgrades={1: _SHARED_TABLES},
 )
-_WHERE_TENANT_IN: Final = " WHERE tenant IN (SELECT value FROM json_each(?))"
+# The epoch, ?7, is compared in the same statement: a query of its own costs as much as a tenth of a commit.
+_IS_ELECTED: Final = "(?7 IS NULL OR ?7 = (SELECT epoch FROM leader))"
 _INSERT_RECORD: Final = (
-    "INSERT INTO records (version, env, open_alias, document, history, tenant) VALUES (?, ?, ?, ?, ?, ?)"
-    " ON CONFLICT DO NOTHING"
+    "INSERT INTO records (version, env, open_alias, document, history, tenant) SELECT ?1, ?2, ?3, ?4, ?5, ?6"
+    f" WHERE {_IS_ELECTED} ON CONFLICT DO NOTHING"
 )
 # The comparison of versions and the write are one statement, and OR IGNORE covers the UNIQUE columns. No row changes
 # if another run was faster, or if another tenant has the environment or the alias.
 _UPDATE_RECORD: Final = (
-    "UPDATE OR IGNORE records SET version = ?, env = ?, open_alias = ?, document = ?, history = history || ?"
-    " WHERE tenant = ? AND version = ? - 1"
+    "UPDATE OR IGNORE records SET version = ?1, env = ?2, open_alias = ?3, document = ?4, history = history || ?5"
+    f" WHERE tenant = ?6 AND version = ?1 - 1 AND {_IS_ELECTED}"
 )
 
 
@@ -58,73 +82,116 @@ class RecordRow:
     values: tuple[object, ...]
 
     @classmethod
-    def from_record(cls, record: journal.TenantRecord, entry: journal.HistoryEntry) -> RecordRow:
+    def from_record(cls, record: TenantRecord, entry: HistoryEntry, epoch: int | None) -> RecordRow:
         """Return the row of a record; raise `UnserializableRecord` if it contains a value that cannot be stored."""
-        try:
-            line, document = entry.to_line(), dump_record(record)
-            # Raises for lone surrogates. Found here, they fail this record alone, not the batch of the writer thread.
-            line.encode()
-        except (ValueError, orjson.JSONEncodeError) as error:
-            problem = f"the record of tenant {record.tenant!r} cannot be stored: {error}"
-            raise journal.UnserializableRecord(f"{problem}; use only text that UTF-8 can encode") from error
-        return cls(record.version, (record.version, *record.unique_keys(), document, line, record.tenant))
+        document, line = dump_entry(record, entry)
+        return cls(record.version, (record.version, *record.unique_keys(), document, line, record.tenant, epoch))
 
 
-def bind_identity(db: sqlite3.Connection, identity: journal.JournalIdentity) -> journal.JournalIdentity:
+def select_identity(db: sqlite3.Connection) -> JournalIdentity | None:
+    """Return the stored identity."""
+    row = db.execute("SELECT component_appid, on_loopback, namespace FROM home").fetchone()
+    return row and JournalIdentity(component_appid=row[0], on_loopback=bool(row[1]), namespace=row[2])
+
+
+def bind_identity(db: sqlite3.Connection, identity: JournalIdentity) -> JournalIdentity:
     """Return the stored identity; store *identity* if there is none."""
-    insert = "INSERT INTO home SELECT ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM home)"
-    db.execute(insert, (identity.component_appid, identity.on_loopback, identity.namespace))
-    appid, on_loopback, namespace = db.execute("SELECT * FROM home").fetchone()
-    return journal.JournalIdentity(component_appid=appid, on_loopback=bool(on_loopback), namespace=namespace)
+    stored = select_identity(db)
+    if stored is None:
+        values = (identity.component_appid, identity.on_loopback, identity.namespace)
+        db.execute("INSERT INTO home VALUES (?, ?, ?)", values)
+    return stored or identity
 
 
-def select_records(db: sqlite3.Connection, tenants: Iterable[str] | None) -> dict[str, journal.TenantRecord]:
-    """Return the records of *tenants*, or of all tenants if None."""
-    rows = _select_tenants(db, "SELECT tenant, CAST(document AS BLOB) FROM records", tenants)
+def select_records(
+    db: sqlite3.Connection, tenants: Iterable[str] | None = None, aliases: Iterable[str] = (), envs: Iterable[str] = ()
+) -> dict[str, TenantRecord]:
+    """Return the records of *tenants*, or of all tenants if None, and the owners of *aliases* and *envs*."""
+    select = "SELECT tenant, CAST(document AS BLOB) FROM records"
+    conditions = (("tenant", tenants or ()), ("open_alias", map(str.lower, aliases)), ("env", envs))
+    found = (_select_where(db, select, column, values) for column, values in conditions)
+    rows = chain.from_iterable(found) if tenants is not None else db.execute(select)
     return {tenant: _decode(load_record, tenant, document) for tenant, document in rows}
 
 
-def select_bindings(db: sqlite3.Connection) -> dict[str, journal.Binding]:
+def select_bindings(db: sqlite3.Connection) -> dict[str, Binding]:
     """Return the tenant of each bound environment."""
-    rows = db.execute("SELECT env, tenant, CAST(document AS BLOB) FROM records WHERE env IS NOT NULL")
-    records = ((env, tenant, _decode(load_record, tenant, raw)) for env, tenant, raw in rows)
-    return {env: journal.Binding(tenant, record.opened_at or 0.0) for env, tenant, record in records}
+    rows = db.execute("SELECT tenant, CAST(document AS BLOB) FROM records WHERE env IS NOT NULL")
+    return collect_bindings(_decode(load_record, tenant, raw) for tenant, raw in rows)
 
 
-def select_history(db: sqlite3.Connection, tenants: Iterable[str]) -> dict[str, tuple[journal.HistoryEntry, ...]]:
+def select_history(db: sqlite3.Connection, tenants: Iterable[str]) -> dict[str, tuple[HistoryEntry, ...]]:
     """Return the histories of *tenants*."""
-    rows = _select_tenants(db, "SELECT tenant, CAST(history AS BLOB) FROM records", tenants)
-    parse = journal.HistoryEntry.parse_lines
+    rows = _select_where(db, "SELECT tenant, CAST(history AS BLOB) FROM records", "tenant", tenants)
+    parse = HistoryEntry.parse_lines
     return {tenant: _decode(lambda raw: parse(raw.decode()), tenant, lines) for tenant, lines in rows}
 
 
-def commit_rows(db: sqlite3.Connection, row: RecordRow, previous_owner: RecordRow | None) -> bool:
-    """Store a record, and with it the record of the previous owner of its keys; return False if neither is stored."""
+def commit_rows(db: sqlite3.Connection, row: RecordRow, previous_owner: RecordRow | None) -> CommitResult:
+    """Store a record, and with it the record of the previous owner of its keys."""
     if previous_owner is None:
         return _write_row(db, row)
-    # A savepoint, because the transaction also holds the commits of other callers.
-    db.execute("SAVEPOINT both")
     # The previous owner first: until its row is written, the UNIQUE columns still hold its keys.
-    stored = _write_row(db, previous_owner) and _write_row(db, row)
-    if not stored:
-        db.execute("ROLLBACK TO both")
-    db.execute("RELEASE both")
-    return stored
+    with contextlib.suppress(_Undo), savepoint(db):
+        for each in (previous_owner, row):
+            result = _write_row(db, each)
+            if not isinstance(result, Committed):
+                raise _Undo
+    return result
 
 
-def _write_row(db: sqlite3.Connection, row: RecordRow) -> bool:
-    """Write a row if it is the next version and its keys are free; return whether it was written."""
-    statement = (_INSERT_RECORD, row.values) if row.version == 1 else (_UPDATE_RECORD, (*row.values, row.version))
-    return db.execute(*statement).rowcount == 1
+def check_epoch(db: sqlite3.Connection, epoch: object) -> None:
+    """Raise `Deposed` unless *epoch* is the present one."""
+    (present,) = db.execute("SELECT epoch FROM leader").fetchone()
+    if epoch != present:
+        raise Deposed(f"another process was elected (epoch {present}, not {epoch}); nothing was stored")
 
 
-def _select_tenants(db: sqlite3.Connection, statement: str, tenants: Iterable[str] | None) -> sqlite3.Cursor:
-    if tenants is None:
-        return db.execute(statement)
-    # One JSON variable for all names: SQLite limits the number of variables. `json` and not `orjson`, because it
-    # accepts lone surrogates. A name with NUL is left out, because SQLite would compare it up to the NUL only.
-    names = json.dumps([name for name in tenants if "\0" not in name])
-    return db.execute(statement + _WHERE_TENANT_IN, (names,))
+@contextlib.contextmanager
+def savepoint(db: sqlite3.Connection) -> Iterator[None]:
+    """Undo the statements of the block if it raises. The transaction also holds the changes of other callers."""
+    db.execute("SAVEPOINT job")
+    try:
+        yield
+    except BaseException:
+        # Some errors, such as a full disk, have rolled back the whole transaction.
+        if db.in_transaction:
+            db.execute("ROLLBACK TO job")
+            db.execute("RELEASE job")
+        raise
+    db.execute("RELEASE job")
+
+
+def json_list(values: Iterable[str]) -> str:
+    """Return *values* for ``json_each``: SQLite limits the number of variables of a statement."""
+    # `json` and not `orjson`, because it accepts lone surrogates. A value with NUL is left out, because SQLite would
+    # compare it up to the NUL only.
+    return json.dumps([value for value in values if "\0" not in value])
+
+
+class _Undo(Exception):
+    """Ends a savepoint without a change."""
+
+
+def _write_row(db: sqlite3.Connection, row: RecordRow) -> CommitResult:
+    statement = _INSERT_RECORD if row.version == 1 else _UPDATE_RECORD
+    return Committed() if db.execute(statement, row.values).rowcount == 1 else _find_reason(db, row)
+
+
+def _find_reason(db: sqlite3.Connection, row: RecordRow) -> Stale | KeyTaken:
+    _, env, alias, _, _, tenant, epoch = row.values
+    if epoch is not None:
+        check_epoch(db, epoch)
+    found = db.execute("SELECT version, CAST(document AS BLOB) FROM records WHERE tenant = ?", (tenant,)).fetchone()
+    version, document = found or (0, None)
+    if version != row.version - 1:
+        return Stale(document and _decode(load_record, str(tenant), document))
+    owners = "SELECT min(tenant) FROM records WHERE tenant <> ? AND (env = ? OR open_alias = ?)"
+    return KeyTaken(db.execute(owners, (tenant, env, alias)).fetchone()[0])
+
+
+def _select_where(db: sqlite3.Connection, select: str, column: str, values: Iterable[str]) -> sqlite3.Cursor:
+    return db.execute(f"{select} WHERE {column} IN (SELECT value FROM json_each(?))", (json_list(values),))
 
 
 def _decode(decoder: Callable[[bytes], T], tenant: str, raw: bytes) -> T:
@@ -134,39 +201,3 @@ def _decode(decoder: Callable[[bytes], T], tenant: str, raw: bytes) -> T:
     # Any exception means damage: the converter raises different ones for each kind of malformed document.
     except Exception as error:
         raise CorruptRow(f"the row of tenant {tenant!r} in the table records cannot be read") from error
-
-
-def dump_record(record: journal.TenantRecord) -> str:
-    """Return a record as JSON; raise `orjson.JSONEncodeError` if it contains a value that JSON cannot hold."""
-    return orjson.dumps(_unstructure_record(record)).decode()
-
-
-def load_record(document: bytes | str) -> journal.TenantRecord:
-    """Return the record that `dump_record` wrote; raise any exception if the document is malformed."""
-    record: journal.TenantRecord = _structure_record(orjson.loads(document), journal.TenantRecord)
-    return record
-
-
-def _make_converter() -> cattrs.Converter:
-    converter = cattrs.Converter(detailed_validation=False)
-    # Registered by predicate: `register_structure_hook` dispatches on classes, and these are generic aliases.
-    # One shared mapping for all empty ones: 10,000 records have three of them each.
-    converter.register_structure_hook_func(partial(eq, Mapping[str, str]), lambda raw, _: raw or journal.EMPTY_MAPPING)
-    converter.register_structure_hook_func(
-        partial(eq, Mapping[str, journal.ServiceState]),
-        lambda raw, _: {name: _SERVICE_STATES[state] for name, state in raw.items()} if raw else journal.NO_SERVICES,
-    )
-    make_hook = partial(make_dict_structure_fn, _cattrs_forbid_extra_keys=True, _cattrs_detailed_validation=False)
-    converter.register_structure_hook(journal.Intent, make_hook(journal.Intent, converter))
-    # Journals of earlier versions store `metadata` under the key "marks".
-    metadata = override(rename="marks")
-    record = journal.TenantRecord
-    converter.register_structure_hook(record, make_hook(record, converter, metadata=metadata))
-    converter.register_unstructure_hook(record, make_dict_unstructure_fn(record, converter, metadata=metadata))
-    return converter
-
-
-_SERVICE_STATES: Final = {state.value: state for state in journal.ServiceState}
-_CONVERTER: Final = _make_converter()
-_unstructure_record: Final = _CONVERTER.get_unstructure_hook(journal.TenantRecord)
-_structure_record: Final = _CONVERTER.get_structure_hook(journal.TenantRecord)
