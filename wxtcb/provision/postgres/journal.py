@@ -93,6 +93,10 @@ class PostgresJournal:
         return f"PostgresJournal(schema={self._database.schema!r})"
 
     @property
+    def wait(self) -> None:
+        return None
+
+    @property
     def durable(self) -> bool:
         return True
 
