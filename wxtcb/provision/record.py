@@ -191,6 +191,10 @@ def _describe_differences(before: TenantRecord, after: TenantRecord) -> Iterator
         # When the environment changes, its services go with it; that is no change of each service.
         if name not in after.services and after.env == before.env:
             yield f"service {name} not established"
+    if after.outcome and (after.outcome, after.problem) != (before.outcome, before.problem):
+        yield f"{after.outcome}: {after.problem}"
+    if after.creates_sent < before.creates_sent and after.env == before.env and after.intent == before.intent:
+        yield "creates allowed again"
     for name, value in after.metadata.items():
         if before.metadata.get(name) != value:
             yield f"{name}: {value}"

@@ -93,14 +93,16 @@ async def _create(context: StepContext) -> None:
 
 async def _wait_after_rollback(context: StepContext) -> None:
     # A create whose intent the storage has lost may still take effect, and then needs the delay until it is listed.
-    while (at := context.shared.journal.rolled_back_at) is not None:
-        remaining = at + context.create_window + context.settle - time.monotonic()
-        if remaining <= 0:
-            return
-        context.release_slot()
-        with context.group.interruptible():
-            await asyncio.sleep(remaining)
-        await context.acquire_slot(resumed=True)
+    waited_for: float | None = None
+    # Again if it was rolled back once more meanwhile.
+    while (at := context.shared.journal.rolled_back_at) not in (None, waited_for):
+        waited_for = at
+        remaining = (at or 0.0) + context.create_window + context.settle - time.monotonic()
+        if remaining > 0:
+            context.release_slot()
+            with context.group.interruptible():
+                await asyncio.sleep(remaining)
+            await context.acquire_slot(resumed=True)
 
 
 async def _send_create(context: StepContext, deadline: float, reservation: PathReservation) -> None:
