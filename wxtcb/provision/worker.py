@@ -37,7 +37,8 @@ _MIN_READ_INTERVAL: Final = 0.1
 _HANDOVER_SECONDS: Final = 0.5
 MAX_TRIES: Final = 8
 _RETRY_BACKOFF: Final = Backoff(60.0, 3600.0)
-_PAUSE_BACKOFF: Final = Backoff(60.0, 3600.0)
+# Not longer: what an operator has fixed, such as a deleted environment, should not wait for an hour.
+_PAUSE_BACKOFF: Final = Backoff(60.0, 300.0)
 _CANCELLED: Final = Stop(StopReason.CANCELLED, "cancelled", halts=True)
 
 GroupFactory = Callable[[Callable[[RunEvent], None], Callable[[Stop], None]], WorkGroup]
@@ -319,6 +320,10 @@ class Period:
     async def _run_tenant(self, desired: DesiredTenant, plan: TenantPlan) -> None:
         report = await self.worker.engine.run_tenant(self.group, plan)
         entry = self._entries.pop(desired.tenant)
+        if (error := self.group.unexpected_error) is not None:
+            self.group.unexpected_error = None
+            message = f"unexpected exception while tenant {desired.tenant!r} was provisioned"
+            asyncio.get_running_loop().call_exception_handler({"message": message, "exception": error})
         if entry.newer is not None:
             self._again.append(entry.newer)
         if (finish := self._judge(desired, report)) is not None:
