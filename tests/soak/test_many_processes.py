@@ -21,6 +21,9 @@ from wxtcb.provision.desired import DesiredState
 FULL_LENGTH = bool(os.environ.get("WXTCB_SOAK"))
 TIMES = Times() if FULL_LENGTH else SHORT
 STORAGES = ["postgresql", "sqlite"]
+# Few and slow creates at a time, so that every disturbance meets some of them.
+CONCURRENCY = 16 if FULL_LENGTH else 4
+SLOW_CREATES = {"kind": "slow", "path": CREATE, "seconds": 0.15}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +36,7 @@ def postgres():
 
 @pytest.fixture
 def run_hosts(start_sandbox, tmp_path, request):
-    """Return a context manager of hosts with a new journal and a new platform that has `FAULTS`."""
+    """Return a context manager of hosts with a new journal and a new platform that has *faults*."""
 
     @contextlib.asynccontextmanager
     async def run(storage, count, *, faults=FAULTS, times=TIMES, **sandbox_options):
@@ -44,8 +47,8 @@ def run_hosts(start_sandbox, tmp_path, request):
             url = token_store = server.url(server.create_database())
         sandbox_options = {"visible_after": 0.5, "ready_after": 1.0, **sandbox_options}
         async with start_sandbox(**sandbox_options) as sandbox:
-            await sandbox.post("faults", [*faults])
-            hosts = Hosts(sandbox, url, token_store, times, 64 if FULL_LENGTH else 16, server)
+            await sandbox.post("faults", [*faults, SLOW_CREATES])
+            hosts = Hosts(sandbox, url, token_store, times, CONCURRENCY, server)
             try:
                 await hosts.submit(count)
                 yield hosts
