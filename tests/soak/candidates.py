@@ -222,6 +222,14 @@ class Hosts:
             except JournalError:
                 return None
 
+    async def problems(self):
+        """Return what is wrong with each tenant that needs attention, and its history."""
+        async with self.client() as client:
+            return [
+                (status.tenant, status.outcome, status.problem, await client.history(status.tenant))
+                async for status in client.needs_attention()
+            ]
+
     async def wait_until_done(self):
         """Wait until no tenant waits; return the seconds."""
         started = time.monotonic()
