@@ -84,6 +84,16 @@ async def apply(provisioner, options):
 
 async def main(options):
     context.CREATE_WINDOW_MARGIN = options["window_margin"]
+    # A session does not start without its token store; a supervisor would start the process again.
+    while True:
+        with contextlib.suppress(wxtcb.TokenStoreError):
+            await run_candidate(options)
+            break
+        await asyncio.sleep(0.1)
+    report("ended", cpu=time.process_time())
+
+
+async def run_candidate(options):
     timeout = wxtcb.Timeout(connect=options["connect"], reply=options["reply"])
     offset = options["clock_offset"]
     settings = {name: options[name] for name in ("settle", "interval", "concurrency", "lease")}
@@ -92,11 +102,8 @@ async def main(options):
         wxtcb.Session(**options["session"], timeout=timeout, max_fetches_per_hour=None) as session,
     ):
         journal = CarelessJournal(opened) if options["careless"] else opened
-        async with Provisioner(
-            session, journal=journal, clock=lambda: time.time() + offset, **settings
-        ) as provisioner:
+        async with Provisioner(session, journal=journal, clock=lambda: time.time() + offset, **settings) as provisioner:
             await {"serve": serve, "apply": apply}[options["work"]](provisioner, options)
-    report("ended", cpu=time.process_time())
 
 
 if __name__ == "__main__":

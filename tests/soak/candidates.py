@@ -222,22 +222,27 @@ class Hosts:
             except JournalError:
                 return None
 
-    async def problems(self):
-        """Return what is wrong with each tenant that needs attention, and its history."""
-        async with self.client() as client:
-            return [
-                (status.tenant, status.outcome, status.problem, await client.history(status.tenant))
-                async for status in client.needs_attention()
-            ]
-
     async def wait_until_done(self):
-        """Wait until no tenant waits; return the seconds."""
-        started = time.monotonic()
+        """Wait until all tenants are done; return the seconds.
+
+        A tenant that has used up its creates needs a decision, and this one lets it continue. That happens if the
+        platform rejects three creates of a tenant in a row, or if their processes are killed.
+        """
+        started, decided = time.monotonic(), 0
         async with self.client() as client:
             while True:
                 with contextlib.suppress(JournalError):
                     if not (await client.counts())[DesiredState.WAITING]:
-                        return time.monotonic() - started
+                        exhausted = [status async for status in client.needs_attention()]
+                        if not exhausted:
+                            print(f"{decided} decisions")
+                            return time.monotonic() - started
+                        for status in exhausted:
+                            history = await client.history(status.tenant)
+                            print(status.tenant, status.problem, *(entry.change for entry in history), sep="\n    ")
+                            assert "creates" in status.problem
+                            await client.decide(status.tenant, retry=True)
+                            decided += 1
                 await asyncio.sleep(0.05)
 
     async def audit(self, count):

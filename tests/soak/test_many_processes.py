@@ -68,7 +68,7 @@ async def check_all_done(hosts, count):
         f"{[state['counts'].get(path, 0) for path in (CREATE, LIST, SHARE)]} creates, listings, shares"
     )
     expected = Counter(f"a{number}" for number in range(count))
-    assert await hosts.problems() == []
+    assert all(each.running for each in hosts.candidates)
     assert {alias: number for alias, number in created.items() if number != 1} == {}
     assert created == expected
     assert await hosts.states() == {DesiredState.DONE: count}
@@ -133,6 +133,7 @@ async def disturb(hosts, rng, events):
         # Half of the time the elected one: otherwise most events would meet those that only wait.
         victim = hosts.elected() if rng.random() < 0.5 else None
         victim = victim or (rng.choice(awake) if awake else None)
+        assert all(each.running for each in hosts.candidates)
         if kind in ("restart", "crash"):
             await restart_database(hosts, crash=kind == "crash")
         elif victim is None:
