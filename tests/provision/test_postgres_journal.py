@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import traceback
+from types import SimpleNamespace
 
 import attrs
 import psycopg
@@ -14,7 +15,7 @@ from tests.postgres_server import start_postgres
 from wxtcb.errors import InvalidArgument
 from wxtcb.provision.election import Term
 from wxtcb.provision.journal import Committed, Deposed, JournalError, KeyTaken, Stale, UnserializableRecord
-from wxtcb.provision.postgres import commits, notifications
+from wxtcb.provision.postgres import commits, connection, notifications
 from wxtcb.provision.postgres.connection import Lane
 from wxtcb.provision.postgres.journal import PostgresJournal
 from wxtcb.provision.postgres.schema import FORMAT, schema_sql
@@ -324,6 +325,23 @@ async def test_wrong_settings_are_an_error_at_once(postgres, url, changes, word)
             await journal.load()
         assert PASSWORD not in show(caught.value) + repr(journal)
     postgres.execute("DROP ROLE locked")
+
+
+async def test_server_that_starts_during_the_first_call_is_waited_for(postgres, url, monkeypatch):
+    """It accepts connections when it is asked whether it does, but did not when it was connected to."""
+    pq = connection.pq
+
+    def start_and_ping(conninfo):
+        if postgres._process is None:
+            postgres.start()
+        return pq.PGconn.ping(conninfo)
+
+    # The class of psycopg cannot be changed.
+    changed = {**vars(pq), "PGconn": SimpleNamespace(ping=start_and_ping)}
+    monkeypatch.setattr(connection, "pq", SimpleNamespace(**changed))
+    async with PostgresJournal(url) as journal:
+        postgres.shutdown()
+        assert await journal.load() == {}
 
 
 async def test_cancelled_connection_shows_no_password():

@@ -60,12 +60,16 @@ _STORE_META: Final = (
 
 @attrs.frozen
 class Failure:
-    """Failed attempt: its error, and whether another attempt may succeed."""
+    """Failed attempt: its error, and whether another attempt may succeed.
+
+    `rejected`: a server that accepts connections has rejected this one, unless it has started only since then.
+    """
 
     error: JournalError
     transient: bool
     sqlstate: str | None = None
     constraint: str | None = None
+    rejected: bool = False
 
 
 class UniqueConflict(JournalError):
@@ -202,16 +206,18 @@ class Database:
             return Failure(error, transient=False)
         sqlstate = getattr(error, "sqlstate", None)
         problem, advice, transient = _explain(error, sqlstate)
+        rejected = False
         if transient and sqlstate is None and not self._connected_before:
             # A wrong password, or a database that does not exist, looks the same; then the server does answer.
             accepted = await asyncio.to_thread(pq.PGconn.ping, self._conninfo.reveal().encode())
-            transient = accepted in (pq.Ping.REJECT, pq.Ping.NO_RESPONSE)
+            rejected = accepted not in (pq.Ping.REJECT, pq.Ping.NO_RESPONSE)
         message = f"the database of the journal failed: {problem}"
         text = f"{message}; {advice}" if advice else message
         diagnostics = getattr(error, "diag", None)
         constraint = getattr(diagnostics, "constraint_name", None)
         conflict = isinstance(error, errors.UniqueViolation)
-        return Failure(UniqueConflict(text) if conflict else JournalError(text), transient, sqlstate, constraint)
+        failed = UniqueConflict(text) if conflict else JournalError(text)
+        return Failure(failed, transient, sqlstate, constraint, rejected)
 
     async def aclose(self) -> None:
         self._closed = True
@@ -258,7 +264,7 @@ class Lane:
         self.check_usable()
         database = self._database
         time_of_loop = asyncio.get_running_loop().time
-        deadline, pause = time_of_loop() + database.timeout, FIRST_PAUSE
+        deadline, pause, rejections = time_of_loop() + database.timeout, FIRST_PAUSE, 0
         cancellations = cancellation_count()
         async with self._slots:
             while True:
@@ -267,7 +273,8 @@ class Lane:
                     return result
                 # If the connection is lost while psycopg cancels a statement, it raises that error instead.
                 await raise_if_cancelled(cancellations)
-                if not result.transient or time_of_loop() + pause >= deadline:
+                rejections += result.rejected
+                if not result.transient or rejections > 1 or time_of_loop() + pause >= deadline:
                     break
                 await asyncio.sleep(pause)
                 statement, arguments = again or (statement, arguments)
