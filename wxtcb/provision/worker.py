@@ -327,7 +327,8 @@ class Period:
 
     def _judge(self, desired: DesiredTenant, report: TenantReport) -> Finish | None:
         """Return what becomes of a tenant after an attempt; None if it stays as it is for the next term."""
-        if report.outcome is Outcome.UNFINISHED:
+        # A tenant that was stopped during a step has an outcome only for runs: here the next term finishes the step.
+        if report.outcome is Outcome.UNFINISHED or report.step is not None:
             return None if self._stop is None or self._stop.halts else self._waiting(desired, self._stop)
         state, delay = DesiredState.NEEDS_ATTENTION, 0.0
         if report.outcome.is_done:
