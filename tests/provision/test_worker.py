@@ -126,6 +126,26 @@ async def test_cancelled_worker_hands_over(harness: Harness, journal: MemoryJour
     assert harness.sandbox.count(CREATE) == len(harness.sandbox.world.environments) == 3
 
 
+@pytest.mark.parametrize("kind", [FaultKind.BUSY, FaultKind.BUSY_AFTER])
+async def test_worker_that_is_cancelled_during_a_check_hands_over(
+    harness: Harness, journal: MemoryJournal, kind: FaultKind
+) -> None:
+    """The next worker checks the outcome of the create; until then the tenant waits, and needs no person."""
+    harness.sandbox.faults.script(CREATE, [Fault(kind)])
+    client = ProvisioningClient(journal)
+    async with serving(harness, journal, settle=60.0):
+        await client.submit([Tenant("a")])
+        await wait_for_requests(harness.sandbox, CREATE, 1)
+        # The create has got its response, but its outcome is checked only after the propagation delay.
+        await asyncio.sleep(1)
+    status = await client.status("a")
+    assert status is not None
+    assert (status.state, status.env) == (DesiredState.WAITING, None)
+    async with serving(harness, journal):
+        assert await follow_to_end(client, "a") is DesiredState.DONE
+    assert len(harness.sandbox.world.environments) == 1
+
+
 async def test_worker_that_cannot_renew_its_term_stops(harness: Harness, journal: MemoryJournal) -> None:
     """Another one was elected meanwhile: nothing more is sent, and what it stores is rejected by its epoch."""
     harness.sandbox.world.ready_after = ReadyPolicy.after_seconds(60)

@@ -333,7 +333,7 @@ class Period:
 
     def _judge(self, desired: DesiredTenant, report: TenantReport) -> Finish | None:
         """Return what becomes of a tenant after an attempt; None if it stays as it is for the next term."""
-        # With a step, the tenant was stopped at it: then a create may be unknown only because this process waits no longer.
+        # With a step, the tenant was stopped at it: the next term finds out what this one waits for no longer.
         if report.outcome is Outcome.UNFINISHED or report.step is not None:
             return None if self._stop is None or self._stop.halts else self._waiting(desired, self._stop)
         if any(problem.error is not None and is_fatal(problem.error) for problem in report.problems):
