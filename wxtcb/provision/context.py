@@ -50,8 +50,9 @@ class SharedContext:
     settle: float
     timeout: float
     wall_clock: Callable[[], float]
-    record_problem: Callable[[TenantState, Problem, WorkGroup], None]
     share_batcher: Batcher[StepContext]
+    # Set by the engine.
+    record_problem: Callable[[TenantState, Problem, WorkGroup], None] = attrs.field(init=False)
     term: Term | None = None
 
     @property

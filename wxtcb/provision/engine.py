@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Sequence
+import random
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from random import uniform
 from typing import Final
 
 import attrs
@@ -22,7 +22,7 @@ from wxtcb.provision.error_policy import (
     quota_reset_at,
 )
 from wxtcb.provision.events import StepDone, StepFailed, TenantFinished, TenantStarted
-from wxtcb.provision.journal import commit_record, commit_record_changes
+from wxtcb.provision.journal import Deposed, commit_record, commit_record_changes
 from wxtcb.provision.plan import Action, OperatorDecisions, Plan, TenantPlan
 from wxtcb.provision.planner import Planner, restrict_tenant
 from wxtcb.provision.reconciliation import MAX_LISTING_AGE
@@ -40,13 +40,15 @@ _STALE_BACKOFF: Final = Backoff(0.05, 5.0)
 _MAX_STORED_PROBLEM: Final = 1000
 
 
-def find_stop(error: WxtcbError, *, is_create: bool) -> Stop | None:
-    """Return the stop that *error* causes for all tenants, or None if it concerns one tenant."""
+def find_stop(error: WxtcbError, now: float, *, is_create: bool) -> Stop | None:
+    """Return the stop that *error* causes for all tenants, or None if it concerns one tenant; *now* is in Unix time."""
+    if isinstance(error, Deposed):
+        return Stop(StopReason.DEPOSED, str(error), halts=True)
     if is_fatal(error):
         return Stop(StopReason.FATAL_ERROR, str(error), halts=True)
     # These prevent creates only: other steps of other tenants go on.
     if is_create and isinstance(error, QuotaExceeded):
-        return Stop(StopReason.QUOTA_EXCEEDED, str(error), quota_reset_at(error, datetime.now(UTC)))
+        return Stop(StopReason.QUOTA_EXCEEDED, str(error), quota_reset_at(error, datetime.fromtimestamp(now, UTC)))
     if is_create and isinstance(error, IncompleteListing):
         return Stop(StopReason.INCOMPLETE_LISTING, str(error))
     return None
@@ -63,6 +65,7 @@ class Engine:
     planner: Planner
     steps: tuple[Step, ...]
     shared: SharedContext
+    uniform: Callable[[float, float], float] = random.uniform
     groups: list[WorkGroup] = attrs.field(init=False, factory=list[WorkGroup])
     _in_progress: dict[str, asyncio.Future[TenantReport]] = attrs.field(
         init=False, factory=dict[str, "asyncio.Future[TenantReport]"]
@@ -84,7 +87,7 @@ class Engine:
         await commit_record_changes(shared.journal, plan.record_changes, shared.wall_clock(), epoch=shared.epoch)
         if plan.record_changes:
             shared.listing.bindings.expire()
-        shared.listing.offer(plan.alias_index, plan.listed_at)
+        shared.listing.offer(plan.alias_index, plan.listed_at, forgotten=frozenset(plan.decisions.forget.values()))
 
     async def store_problem(self, tenant: str, alias: str, outcome: Outcome, problem: str) -> None:
         """Store why a tenant cannot even be planned; raise `JournalError`."""
@@ -97,9 +100,14 @@ class Engine:
             self.shared.journal, RecordChange(record, after), self.shared.wall_clock(), epoch=self.shared.epoch
         )
 
-    async def plan(self, tenants: Sequence[Tenant], aliases: Sequence[str], decisions: OperatorDecisions) -> Plan:
-        """Return a plan of tenants, from a listing that is as fresh as one before a create must be."""
-        newer_than = StepContext.loop_time() - MAX_LISTING_AGE
+    def __attrs_post_init__(self) -> None:
+        self.shared.record_problem = self.record_problem
+
+    async def plan(
+        self, tenants: Sequence[Tenant], aliases: Sequence[str], decisions: OperatorDecisions, *, max_age: float
+    ) -> Plan:
+        """Return a plan of tenants, from a listing that began at most *max_age* seconds ago."""
+        newer_than = StepContext.loop_time() - max_age
         bindings = await self.shared.listing.bindings.read()
         plan = await self.planner.plan(tenants, aliases, decisions, newer_than=newer_than, known_bindings=bindings)
         self.shared.listing.offer(plan.alias_index, plan.listed_at)
@@ -197,10 +205,10 @@ class Engine:
         adopt = {state.name: plan.env} if is_decided and plan.env else {}
         context.release_slot()
         try:
-            await context.group.sleep(uniform(delay / 2, delay))
+            await context.group.sleep(self.uniform(delay / 2, delay))
             await context.acquire_slot(resumed=True)
             decisions = OperatorDecisions(adopt=adopt, resend_links=state.resend_links)
-            newer = (await self.plan([plan.tenant], [plan.alias], decisions)).tenants[0]
+            newer = (await self.plan([plan.tenant], [plan.alias], decisions, max_age=MAX_LISTING_AGE)).tenants[0]
         except SendVetoed:
             return False
         except WxtcbError as error:
@@ -227,7 +235,7 @@ class Engine:
 
     def _end_with_error(self, context: StepContext, error: WxtcbError) -> None:
         step = context.state.step or ENVIRONMENT_STEP_NAME
-        stop = find_stop(error, is_create=step == ENVIRONMENT_STEP_NAME)
+        stop = find_stop(error, self.shared.wall_clock(), is_create=step == ENVIRONMENT_STEP_NAME)
         if stop is not None and not stop.halts:
             # What every tenant would meet is no failure of this one: it is unfinished.
             self.stop_all(stop)
@@ -254,12 +262,12 @@ class Engine:
         state.problems += (problem,)
         group.emit(StepFailed(state.name, problem))
         if problem.error is not None:
-            if (stop := find_stop(problem.error, is_create=False)) is not None:
+            if (stop := find_stop(problem.error, self.shared.wall_clock(), is_create=False)) is not None:
                 self.stop_all(stop)
             drop_traceback(problem.error)
 
     def on_poll_error(self, error: WxtcbError) -> None:
-        if (stop := find_stop(error, is_create=True)) is not None:
+        if (stop := find_stop(error, self.shared.wall_clock(), is_create=True)) is not None:
             self.stop_all(stop)
 
     def stop_all(self, stop: Stop) -> None:

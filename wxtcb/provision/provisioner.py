@@ -282,7 +282,6 @@ class Provisioner:
             settle=self.settle,
             timeout=self.timeout,
             wall_clock=self.clock,
-            record_problem=lambda state, problem, group: engine.record_problem(state, problem, group),
             share_batcher=make_share_batcher(),
         )
         engine = Engine(planner, self.steps, shared)

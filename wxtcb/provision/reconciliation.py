@@ -145,9 +145,9 @@ class EnvironmentListing:
     started_at: float = attrs.field(init=False, default=-math.inf)
     _last_duration: float = attrs.field(init=False, default=0.0)
 
-    def offer(self, alias_index: AliasIndex, started_at: float) -> None:
-        """Use the listing of a plan if it is newer, and shows every environment that was listed before."""
-        if started_at > self.started_at and self.alias_index.envs <= alias_index.envs:
+    def offer(self, alias_index: AliasIndex, started_at: float, *, forgotten: frozenset[str] = frozenset()) -> None:
+        """Use the listing of a plan if it is newer, and shows all that were listed before, except *forgotten* ones."""
+        if started_at > self.started_at and self.alias_index.envs - forgotten <= alias_index.envs:
             self.alias_index, self.started_at = alias_index, started_at
 
     @property

@@ -191,7 +191,9 @@ class Run:
         except SendVetoed:
             return None
         except WxtcbError as error:
-            stop = find_stop(error, is_create=True) or Stop(StopReason.PLAN_FAILED, str(error))
+            stop = find_stop(error, engine.shared.wall_clock(), is_create=True) or Stop(
+                StopReason.PLAN_FAILED, str(error)
+            )
             self._group.stop_for(stop)
             return None
         self._planned_steps.update(step for tenant_plan in plan.tenants for step in tenant_plan.steps)

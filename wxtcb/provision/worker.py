@@ -19,6 +19,7 @@ from wxtcb.provision.election import Term
 from wxtcb.provision.engine import Engine, find_stop
 from wxtcb.provision.events import RunEvent, RunStopped, TermEnded, TermStarted
 from wxtcb.provision.plan import OperatorDecisions, TenantPlan
+from wxtcb.provision.reconciliation import MAX_LISTING_AGE
 from wxtcb.provision.report import Outcome, StopReason, TenantReport
 from wxtcb.provision.tenant import Tenant
 from wxtcb.provision.tenant_spec import load_tenant
@@ -89,7 +90,7 @@ class Worker:
             return Drained(elected=False)
         stop = await self._work(term, self._run_period(term, until_idle=True))
         waiting, now = (await self.desired.counts())[DesiredState.WAITING], self.engine.shared.wall_clock()
-        retry_after = stop.retry_after if stop else None
+        retry_after = stop.retry_after.astimezone(UTC) if stop and stop.retry_after else None
         if retry_after is None and (stop or waiting):
             retry_after = datetime.fromtimestamp(now + _PAUSE_BACKOFF.initial, UTC)
         return Drained(True, waiting, retry_after)
@@ -116,17 +117,18 @@ class Worker:
     async def _work(self, term: Term, work: Coroutine[None, None, Stop | None]) -> Stop | None:
         """Run *work* during *term*; if the caller is cancelled, hand over before the last responses have arrived."""
         self.on_event(TermStarted(term.epoch))
+        stop: Stop | None = None
         reason = "released"
         # Tasks of their own: the cancellation of the caller must not cut off requests in progress.
         task, keeper = asyncio.ensure_future(work), asyncio.ensure_future(self.terms.keep(term))
         try:
             await asyncio.wait([task, keeper], return_when=asyncio.FIRST_COMPLETED)
-            if not task.done():
-                reason = keeper.result()
-                stop = Stop(StopReason.DEPOSED, reason, halts=True)
+            if task.done():
+                stop = task.result()
+            else:
+                stop = Stop(StopReason.DEPOSED, keeper.result(), halts=True)
                 await self._end(task, stop, self.grace)
-                return stop
-            return task.result()
+            reason = stop.message if stop else reason
         except asyncio.CancelledError:
             reason = "cancelled"
             with anyio.CancelScope(shield=True):
@@ -141,6 +143,7 @@ class Worker:
                 await asyncio.wait([task, keeper])
                 await self.terms.release(term)
             self.on_event(TermEnded(term.epoch, reason))
+        return stop
 
     async def _end(self, task: asyncio.Task[Stop | None], stop: Stop, seconds: float) -> None:
         """Send nothing more, and wait so many *seconds* for the responses of what was sent."""
@@ -207,7 +210,9 @@ class Period:
 
     def _fail(self, error: WxtcbError) -> None:
         # A session that is closed, or used in another loop, never works again.
-        stop = find_stop(error, is_create=True) or Stop(StopReason.PLAN_FAILED, str(error))
+        stop = find_stop(error, self.worker.engine.shared.wall_clock(), is_create=True) or Stop(
+            StopReason.PLAN_FAILED, str(error)
+        )
         self.group.stop_for(stop)
 
     async def _listen(self) -> None:
@@ -287,9 +292,11 @@ class Period:
         return plans
 
     async def _plan(self, pairs: Sequence[tuple[DesiredTenant, Tenant]]) -> list[tuple[DesiredTenant, TenantPlan]]:
-        engine, decisions = self.worker.engine, OperatorDecisions()
+        engine, decisions, max_age = self.worker.engine, OperatorDecisions(), MAX_LISTING_AGE
         if (decision := pairs[0][0].decision) is not None:
             name = pairs[0][0].tenant
+            # The person has seen something newer than the last listing, such as the console.
+            max_age = 0.0
             decisions = OperatorDecisions(
                 adopt={name: decision.adopt} if decision.adopt else {},
                 forget={name: decision.forget} if decision.forget else {},
@@ -298,7 +305,7 @@ class Period:
             )
         aliases = [desired.alias for desired, _ in pairs]
         with self.group.interruptible():
-            plan = await engine.plan([tenant for _, tenant in pairs], aliases, decisions)
+            plan = await engine.plan([tenant for _, tenant in pairs], aliases, decisions, max_age=max_age)
         await engine.commit_changes(plan)
         return [(desired, each) for (desired, _), each in zip(pairs, plan.tenants, strict=True)]
 
