@@ -225,7 +225,7 @@ class OutcomeCheck:
     found_envs: tuple[str, ...] = ()
     result: CheckResult | None = None
     reason: str = "no listing has succeeded since then"
-    # The last listing, if the result is ABSENT.
+    # The last listing that could show the outcome.
     snapshot: Snapshot[EnvList] | None = None
     _complete_listings: int = 0
 
@@ -238,7 +238,7 @@ class OutcomeCheck:
         # The create may take effect until `due_at`, so an earlier listing without the alias proves nothing.
         if snapshot.started_at < self.due_at:
             return False
-        diff = self.compare(snapshot)
+        diff, self.snapshot = self.compare(snapshot), snapshot
         self.found_envs = diff.alias_index.find(self.alias)
         # The result of the create may be the row whose id cannot be read; such a listing is also incomplete.
         if self.found_envs and not diff.alias_index.has_unreadable(self.alias):
@@ -251,7 +251,6 @@ class OutcomeCheck:
         self._complete_listings += 1
         if self._complete_listings < REQUIRED_COMPLETE_LISTINGS:
             return False
-        self.snapshot = snapshot
         return self._finish(CheckResult.ABSENT)
 
     def check_timeout(self, now: float) -> bool:
