@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from wxtcb.sandbox import Fault, FaultKind
 
 from .constants import CREATE, LIST
-from .fake_platform import CommitFault, NetworkFault
+from .fake_platform import StorageFault, NetworkFault
 from .simulated_history import SETTLE, InMemoryStore, OnDiskStore, SimulatedHistory
 
 FULL = bool(os.environ.get("WXTCB_SOAK"))
@@ -49,7 +49,7 @@ INCOMPLETE_LISTS = [
     NetworkFault.LACKS_ALL,
     NetworkFault.LACKS_ALL,
 ]
-COMMIT_FAULTS = [None, 0.5, 8.0, 60.0, CommitFault.STORED, CommitFault.NOT_STORED]
+COMMIT_FAULTS = [None, 0.5, 8.0, 60.0, StorageFault.STORED, StorageFault.NOT_STORED]
 VISIBILITY_DELAYS = [0.0, SETTLE / 2, SETTLE - 0.1]
 COUNTED_EVENTS = [
     *(f"{event} {CREATE}" for event in ("sent", "acted", "answered")),
