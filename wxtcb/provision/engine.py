@@ -22,7 +22,7 @@ from wxtcb.provision.error_policy import (
     quota_reset_at,
 )
 from wxtcb.provision.events import StepDone, StepFailed, TenantFinished, TenantStarted
-from wxtcb.provision.journal import Deposed, commit_record, commit_record_changes
+from wxtcb.provision.journal import Deposed, JournalConflict, commit_record, commit_record_changes
 from wxtcb.provision.plan import Action, OperatorDecisions, Plan, TenantPlan
 from wxtcb.provision.planner import Planner, restrict_tenant
 from wxtcb.provision.reconciliation import MAX_LISTING_AGE
