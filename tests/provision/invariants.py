@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 
 from wxtcb.provision import Outcome
+from wxtcb.provision.desired import DesiredState
 from wxtcb.provision.journal import JournalConflict
 
 JUDGED_OUTCOMES = (Outcome.CONFLICT, Outcome.DUPLICATE, Outcome.UNKNOWN, Outcome.FAILED)
@@ -92,6 +93,7 @@ class InvariantChecker:
     released: set = attrs.field(factory=set)
     histories: dict = attrs.field(factory=dict)
     current_epoch: object = lambda: None
+    conflicts_are_false: bool = False
 
     def violation(self, rule, *details):
         self.violations.append(f"{self.timeline.now:.3f}: {rule} ({', '.join(map(str, details))})")
@@ -129,7 +131,9 @@ class InvariantChecker:
         fresh = []
         for listing in self.listings:
             age, took = intent.requested_at - listing.began_at, listing.received_at - listing.began_at
-            is_recent = 0 <= age <= max(MAX_LISTING_AGE, min(2 * took, MAX_SLOW_LISTING_AGE)) + EPSILON
+            is_recent = 0 <= age <= max(MAX_LISTING_AGE, 2 * took) + EPSILON
+            # A wait for a token is part of the time that it took, but perhaps that token was for another request.
+            is_recent &= intent.requested_at - listing.sent_at <= MAX_SLOW_LISTING_AGE + EPSILON
             if listing.process is process and is_recent and intent.alias not in listing.aliases:
                 fresh.append(listing)
         return fresh
@@ -214,6 +218,15 @@ class InvariantChecker:
         if epoch is not None and epoch != self.current_epoch():
             self.violation("commit of a deposed process", epoch)
 
+    def on_finish(self, process, row, finish):
+        """Check the end of an attempt at the moment when it changes a desired tenant."""
+        if process.taken.get(finish.tenant) != row.revision:
+            self.violation("end of a revision that was not worked on", finish.tenant, row.revision)
+        if row.state is DesiredState.DONE and finish.state is not DesiredState.DONE:
+            self.violation("tenant that is done is set back", finish.tenant, finish.state)
+        for tenants in process.decisions.values():
+            tenants.pop(finish.tenant, None)
+
     def on_records_read(self, process, tenants, at):
         """Record that a process has read the records of tenants, as they were at that moment."""
         process.records_read_at |= dict.fromkeys(tenants, at)
@@ -224,6 +237,8 @@ class InvariantChecker:
         is_judgement = error is None or isinstance(error, JournalConflict)
         if report.outcome not in JUDGED_OUTCOMES or report.env is not None or not is_judgement:
             return
+        if self.conflicts_are_false and report.existing:
+            self.violation("false report", report.tenant, report.outcome.value, report.reason)
         listing, record = self.newest_listing(process), self.records.get(report.tenant)
         looked_at = max(process.records_read_at.get(report.tenant, 0.0), listing.began_at if listing else 0.0)
         if record is not None and record.env is not None and self.bound[record.env][1] <= looked_at:
@@ -239,11 +254,17 @@ class InvariantChecker:
             self._check_unbinding(process, before, after)
         if after.env is not None and (before is None or before.env != after.env):
             self._check_binding(process, after)
-        decided = any(after.tenant in process.decisions.get(kind, ()) for kind in ("adopt", "forget", "retry"))
+        self._count_creates_anew(process, before, after)
+        self.records[after.tenant] = after
+
+    def _count_creates_anew(self, process, before, after):
+        """Count the creates of a tenant anew if it gets an environment, or by the decision of a person, once."""
+        counted = after.creates_sent == 0 and before is not None and before.creates_sent > 0
+        decided = counted and after.tenant in process.allowances
         if after.env is not None or decided:
+            process.allowances -= {after.tenant} if decided else set()
             for create in self.creates:
                 create.counts &= create.tenant != after.tenant
-        self.records[after.tenant] = after
 
     def _follow_intent(self, process, before, after, requested_at):
         if after.attempt > (before.attempt if before else 0):

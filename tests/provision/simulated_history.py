@@ -83,12 +83,14 @@ class ProvisioningProcess(VirtualProcess):
     """A process that provisions; `skew` is the error of its own wall clock.
 
     `known_envs` maps the environments that it knows to the time after which they must be listed, less the propagation
-    delay. `misled`: its last list was incomplete. `epoch`: that of its term.
+    delay. `misled`: its last list was incomplete. `epoch`: that of its term. `allowances`: tenants for which decisions
+    of a person allow further creates.
     """
 
     platform: Platform = attrs.field(kw_only=True)
     backend: JournalBackend = attrs.field(kw_only=True)
     decisions: dict = attrs.field(kw_only=True, factory=dict)
+    allowances: set = attrs.field(kw_only=True, factory=set)
     skew: float = attrs.field(kw_only=True, default=0.0)
     settle: float = attrs.field(init=False, default=SETTLE)
     known_envs: dict = attrs.field(init=False, factory=dict)
@@ -221,6 +223,7 @@ class SimulatedHistory:
         process = self._create(
             ApplyingProcess,
             decisions=decisions,
+            allowances={*decisions.get("adopt", ()), *decisions.get("forget", ()), *decisions.get("retry", ())},
             tenants=[*(self.tenants if tenants is None else tenants)],
             pause=pause,
             skew=skew,
@@ -280,12 +283,17 @@ class SimulatedHistory:
         self.backend.clear_faults()
         for process in self.processes:
             process.thaw()
-        self.begin(tenants=self._requested_tenants(), forget=self.deleted_envs())
+        self._begin_last()
         self._run_to_end()
         self.timeline.advance(WINDOW + SETTLE)
-        last = self.begin(tenants=self._requested_tenants(), forget=self.deleted_envs())
+        last = self._begin_last()
         self._run_to_end()
         return last
+
+    def _begin_last(self):
+        tenants = [*self._requested_tenants()]
+        failed = [each.name for each in tenants if each.name in self.checker.records]
+        return self.begin(tenants=tenants, forget=self.deleted_envs(), retry=failed)
 
     def _run_to_end(self):
         self.timeline.run(limit=self.timeline.now + MAX_FINISH_SECONDS)
