@@ -164,8 +164,11 @@ class EnvironmentListing:
         return self.alias_index.find(alias)
 
     async def _refresh(self, newer_than: float) -> None:
-        requested_at = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        requested_at = loop.time()
         snapshot = await self._poll_with_retries(newer_than)
+        # Before the journal is read: a slow journal makes no listing fresh for longer.
+        answered_at = loop.time()
         # After the listing: what was bound before it must be in it, or be recent.
         await self.bindings.read()
         first_started_at = snapshot.started_at
@@ -173,12 +176,12 @@ class EnvironmentListing:
         while snapshot.started_at < first_started_at + 30 and not self._is_complete(snapshot):
             await self.poller.sleep(self.poller.min_interval)
             snapshot = await self._poll_with_retries(snapshot.started_at + self.poller.min_interval)
+            answered_at = loop.time()
         if (diff := self.expected.compare(snapshot)).is_incomplete:
             raise IncompleteListing(diff.missing_message)
         # Another tenant may have refreshed the listing in the meantime; an older one must not replace it.
         if snapshot.started_at > self.started_at:
             self.alias_index, self.started_at = diff.alias_index, snapshot.started_at
-            answered_at = asyncio.get_running_loop().time()
             # A snapshot that was there already took no time here, so it says nothing about the platform's speed.
             self._last_duration = answered_at - snapshot.started_at if answered_at > requested_at else 0.0
 
