@@ -5,6 +5,7 @@ A server starts in a second. PostgreSQL does not run as root, so a test run of r
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import functools
 import importlib.util
@@ -97,6 +98,11 @@ class Postgres:
     def disconnect(self, database):
         """End all connections of a database, as an operator does."""
         self.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'")
+
+    async def wait_for_blocked(self):
+        """Wait until a session waits for a lock."""
+        while not self.execute("SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'"):
+            await asyncio.sleep(0.01)
 
     def start(self):
         """Start the server after a `shutdown` or `crash`."""

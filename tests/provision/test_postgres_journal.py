@@ -464,7 +464,7 @@ async def test_cancelled_caller_affects_no_other(postgres, url):
             locking.execute("LOCK wxtcb_tenants IN EXCLUSIVE MODE")
             calls = [asyncio.create_task(journal.commit(record(name), ENTRY)) for name in "abc"]
             calls.append(asyncio.create_task(journal.load(["a"])))
-            await asyncio.sleep(0.01)
+            await postgres.wait_for_blocked()
             calls[0].cancel()
             calls[2].cancel()
             await asyncio.wait([calls[0], calls[2]])
@@ -473,14 +473,14 @@ async def test_cancelled_caller_affects_no_other(postgres, url):
         assert set(await journal.load()) == {"a", "b", "c", "z"}
 
 
-async def test_cancelled_statement_leaves_its_connection_usable(url):
+async def test_cancelled_statement_leaves_its_connection_usable(postgres, url):
     """The next statement uses it, or a new one."""
     async with PostgresJournal(url) as journal:
         await journal.desired.counts()
         with psycopg.connect(url) as locking:
             locking.execute("LOCK wxtcb_desired")
             counting = asyncio.create_task(journal.desired.counts())
-            await asyncio.sleep(0.05)
+            await postgres.wait_for_blocked()
             counting.cancel()
             await asyncio.wait([counting])
         assert counting.cancelled()
@@ -513,16 +513,16 @@ async def test_calls_after_the_close_began_fail(url):
     await closing
 
 
-async def test_cancelled_close_closes_the_connections(url):
+async def test_cancelled_close_closes_the_connections(postgres, url):
     """The calls that wait get an error."""
     journal = PostgresJournal(url)
     await journal.load()
     with psycopg.connect(url) as locking:
         locking.execute("LOCK wxtcb_tenants")
         call = asyncio.create_task(journal.load())
-        await asyncio.sleep(0.01)
+        await postgres.wait_for_blocked()
         closing = asyncio.create_task(journal.aclose())
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0)
         closing.cancel()
         await asyncio.wait([closing])
         assert not journal._database.is_open
@@ -530,14 +530,14 @@ async def test_cancelled_close_closes_the_connections(url):
             await call
 
 
-async def test_worker_that_is_cancelled_answers_its_callers(url):
+async def test_worker_that_is_cancelled_answers_its_callers(postgres, url):
     """As at the end of the event loop."""
     async with PostgresJournal(url) as journal:
         await journal.load()
         with psycopg.connect(url) as locking:
             locking.execute("LOCK wxtcb_tenants")
             calls = [asyncio.create_task(journal.load()) for _ in range(2)]
-            await asyncio.sleep(0.01)
+            await postgres.wait_for_blocked()
             journal._queue._worker.cancel()
             for call in calls:
                 with pytest.raises(JournalError, match="closed before"):

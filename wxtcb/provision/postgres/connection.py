@@ -104,7 +104,7 @@ class Database:
     rolled_back_at: float | None = attrs.field(init=False, default=None)
     _open: set[Connection] = attrs.field(init=False, factory=set["Connection"])
     _loop: asyncio.AbstractEventLoop | None = attrs.field(init=False, default=None)
-    _connected_before: bool = attrs.field(init=False, default=False)
+    connected_before: bool = attrs.field(init=False, default=False)
     _closed: bool = attrs.field(init=False, default=False)
 
     @property
@@ -161,7 +161,7 @@ class Database:
         except BaseException:
             await self.discard(connection)
             raise
-        self._connected_before = True
+        self.connected_before = True
         return connection
 
     async def discard(self, connection: Connection) -> None:
@@ -202,7 +202,7 @@ class Database:
             return Failure(error, transient=False)
         sqlstate = getattr(error, "sqlstate", None)
         problem, advice, transient = _explain(error, sqlstate)
-        if transient and sqlstate is None and not self._connected_before:
+        if transient and sqlstate is None and not self.connected_before:
             # A wrong password, or a database that does not exist, looks the same; then the server does answer.
             accepted = await asyncio.to_thread(pq.PGconn.ping, self._conninfo.reveal().encode())
             transient = accepted in (pq.Ping.REJECT, pq.Ping.NO_RESPONSE)
@@ -241,6 +241,12 @@ class Lane:
     def check_usable(self) -> None:
         """Raise `JournalError` in another event loop, and after the journal was closed."""
         self._database.check_usable()
+
+    async def ensure_tables(self) -> None:
+        """Create the tables if they are missing, on a connection of its own."""
+        self.check_usable()
+        if not self._database.connected_before:
+            await self.fetch("SELECT 1")
 
     async def fetch(
         self,

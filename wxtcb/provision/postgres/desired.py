@@ -24,7 +24,7 @@ from wxtcb.provision.desired import (
     Finish,
     Submit,
 )
-from wxtcb.provision.journal import Deposed, JournalError
+from wxtcb.provision.journal import Deposed, JournalError, UnserializableRecord
 from wxtcb.provision.postgres import schema
 from wxtcb.provision.postgres.caller_connection import Statement, fetch_one
 from wxtcb.provision.postgres.connection import Lane, Row, UniqueConflict
@@ -199,6 +199,7 @@ class PostgresDesired:
     async def change(self, changes: Sequence[DesiredChange], *, connection: Any = None) -> tuple[Effect, ...]:
         submission = self.submission(changes)
         if connection is not None:
+            await self._lane.ensure_tables()
             return submission.effects(await fetch_one(connection, submission))
         for _ in range(MAX_RACES):
             try:
@@ -252,7 +253,10 @@ def _transpose(rows: list[tuple[object, ...]], width: int) -> tuple[Sequence[obj
 
 
 def _dump(decision: Decision) -> str:
-    return encode_text(orjson.dumps(attrs.asdict(decision)).decode())
+    try:
+        return encode_text(orjson.dumps(attrs.asdict(decision)).decode())
+    except orjson.JSONEncodeError as error:
+        raise UnserializableRecord(f"{decision} cannot be stored: use only text that UTF-8 can encode") from error
 
 
 def _to_tenant(row: Row) -> DesiredTenant:
