@@ -1,4 +1,4 @@
-"""PostgresDesired on a real server: submissions in a transaction of the caller, with each driver, and lost responses."""
+"""PostgresDesired on a real server: submissions in transactions of the caller, with each driver; lost responses."""
 
 from __future__ import annotations
 
@@ -70,9 +70,9 @@ async def in_asyncpg(url):
 @asynccontextmanager
 async def in_asyncpg_pool(url):
     """Open a transaction of a connection from a pool."""
-    async with asyncpg.create_pool(url, min_size=1, max_size=1) as pool, pool.acquire() as connection:
-        async with connection.transaction():
-            yield connection
+    pool = asyncpg.create_pool(url, min_size=1, max_size=1)
+    async with pool, pool.acquire() as connection, connection.transaction():
+        yield connection
 
 
 def in_sqlalchemy(driver, *, session):
@@ -123,7 +123,7 @@ async def test_roll_back_of_the_caller_leaves_nothing(postgres_url, transaction)
     async with PostgresJournal(postgres_url) as journal:
         await journal.desired.change([submit("a"), submit("b")])
         changes = [submit("a", spec=b"[]"), submit("new"), Cancel("b"), Decide("none", Decision(retry=True))]
-        with pytest.raises(RollBack):
+        with pytest.raises(RollBack):  # noqa: PT012
             async with transaction() as connection:
                 effects = await journal.desired.change(changes, connection=connection)
                 assert effects == (Effect.CHANGED, Effect.NEW, Effect.CHANGED, Effect.UNKNOWN_TENANT)

@@ -553,7 +553,6 @@ def test_forgotten_journal_warns(url):
 
     with pytest.warns(ResourceWarning, match="PostgresJournal was never closed"):
         asyncio.run(forget())
-        gc.collect()
 
 
 def test_journal_of_another_loop_is_an_error(url):
