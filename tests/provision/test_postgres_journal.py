@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import gc
+import importlib
+import sys
 import traceback
 
 import attrs
@@ -620,3 +623,40 @@ async def test_epoch_of_an_older_copy_is_not_given_again(postgres, database, url
         postgres.execute("UPDATE wxtcb_leader SET epoch = 1, holder = NULL", database=database)
         # The control: an epoch that only grows by one would be given again in time.
         assert (await two.election.acquire("two", 30.0)).epoch >= lost.epoch > 1_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (psycopg.errors.DiskFull("full"), "disk is full"),
+        (psycopg.errors.SerializationFailure("again"), "again"),
+        (psycopg.DataError("bad"), "bad"),
+    ],
+)
+async def test_errors_of_the_server_are_explained(error, words):
+    """The message says what to do where that is known."""
+    journal = PostgresJournal("postgresql:///d")
+    failure = await journal._database.describe(error)
+    assert words in str(failure.error)
+    assert failure.transient == isinstance(error, psycopg.errors.SerializationFailure)
+
+
+async def test_records_survive_the_process(url):
+    """A platform outside of loopback may be provisioned with it."""
+    assert PostgresJournal(url).durable
+
+
+@pytest.mark.parametrize(("missing", "message"), [("psycopg", "wxtcb\\[postgres\\]"), ("libpq", "libpq")])
+def test_missing_extra_is_named(monkeypatch, missing, message):
+    """An error of another module that psycopg needs is not hidden."""
+    importing = builtins.__import__
+
+    def fail(name, *args):
+        if name == "psycopg":
+            raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
+        return importing(name, *args)
+
+    monkeypatch.delitem(sys.modules, "wxtcb.provision.postgres.connection")
+    monkeypatch.setattr(builtins, "__import__", fail)
+    with pytest.raises(ModuleNotFoundError, match=message):
+        importlib.import_module("wxtcb.provision.postgres.connection")

@@ -21,7 +21,6 @@ from wxtcb.provision.desired import (
     DesiredState,
     DesiredTenant,
     Effect,
-    Finish,
     Submit,
 )
 from wxtcb.provision.journal import Deposed, JournalError, UnserializableRecord
@@ -189,7 +188,7 @@ class PostgresDesired:
                     others.append((tenant, "cancel", None, None, "cancelled", 0.0, False))
                 case Decide():
                     others.append((tenant, "decide", _dump(change.decision), None, "waiting", 0.0, False))
-                case Finish():
+                case _:
                     delay = min(max(change.delay, 0.0), MAX_DELAY)
                     state = change.state.value
                     others.append((tenant, "finish", None, change.revision, state, delay, change.failed))
