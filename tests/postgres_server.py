@@ -138,7 +138,7 @@ class Postgres:
         """Kill all processes of the server, as a power cut does; `start` recovers what was committed."""
         # Stopped first, because it replaces a process that was killed.
         self._process.send_signal(signal.SIGSTOP)
-        children = self._processes()[1:]
+        children = self.processes()[1:]
         for child in children:
             child.kill()
         self._end(signal.SIGKILL)
@@ -172,12 +172,12 @@ class Postgres:
 
     def pause(self):
         """Suspend the server with its connections open."""
-        for process in self._processes():
+        for process in self.processes():
             process.suspend()
 
     def resume(self):
         """Resume the server."""
-        for process in reversed(self._processes()):
+        for process in reversed(self.processes()):
             process.resume()
 
     def stop(self):
@@ -192,7 +192,8 @@ class Postgres:
         """Return what the server has written to its log."""
         return (self.folder / "log").read_text(errors="replace")
 
-    def _processes(self):
+    def processes(self):
+        """Return the processes of the server, the first one above all others."""
         server = psutil.Process(self._process.pid)
         return [server, *server.children()]
 
