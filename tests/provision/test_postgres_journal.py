@@ -6,8 +6,10 @@ import asyncio
 import builtins
 import gc
 import importlib
+import os
 import sys
 import traceback
+import warnings
 
 import attrs
 import psycopg
@@ -18,7 +20,7 @@ from wxtcb.errors import InvalidArgument
 from wxtcb.provision.election import Term
 from wxtcb.provision.journal import Committed, Deposed, JournalError, KeyTaken, Stale, UnserializableRecord
 from wxtcb.provision.postgres import commits, notifications
-from wxtcb.provision.postgres.connection import Lane
+from wxtcb.provision.postgres.connection import Failure, Lane
 from wxtcb.provision.postgres.journal import PostgresJournal
 from wxtcb.provision.postgres.schema import FORMAT, schema_sql
 from wxtcb.provision.record import HistoryEntry, JournalIdentity, TenantRecord
@@ -556,6 +558,47 @@ def test_forgotten_journal_warns(url):
 
     with pytest.warns(ResourceWarning, match="PostgresJournal was never closed"):
         asyncio.run(forget())
+
+
+def test_fork_leaves_the_connections_of_the_parent(url):
+    """A child that forgets the journal neither warns nor closes them."""
+    journals = [PostgresJournal(url)]
+    with asyncio.Runner() as runner:
+        runner.run(journals[0].load())
+        backends = journals[0]._database.backends
+        if os.fork() == 0:
+            status = 1
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                journals[0].__del__()
+                status = len(caught)
+            os._exit(status)
+        assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
+        runner.run(journals[0].load())
+        assert journals[0]._database.backends == backends
+        runner.run(journals[0].aclose())
+
+
+async def test_stored_commit_is_known_to_a_deposed_process(postgres, database, url, monkeypatch):
+    """Its response was lost, and another process was elected before it was asked again."""
+    attempt, lost = Lane._attempt, []
+
+    async def lose_response(self, *args):
+        rows = await attempt(self, *args)
+        if lost or not isinstance(rows, list) or not rows or rows[0][0] is not True:
+            return rows
+        lost.append(rows)
+        postgres.execute("UPDATE wxtcb_leader SET epoch = epoch + 1", database=database)
+        return Failure(JournalError("lost"), transient=True)
+
+    async with PostgresJournal(url) as journal:
+        term = await journal.election.acquire("one", 30.0)
+        monkeypatch.setattr(Lane, "_attempt", lose_response)
+        assert await journal.commit(record(), ENTRY, epoch=term.epoch) == Committed()
+        assert lost
+        with pytest.raises(Deposed):
+            await journal.commit(record(version=2), ENTRY, epoch=term.epoch)
+        assert await journal.load() == {"a": record()}
 
 
 def test_journal_of_another_loop_is_an_error(url):

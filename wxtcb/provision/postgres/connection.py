@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 import warnings
 from collections.abc import Sequence
@@ -104,12 +105,14 @@ class Database:
     rolled_back_at: float | None = attrs.field(init=False, default=None)
     _open: set[Connection] = attrs.field(init=False, factory=set["Connection"])
     _loop: asyncio.AbstractEventLoop | None = attrs.field(init=False, default=None)
+    _pid: int = attrs.field(init=False, default=0)
     connected_before: bool = attrs.field(init=False, default=False)
     _closed: bool = attrs.field(init=False, default=False)
 
     @property
     def is_open(self) -> bool:
-        return any(not connection.closed for connection in self._open)
+        # In a forked child, to close the connections would close them for the parent, too.
+        return self._pid == os.getpid() and any(not connection.closed for connection in self._open)
 
     @property
     def backends(self) -> set[int]:
@@ -156,6 +159,7 @@ class Database:
 
     async def _introduce(self, connection: Connection) -> Connection:
         self._open.add(connection)
+        self._pid = os.getpid()
         try:
             await self._check_tables(connection)
         except BaseException:
