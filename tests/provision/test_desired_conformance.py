@@ -9,6 +9,7 @@ import attrs
 import pytest
 
 from wxtcb.errors import InvalidArgument
+from wxtcb.provision import ProvisioningClient, Submission, Tenant
 from wxtcb.provision.desired import (
     AliasInUse,
     Cancel,
@@ -22,7 +23,7 @@ from wxtcb.provision.desired import (
     Submit,
 )
 from wxtcb.provision.journal import Deposed
-from wxtcb.provision.record import HistoryEntry, TenantRecord
+from wxtcb.provision.record import HistoryEntry, JournalIdentity, TenantRecord
 
 WAITING, DONE, ATTENTION, CANCELLED = DesiredState
 NEW, CHANGED, UNCHANGED, UNKNOWN = Effect
@@ -421,3 +422,29 @@ async def test_wait_without_a_change_ends(journal):
     await asyncio.wait([waiting])
     assert waiting.cancelled()
     assert await journal.desired.wait_for_change(seen, 0.01) == seen
+
+
+async def test_client_follows_what_another_process_does(journal, other):
+    """Tenants that one process submits are followed by another one to the end that a third one gives them."""
+    await journal.bind_identity(JournalIdentity(component_appid="wx", on_loopback=True, namespace="n"))
+    tenants = [Tenant(name, services=["api"], env=f"env-{name}") for name in ("a", "商户")]
+    assert await ProvisioningClient(journal).submit(tenants) == Submission(new=2, changed=0, unchanged=0)
+    client, begun, states = ProvisioningClient(other), asyncio.Event(), []
+
+    async def follow(tenant):
+        async for status in client.follow(tenant):
+            states.append((tenant, status.state))
+            if len(states) == 2:
+                begun.set()
+
+    followers = asyncio.gather(*(follow(tenant.name) for tenant in tenants))
+    await begun.wait()
+    await ProvisioningClient(journal).cancel("a")
+    await journal.desired.change([Finish(tenant="商户", revision=1, state=DONE)])
+    await followers
+    assert sorted(states, key=lambda each: each[0]) == [
+        ("a", WAITING),
+        ("a", CANCELLED),
+        ("商户", WAITING),
+        ("商户", DONE),
+    ]

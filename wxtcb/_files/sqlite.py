@@ -11,6 +11,7 @@ import shlex
 import sqlite3
 import stat
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -37,12 +38,14 @@ class FileFormat:
     """Format of wxtcb's database files.
 
     `application_id` and `schema_version` are stored in the header of the file (``PRAGMA application_id`` and
-    ``user_version``). `create_statements` create the tables.
+    ``user_version``). `create_statements` create the tables; `upgrades` has, for each earlier version that can be
+    upgraded, the statements that do it.
     """
 
     application_id: int
     schema_version: int
     create_statements: tuple[str, ...]
+    upgrades: Mapping[int, tuple[str, ...]] = attrs.field(factory=dict[int, tuple[str, ...]])
 
     def ensure_schema(self, db: sqlite3.Connection, path: Path) -> None:
         """Create the schema in an empty file; raise `UnusableFile` if the file has another format or version."""
@@ -50,6 +53,8 @@ class FileFormat:
             self.create_schema(db, path)
         if not self._has_application_id(db):
             raise UnusableFile(f"{path} is the database of another program; it was not changed")
+        if pragma(db, "user_version") in self.upgrades:
+            self._upgrade(db)
         if pragma(db, "user_version") != self.schema_version:
             raise UnusableFile(f"{path} was written by another version of wxtcb; it was not changed")
 
@@ -66,18 +71,30 @@ class FileFormat:
             db.execute(f"PRAGMA user_version = {self.schema_version}")
         db.execute("COMMIT")
 
+    def _upgrade(self, db: sqlite3.Connection) -> None:
+        db.execute("BEGIN IMMEDIATE")
+        # Another process may have upgraded the file meanwhile.
+        for statement in self.upgrades.get(int(pragma(db, "user_version")), ()):
+            db.execute(statement)
+        db.execute(f"PRAGMA user_version = {self.schema_version}")
+        db.execute("COMMIT")
+
     def _has_application_id(self, db: sqlite3.Connection) -> bool:
         return pragma(db, "application_id") == self.application_id
 
 
-def connect(path: Path, *, check_same_thread: bool = True) -> sqlite3.Connection:
-    """Connect to an existing file, without waiting for locks and without implicit transactions.
+def connect(path: Path, *, check_same_thread: bool = True, timeout: float = 0.0) -> sqlite3.Connection:
+    """Connect to an existing file, without implicit transactions; wait *timeout* seconds for the lock of another.
 
     Without *check_same_thread* several threads may use the connection, one at a time.
     """
     # mode=rw: SQLite would otherwise create a missing file, readable by other users.
     return sqlite3.connect(
-        f"{path.as_uri()}?mode=rw", uri=True, timeout=0, isolation_level=None, check_same_thread=check_same_thread
+        f"{path.as_uri()}?mode=rw",
+        uri=True,
+        timeout=timeout,
+        isolation_level=None,
+        check_same_thread=check_same_thread,
     )
 
 
@@ -139,6 +156,8 @@ def create_private_file(path: Path, file_format: FileFormat | None = None) -> tu
         if file_format is not None:
             with contextlib.closing(connect(draft)) as db:
                 file_format.create_schema(db, draft)
+                # Here and not when it is opened: the switch needs a lock that no other process may have.
+                pragma(db, "journal_mode = WAL")
         # Another process may have created the file first.
         with contextlib.suppress(FileExistsError):
             path.hardlink_to(draft)
@@ -158,7 +177,7 @@ def check_access(path: Path) -> None:
 
 
 def _check_private(path: Path) -> None:
-    for each in (path, *(sidecar_path(path, suffix) for suffix in ("wal", "shm", "journal"))):
+    for each in (path, *(sidecar_path(path, suffix) for suffix in ("wal", "shm", "journal", "lock"))):
         with contextlib.suppress(FileNotFoundError):
             status = each.lstat()
             # In a shared directory, another user could have created the file first, and would read what is stored.

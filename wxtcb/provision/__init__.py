@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Final
 
 from wxtcb.provision.audit import Audit, Finding, FindingKind
+from wxtcb.provision.desired import AliasInUse, Decision, DecisionPending, DesiredState
 from wxtcb.provision.journal import Journal, JournalError
 from wxtcb.provision.memory import MemoryJournal
 from wxtcb.provision.plan import Action, Plan, TenantPlan
@@ -21,6 +22,7 @@ from wxtcb.provision.steps import STEPS
 from wxtcb.provision.tenant import Service, Tenant, derive_alias
 
 if TYPE_CHECKING:
+    from wxtcb.provision.client import ProvisioningClient, Submission, TenantStatus, UnknownTenant
     from wxtcb.provision.journal_urls import open_journal
     from wxtcb.provision.postgres.journal import PostgresJournal
     from wxtcb.provision.report_csv import render_csv
@@ -31,7 +33,11 @@ if TYPE_CHECKING:
 __all__ = [
     "STEPS",
     "Action",
+    "AliasInUse",
     "Audit",
+    "Decision",
+    "DecisionPending",
+    "DesiredState",
     "Finding",
     "FindingKind",
     "Journal",
@@ -43,6 +49,7 @@ __all__ = [
     "Problem",
     "Progress",
     "Provisioner",
+    "ProvisioningClient",
     "Report",
     "Run",
     "RunProgress",
@@ -50,11 +57,14 @@ __all__ = [
     "SqliteJournal",
     "Step",
     "StopReason",
+    "Submission",
     "Tenant",
     "TenantPlan",
     "TenantRecord",
     "TenantReport",
+    "TenantStatus",
     "TenantsFileError",
+    "UnknownTenant",
     "derive_alias",
     "open_journal",
     "read_adoptions",
@@ -66,9 +76,13 @@ __all__ = [
 # Not every program needs them: these modules load psycopg, sqlite3, csv, tomllib and html.
 _LAZY_IMPORTS: Final = {
     "PostgresJournal": "wxtcb.provision.postgres.journal",
+    "ProvisioningClient": "wxtcb.provision.client",
     "SqliteJournal": "wxtcb.provision.sqlite.journal",
+    "Submission": "wxtcb.provision.client",
+    "TenantStatus": "wxtcb.provision.client",
     "TenantsFileError": "wxtcb.provision.tenants_file",
     "open_journal": "wxtcb.provision.journal_urls",
+    "UnknownTenant": "wxtcb.provision.client",
     "read_adoptions": "wxtcb.provision.tenants_file",
     "read_tenants": "wxtcb.provision.tenants_file",
     "render_csv": "wxtcb.provision.report_csv",

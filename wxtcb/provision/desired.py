@@ -193,3 +193,49 @@ class DesiredTenants(Protocol):
         of other processes, of records and of elections count too. Some may be noticed only by the *timeout*.
         """
         ...
+
+
+def apply_change(
+    desired: DesiredTenant | None, change: DesiredChange, now: float
+) -> tuple[Effect, DesiredTenant | None]:
+    """Return the effect of *change* at the time *now*, and the tenant after it; None if nothing changes.
+
+    Raise `DecisionPending`. `due_in` of the tenant is its delay from now.
+    """
+    if desired is None:
+        if not isinstance(change, Submit):
+            return Effect.UNKNOWN_TENANT, None
+        tenant, alias, spec, state = change.tenant, change.alias, change.spec, DesiredState.WAITING
+        return Effect.NEW, DesiredTenant(tenant=tenant, alias=alias, spec=spec, revision=1, state=state, changed_at=now)
+    after = _finish(desired, change) if isinstance(change, Finish) else _revise(desired, change, now)
+    return (Effect.UNCHANGED, None) if after is None else (Effect.CHANGED, after)
+
+
+def _finish(desired: DesiredTenant, finish: Finish) -> DesiredTenant | None:
+    if finish.revision != desired.revision:
+        return None
+    waiting = finish.state is DesiredState.WAITING
+    tries = desired.tries + finish.failed if waiting else 0
+    return attrs.evolve(desired, state=finish.state, decision=None, tries=tries, due_in=finish.delay)
+
+
+def _revise(desired: DesiredTenant, change: Submit | Cancel | Decide, now: float) -> DesiredTenant | None:
+    fields: dict[str, Any] = {"state": DesiredState.WAITING}
+    if isinstance(change, Submit):
+        is_same = (desired.alias, desired.spec) == (change.alias, change.spec)
+        if is_same and desired.state is not DesiredState.CANCELLED:
+            return None
+        fields |= {"alias": change.alias, "spec": change.spec}
+    elif isinstance(change, Cancel):
+        if desired.state in (DesiredState.DONE, DesiredState.CANCELLED):
+            return None
+        # The decision is withdrawn too: nothing will carry it out.
+        fields = {"state": DesiredState.CANCELLED, "decision": None}
+    elif desired.decision == change.decision:
+        return None
+    elif desired.decision is not None:
+        raise DecisionPending(change.tenant)
+    else:
+        fields["decision"] = change.decision
+    revision = desired.revision + 1
+    return attrs.evolve(desired, revision=revision, tries=0, due_in=0.0, changed_at=now, **fields)

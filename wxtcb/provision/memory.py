@@ -14,14 +14,11 @@ import attrs
 from wxtcb.errors import InvalidArgument
 from wxtcb.provision.desired import (
     AliasInUse,
-    Cancel,
-    DecisionPending,
     DesiredChange,
     DesiredState,
     DesiredTenant,
     Effect,
-    Finish,
-    Submit,
+    apply_change,
 )
 from wxtcb.provision.election import Leader, Term
 from wxtcb.provision.journal import CommitResult, Committed, Deposed, JournalError, KeyTaken, Stale
@@ -131,14 +128,12 @@ class MemoryDesired:
             raise InvalidArgument("connection must be None: a MemoryJournal has no transactions")
         now, effects, rows = self._clock(), list[Effect](), dict[str, _Row]()
         for change in changes:
-            before = self._rows.get(change.tenant)
-            after = _apply(before, change, now)
-            if before is None:
-                effects.append(Effect.UNKNOWN_TENANT if after is None else Effect.NEW)
-            else:
-                effects.append(Effect.UNCHANGED if after is None else Effect.CHANGED)
+            row = self._rows.get(change.tenant)
+            effect, after = apply_change(None if row is None else row.desired, change, now)
+            effects.append(effect)
             if after is not None:
-                rows[change.tenant] = after
+                # `select` computes the delay anew.
+                rows[change.tenant] = _Row(attrs.evolve(after, due_in=0.0), now + after.due_in)
         self._check_aliases(rows)
         for name in rows.keys() & self._rows.keys():
             del self._owners[self._rows[name].desired.alias.lower()]
@@ -193,55 +188,6 @@ class MemoryDesired:
 
     async def wait_for_change(self, seen: int, timeout: float) -> int:
         return await self._changes.wait(seen, timeout)
-
-
-def _apply(row: _Row | None, change: DesiredChange, now: float) -> _Row | None:
-    """Return the row after *change*; None if there is none, or if the change has no effect."""
-    if isinstance(change, Submit):
-        return _submit(row, change, now)
-    if row is None:
-        return None
-    desired = row.desired
-    if isinstance(change, Finish):
-        if change.revision != desired.revision:
-            return None
-        waiting = change.state is DesiredState.WAITING
-        tries = desired.tries + change.failed if waiting else 0
-        finished = attrs.evolve(desired, state=change.state, decision=None, tries=tries)
-        return _Row(finished, now + change.delay)
-    if isinstance(change, Cancel):
-        if desired.state in (DesiredState.DONE, DesiredState.CANCELLED):
-            return None
-        # The decision is withdrawn too: nothing will carry it out.
-        return _revise(desired, now, state=DesiredState.CANCELLED, decision=None)
-    if desired.decision == change.decision:
-        return None
-    if desired.decision is not None:
-        raise DecisionPending(change.tenant)
-    return _revise(desired, now, state=DesiredState.WAITING, decision=change.decision)
-
-
-def _submit(row: _Row | None, submit: Submit, now: float) -> _Row | None:
-    if row is None:
-        new = DesiredTenant(
-            tenant=submit.tenant,
-            alias=submit.alias,
-            spec=submit.spec,
-            revision=1,
-            state=DesiredState.WAITING,
-            changed_at=now,
-        )
-        return _Row(new, now)
-    desired = row.desired
-    same = (desired.alias, desired.spec) == (submit.alias, submit.spec)
-    if same and desired.state is not DesiredState.CANCELLED:
-        return None
-    return _revise(desired, now, state=DesiredState.WAITING, alias=submit.alias, spec=submit.spec)
-
-
-def _revise(desired: DesiredTenant, now: float, **fields: Any) -> _Row:
-    revision = desired.revision + 1
-    return _Row(attrs.evolve(desired, revision=revision, tries=0, changed_at=now, **fields), now)
 
 
 @attrs.define(eq=False)

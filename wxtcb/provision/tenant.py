@@ -6,7 +6,7 @@ import base64
 import hashlib
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final, Self, cast
 
 import attrs
@@ -18,6 +18,8 @@ from wxtcb.validation import check_alias, to_str_tuple, type_validator, validato
 
 __all__ = ["Service", "Tenant", "derive_alias"]
 
+# An index of PostgreSQL cannot contain longer keys; a character has up to four bytes.
+MAX_KEY_LENGTH: Final = 500
 _CONTROL_CATEGORIES: Final = ("Cc", "Cs")
 
 
@@ -40,11 +42,22 @@ def _hash_alias(namespace: str, tenant: str) -> str:
 
 
 def check_name(name: str, value: object) -> None:
-    """Raise `InvalidArgument` unless *value* is a non-empty string without control characters."""
-    validation.check_string(name, value)
+    """Raise `InvalidArgument` unless *value* has 1 to 500 characters, none of them a control character."""
+    _check_key(name, value)
     # NUL separates namespace and tenant in the hash of an alias: in a name, it could make two pairs equal.
     if not is_valid_name(str(value)):
         raise InvalidArgument(f"{name} must not contain control characters such as NUL or line breaks: {value!r}")
+
+
+def _check_key(name: str, value: object) -> None:
+    validation.check_string(name, value)
+    if len(str(value)) > MAX_KEY_LENGTH:
+        raise InvalidArgument(f"{name} must have at most {MAX_KEY_LENGTH} characters, not {len(str(value))}")
+
+
+def _check_tenant_alias(name: str, value: object) -> None:
+    _check_key(name, value)
+    check_alias(name, value)
 
 
 def is_valid_name(value: str) -> bool:
@@ -84,6 +97,11 @@ class Service:
     @property
     def remark(self) -> str | None:
         return self._template.remark
+
+    @property
+    def template(self) -> Server:
+        """Settings of the service; the environment is a placeholder."""
+        return self._template
 
     def to_server(self, env_id: str) -> Server:
         return attrs.evolve(self._template, env_id=env_id)
@@ -128,11 +146,12 @@ class Tenant:
     - `source_type`: sent with the share if it is given; see `wxtcb.api.environment.batch_share_env`.
     - `env`: existing environment that the tenant adopts, as with ``Provisioner.plan(adopt=)``; None if it has none yet.
 
-    Raises `InvalidArgument` if a value breaks the platform's rule for it.
+    Raises `InvalidArgument` if a value breaks the platform's rule for it, or if `name`, `alias` or `env` has more than
+    500 characters.
     """
 
     name: str = attrs.field(validator=validator(check_name))
-    alias: str | None = attrs.field(default=None, kw_only=True, validator=validator(check_alias, optional=True))
+    alias: str | None = attrs.field(default=None, kw_only=True, validator=validator(_check_tenant_alias, optional=True))
     appids: tuple[str, ...] = attrs.field(
         default=(), kw_only=True, converter=to_str_tuple, validator=validator(_check_appids)
     )
@@ -140,9 +159,7 @@ class Tenant:
         default=(), kw_only=True, converter=_as_services, validator=validator(_check_services)
     )
     source_type: int | None = attrs.field(default=None, kw_only=True, validator=type_validator(int))
-    env: str | None = attrs.field(
-        default=None, kw_only=True, validator=validator(validation.check_string, optional=True)
-    )
+    env: str | None = attrs.field(default=None, kw_only=True, validator=validator(_check_key, optional=True))
 
     @property
     def service_names(self) -> tuple[str, ...]:
@@ -189,14 +206,18 @@ class DuplicateCheck:
 
 def resolve_aliases(tenants: Iterable[Tenant], namespace: str) -> tuple[str, ...]:
     """Return the alias of each tenant, given or derived; raise `InvalidArgument` with all duplicates."""
-    duplicate_check, aliases, problems = DuplicateCheck(namespace), list[str](), list[str]()
+    return tuple(alias for _, alias in iter_aliases(tenants, namespace))
+
+
+def iter_aliases(tenants: Iterable[Tenant], namespace: str) -> Iterator[tuple[Tenant, str]]:
+    """Yield each tenant with its alias, given or derived; at the end, raise `InvalidArgument` with all duplicates."""
+    duplicate_check, problems = DuplicateCheck(namespace), list[str]()
     for number, tenant in enumerate(tenants, 1):
         location = f"tenant {number}"
         validation.check_type(location, tenant, Tenant)
         alias = tenant.resolve_alias(namespace)
-        aliases.append(alias)
+        yield tenant, alias
         found = duplicate_check.add(tenant.name, tenant.alias, location, env=tenant.env, derived_alias=alias)
         problems += [f"{location}: {problem}" for problem in found]
     if problems:
         raise InvalidArgument("; ".join(problems))
-    return tuple(aliases)

@@ -15,19 +15,15 @@ from pathlib import Path
 from typing import Final, cast
 
 import attrs
-import cattrs
 import orjson
 
-from wxtcb._protocol.structuring import describe_error, make_converter
-from wxtcb.api.cloudrun import PLACEHOLDER_ENV_ID, Server
 from wxtcb.errors import InvalidArgument
-from wxtcb.provision.tenant import DuplicateCheck, Service, Tenant, is_valid_name
+from wxtcb.provision.tenant import DuplicateCheck, Tenant, is_valid_name
+from wxtcb.provision.tenant_spec import CSV_COLUMNS, parse_tenant
 
 __all__ = ["TenantsFileError", "read_adoptions", "read_tenants"]
 
-CSV_COLUMNS: Final = ("tenant", "alias", "appids", "services", "env")
 ADOPTION_COLUMNS: Final = ("tenant", "env")
-TENANT_FIELDS: Final = (*CSV_COLUMNS, "source_type")
 
 _FIRST_LINE: Final = re.compile(r"\s*([^\r\n]*)")
 _JOINED_APPIDS: Final = re.compile(r"wx\w{16}[\s|]+wx")
@@ -40,8 +36,6 @@ MAX_FILE_SIZE: Final = 8 * 2**20  # bytes
 MAX_LINES: Final = 100_000
 # tomllib needs 50 times the size of a document in memory. A JSON line, and a row of CSV, are parsed as a whole as well.
 MAX_DOCUMENT_SIZE: Final = 2**20  # characters
-MAX_CELL_LENGTH: Final = 32_767  # characters; Excel has the same limit
-MAX_VALUES: Final = 10_000  # values of one tenant
 MAX_PROBLEMS: Final = 1_000
 _MAX_PROBLEM_LENGTH: Final = 500
 # tomllib needs quadratic time for a name of many parts. No field of a tenant is nested deeper than 4.
@@ -125,14 +119,14 @@ def _parse_tenants(rows: Rows, duplicate_check: DuplicateCheck, tenants: list[Te
         if isinstance(row, str):
             yield row
             continue
-        parsed = parse_tenant(row)
+        parsed = parse_tenant(row.fields)
         if isinstance(parsed, Tenant):
             tenants.append(parsed)
             name, alias, env = parsed.name, parsed.alias, parsed.env
         else:
             yield from (f"{row.location}: {problem}" for problem in parsed)
             # A row with other problems is compared too: fixing those must not reveal a duplicate that existed before.
-            strings = {key: value.strip() for key, value in row.fields.items() if isinstance(value, str)}
+            strings = {key: value for key, value in row.fields.items() if isinstance(value, str)}
             name, alias, env = strings.get("tenant", ""), strings.get("alias") or None, strings.get("env") or None
         if name and is_valid_name(name):
             duplicates = duplicate_check.add(name, alias, row.location, env=env)
@@ -353,7 +347,8 @@ def _duplicate_keys(line: str) -> list[str]:
 
 def _table_to_row(location: str, table: object) -> TenantRow | str:
     if isinstance(table, dict):
-        return TenantRow(location, cast("Mapping[str, object]", table))
+        fields = cast("Mapping[str, object]", table).items()
+        return TenantRow(location, {name: value.strip() if isinstance(value, str) else value for name, value in fields})
     return f"{location}: expected an object with the fields of a tenant, not {type(table).__name__}"
 
 
@@ -363,83 +358,3 @@ PARSERS: Final[Mapping[str, Parser]] = {
     ".jsonl": read_json_lines,
     ".ndjson": read_json_lines,
 }
-
-
-def parse_tenant(row: TenantRow) -> Tenant | list[str]:
-    """Return the tenant of a row, or all its problems; no message quotes a value that may be secret."""
-    if problem := _limit_error(row.fields):
-        return [problem]
-    if "tenant" in row.fields and not row.fields.keys() - TENANT_FIELDS:
-        with contextlib.suppress(cattrs.BaseValidationError):
-            return _structure_tenant(row.fields)
-    problems = [] if "tenant" in row.fields else ["the tenant is missing"]
-    unknown = (name for name in row.fields if name not in TENANT_FIELDS)
-    problems += [f"unknown field {name!r} (known: {', '.join(TENANT_FIELDS)})" for name in unknown]
-    # Each field is tried alone: the converter would stop at the first invalid one.
-    for name in TENANT_FIELDS:
-        if name in row.fields:
-            try:
-                _structure_tenant({"tenant": "x", name: row.fields[name]})
-            except cattrs.BaseValidationError as error:
-                problems += map(_format_error, cattrs.transform_error(error, format_exception=_describe_error))
-    return problems
-
-
-def _limit_error(fields: Mapping[str, object]) -> str | None:
-    """Return the problem of fields that would take much time or memory to check or to report."""
-    pending, count = [*fields.values()], 0
-    while pending:
-        value = pending.pop()
-        count += 1
-        if count + len(pending) > MAX_VALUES:
-            return f"the tenant has more than {MAX_VALUES:,} values"
-        if isinstance(value, str) and len(value) > MAX_CELL_LENGTH:
-            return f"a text is longer than {MAX_CELL_LENGTH:,} characters"
-        # No request can contain it, and Python raises `ValueError` for its text in a message.
-        if isinstance(value, int) and value.bit_length() > 63:
-            return "a number is too large"
-        if isinstance(value, dict):
-            pending += cast("dict[str, object]", value).values()
-        elif isinstance(value, list):
-            pending += cast("list[object]", value)
-    return None
-
-
-def _structure_tenant(fields: Mapping[str, object]) -> Tenant:
-    stripped = {
-        "name" if name == "tenant" else name: value.strip() if isinstance(value, str) else value
-        for name, value in fields.items()
-    }
-    return _CONVERTER.structure(stripped, Tenant)
-
-
-def _format_error(line: str) -> str:
-    """Return "message @ $.path", which cattrs writes, as "path: message"."""
-    message, _, path = line.rpartition(" @ $")
-    path = path.removeprefix(".")
-    path = "tenant" if path == "name" else path
-    # Validators of `Tenant` name their field themselves, and cattrs gives no path for them.
-    return f"{path}: {message}" if path else message.replace("Tenant: name", "the tenant").removeprefix("Tenant: ")
-
-
-def _describe_error(error: BaseException, expected_type: type | None) -> str:
-    if isinstance(error, InvalidArgument):
-        return str(error).removeprefix("Service: ")
-    # The converter names the expected JSON type. `describe_error` would name the Python type.
-    return f"expected {error}" if isinstance(error, TypeError) else describe_error(error, expected_type)
-
-
-def _structure_service(value: object, _: object) -> Service:
-    if isinstance(value, str):
-        return Service.from_name(value.strip())
-    if not isinstance(value, dict):
-        raise InvalidArgument(f"must be a name or a table of the fields of Server, not {type(value).__name__}")
-    table = cast("dict[str, object]", value)
-    if "env_id" in table:
-        raise InvalidArgument("env_id must be left out: the environment does not exist yet")
-    return Service(_CONVERTER.structure({"is_public": False, **table, "env_id": PLACEHOLDER_ENV_ID}, Server))
-
-
-_CONVERTER: Final = make_converter(forbid_extra_keys=True)
-# By predicate: `Service` is an attrs class too, and later hooks win.
-_CONVERTER.register_structure_hook_func(lambda type_: type_ is Service, _structure_service)

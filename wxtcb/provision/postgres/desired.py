@@ -30,7 +30,7 @@ from wxtcb.provision.postgres.connection import Lane, Row, UniqueConflict
 from wxtcb.provision.postgres.notifications import ChangeListener
 from wxtcb.provision.postgres.schema import DURABLE, NOTIFY, decode_text, encode_key, encode_names, encode_text
 
-__all__ = ["PostgresDesired", "Submission"]
+__all__ = ["PostgresDesired", "ChangeStatement"]
 
 # Attempts for a submission of an alias that another transaction submits at the same time.
 MAX_RACES: Final = 3
@@ -127,7 +127,7 @@ _COUNT: Final = "SELECT state, count(*) FROM wxtcb_desired GROUP BY state"
 
 
 @attrs.frozen
-class Submission(Statement):
+class ChangeStatement(Statement):
     """Statement that makes changes of the desired state, to be executed in a transaction of the caller.
 
     Its only row is the argument of `effects`.
@@ -164,7 +164,7 @@ class PostgresDesired:
     # Marks of calls of `take` whose tenants may not have reached the caller, and when each can be forgotten.
     _lost_takes: dict[str, float] = attrs.field(init=False, factory=dict[str, float])
 
-    def submission(self, changes: Sequence[DesiredChange]) -> Submission:
+    def submission(self, changes: Sequence[DesiredChange]) -> ChangeStatement:
         """Return the statement for *changes*, to be executed with any driver in a transaction of the caller.
 
         Raises `AliasInUse` if two of *changes* have the same alias, `UnserializableRecord` for a name or alias that
@@ -193,7 +193,7 @@ class PostgresDesired:
                     state = change.state.value
                     others.append((tenant, "finish", None, change.revision, state, delay, change.failed))
         arguments = (*_transpose(submits, 4), *_transpose(others, 7))
-        return Submission(schema.qualify(_CHANGE, self._schema), arguments, tuple(changes), tenants)
+        return ChangeStatement(schema.qualify(_CHANGE, self._schema), arguments, tuple(changes), tenants)
 
     async def change(self, changes: Sequence[DesiredChange], *, connection: Any = None) -> tuple[Effect, ...]:
         submission = self.submission(changes)

@@ -1,13 +1,13 @@
-"""File of a `SqliteJournal`: opened by one process alone, checked for damage and changes. All functions block."""
+"""File of a `SqliteJournal`: opened, checked for damage, and recognised if it is replaced. All functions block."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import random
 import sqlite3
-import time
-from collections.abc import Callable, Iterator
+import threading
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -18,65 +18,9 @@ from wxtcb._files.sqlite import UnusableFile, connect, error_code, file_identity
 from wxtcb.provision.journal import JournalError, JournalInUse
 from wxtcb.provision.sqlite.schema import JOURNAL_FORMAT, CorruptRow
 
-_MAX_WAL_BYTES: Final = 4 * 1024 * 1024
-_LOCKED_FDS: Final[set[int]] = set()
-
-
-@attrs.define(eq=False)
-class WalLock:
-    """Lock on the ``-wal`` file at `path`, held while the journal is open.
-
-    SQLite's own lock on the journal is a POSIX lock, which the kernel releases when any part of the process closes the
-    journal, such as a backup. A ``flock`` is released only with its own descriptor. On macOS and the BSDs it would
-    conflict with SQLite's lock if it were on the journal. On Windows, a close elsewhere releases no lock.
-    """
-
-    path: Path
-    _fd: int | None = attrs.field(init=False, default=None)
-    inode: tuple[int, int] | None = attrs.field(init=False, default=None)
-
-    def acquire(self) -> None:
-        inode = file_identity(self.path)
-        if inode in (None, self.inode):
-            return
-        self.release()
-        # The file is gone if its owner has just closed the journal.
-        with contextlib.suppress(FileNotFoundError):
-            self._fd, self.inode = _lock_file(self.path), inode
-
-    def release(self) -> None:
-        """Release the lock; call it only after SQLite has closed the journal."""
-        fd, self._fd, self.inode = self._fd, None, None
-        if fd is not None:
-            _LOCKED_FDS.discard(fd)
-            os.close(fd)
-
-
-def _lock_file(path: Path) -> int | None:
-    try:
-        from fcntl import LOCK_EX, LOCK_NB, flock
-    except ImportError:
-        return None
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        flock(fd, LOCK_EX | LOCK_NB)
-    except OSError:
-        os.close(fd)
-        raise
-    _LOCKED_FDS.add(fd)
-    return fd
-
-
-def _close_inherited_fds() -> None:
-    # A ``flock`` belongs to the open file, which a forked child shares. If the child kept its descriptor and outlived
-    # a killed parent, no process could open the journal.
-    while _LOCKED_FDS:
-        os.close(_LOCKED_FDS.pop())
-
-
-# `register_at_fork` exists only where processes can fork.
-with contextlib.suppress(AttributeError):
-    os.register_at_fork(after_in_child=_close_inherited_fds)
+# Seconds to wait for another process that writes. 100,000 tenants are submitted in less.
+BUSY_TIMEOUT: Final = 10.0
+_files: Final[weakref.WeakSet[JournalFile]] = weakref.WeakSet()
 
 
 @attrs.define(eq=False)
@@ -84,125 +28,114 @@ class JournalFile:
     """The journal file at `path`; opened when first used, and again after most failures. It is created at most once."""
 
     path: Path
-    uniform: Callable[[float, float], float] = random.uniform
     _db: sqlite3.Connection | None = attrs.field(init=False, default=None)
-    _wal_lock: WalLock = attrs.field(init=False)
+    _data_version: int | None = attrs.field(init=False, default=None)
+    # Of the file, since it was first opened, and of its log, since it was last opened.
     _inode: tuple[int, int] | None = attrs.field(init=False, default=None)
-    # Size and time of the last write by this process.
-    _fingerprint: tuple[int, int] | None = attrs.field(init=False, default=None)
+    _wal_inode: tuple[int, int] | None = attrs.field(init=False, default=None)
+    # Held while the connection is in use.
+    lock: threading.Lock = attrs.field(init=False, factory=threading.Lock)
 
     def __attrs_post_init__(self) -> None:
-        self._wal_lock = WalLock(sidecar_path(self.path, "wal"))
+        _files.add(self)
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Run a transaction; if the block raises, nothing of it is stored."""
-        db = self._ensure_open()
-        try:
-            db.execute("BEGIN")
-            yield db
-            db.execute("COMMIT")
-        except BaseException as error:
-            # After most errors the state of the connection is uncertain; a new one reads what is on the disk. A full
-            # disk is different: the transaction is rolled back, and the checkpoint frees the space of the log.
-            if error_code(error) == sqlite3.SQLITE_FULL:
-                with contextlib.suppress(sqlite3.Error):
-                    db.rollback()
-                    self._truncate_wal(db)
-            else:
-                self._close_connection()
-            raise
+    def transaction(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:
+        """Run a transaction, which writes only with *write*; if the block raises, nothing of it is stored."""
+        with self.lock:
+            db = self._ensure_open()
+            try:
+                # IMMEDIATE: a transaction that first reads could not write once another process has written.
+                db.execute("BEGIN IMMEDIATE" if write else "BEGIN")
+                yield db
+                db.execute("COMMIT")
+                # What was written into a log that was deleted meanwhile is lost.
+                self._check_replaced()
+            except BaseException as error:
+                self._recover(db, error)
+                raise
 
-    def checkpoint(self) -> None:
-        # TRUNCATE: after a partial checkpoint the journal would be older than a part of its log. If that log lost its
-        # end in a crash, pages of two moments would be mixed. After a failed checkpoint the log only keeps growing.
-        with contextlib.suppress(sqlite3.Error, OSError):
-            is_large = _file_size(self._wal_lock.path) > _MAX_WAL_BYTES
-            if self._db is not None and is_large and self._detect_external_change() is None:
-                self._truncate_wal(self._db)
+    def has_changed(self, db: sqlite3.Connection) -> bool:
+        """Return whether another process has written since the last call, or the connection is new."""
+        before, self._data_version = self._data_version, int(pragma(db, "data_version"))
+        return before != self._data_version
 
     def close(self) -> None:
-        try:
-            change = self._detect_external_change()
-            # The connection still refers to a moved file, so its log can be written back. After other changes, a write
-            # could destroy what the other program has put there.
-            if self._db is not None and (change is None or self._is_missing()):
-                self._truncate_wal(self._db)
-        finally:
-            self._close_connection()
-        if change is not None:
-            raise change
+        with self.lock:
+            try:
+                if self._db is not None:
+                    self._check_replaced()
+                    # SQLite would do it without reporting an error.
+                    self._db.execute("PRAGMA wal_checkpoint").fetchone()
+            finally:
+                self.close_connection()
+
+    def close_connection(self) -> None:
+        """Close the connection; the caller holds `lock`."""
+        db, self._db, self._data_version = self._db, None, None
+        if db is not None:
+            db.close()
 
     def _ensure_open(self) -> sqlite3.Connection:
-        if (change := self._detect_external_change()) is not None:
-            raise change
-        if self._db is not None and file_identity(self._wal_lock.path) is None:
+        if self._db is not None and file_identity(sidecar_path(self.path, "wal")) is None:
             # The log was deleted. The connection still knows its contents, and closing writes them into the journal.
-            self.close()
+            self.close_connection()
         if self._db is None:
-            self._db = self._open_with_retries()
-            self._inode, self._fingerprint = file_identity(self.path), _read_fingerprint(self.path)
+            self._db = self._open()
+        self._check_replaced()
         return self._db
 
-    def _detect_external_change(self) -> UnusableFile | None:
-        if self._is_missing():
-            return UnusableFile(
-                f"{self.path} was removed or replaced while it was in use, and nothing more is stored; if it was "
-                "moved, move it back: it is complete once this run has ended. Otherwise restore a copy, or start with "
-                "a new journal and adopt the existing environments"
-            )
-        # Only checkpoints write to the journal itself, and each one updates the fingerprint.
-        lock, is_same = self._wal_lock, self._db is None or self._fingerprint == _read_fingerprint(self.path)
-        if is_same and (self._db is None or file_identity(lock.path) in (None, lock.inode)):
-            return None
-        return UnusableFile(
-            f"another program wrote to {self.path} or replaced {self.path.name}-wal while it was in use, so the two "
-            f"may not belong together; they were left unchanged, and nothing more is stored; {_RECOVERY_HINT}"
-        )
-
-    def _is_missing(self) -> bool:
-        return self._inode is not None and self._inode != file_identity(self.path)
-
-    def _open_with_retries(self) -> sqlite3.Connection:
-        # Two processes that open the file at the same time may both meet the other's lock, and both give up.
-        for _ in range(2):
-            try:
-                return _open_locked(self.path, self._wal_lock)
-            except (sqlite3.OperationalError, BlockingIOError) as error:
-                if not is_locked(error):
-                    raise
-            time.sleep(self.uniform(0, 0.03))
-        return _open_locked(self.path, self._wal_lock)
-
-    def _close_connection(self) -> None:
-        db, self._db = self._db, None
-        if db is not None:
-            _close_without_checkpoint(db)
-        self._wal_lock.release()
-
-    def _truncate_wal(self, db: sqlite3.Connection) -> None:
+    def _open(self) -> sqlite3.Connection:
+        _check_path(self.path)
+        # A journal that has gone is not created again: everything in it would be provisioned once more.
+        if self._inode is None:
+            sqlite.create_private_file(self.path, JOURNAL_FORMAT)
+            self._inode = file_identity(self.path)
+        self._check_replaced()
+        sqlite.check_access(self.path)
+        if not os.access(self.path.parent, os.W_OK | os.X_OK):
+            raise UnusableFile(f"the directory {self.path.parent} is not writable; make it writable for the log")
+        # Another thread may close it before a fork.
+        db = connect(self.path, check_same_thread=False, timeout=BUSY_TIMEOUT)
         try:
-            db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        finally:
-            self._fingerprint = _read_fingerprint(self.path)
+            # FULL: a commit is on the disk when it returns. On macOS, fsync leaves data in the cache of the disk.
+            for setting in ("synchronous = FULL", "fullfsync = ON"):
+                db.execute(f"PRAGMA {setting}")
+            JOURNAL_FORMAT.ensure_schema(db, self.path)
+            sqlite.enable_wal(db, self.path)
+            _check_integrity(db, self.path)
+        except BaseException:
+            _close_without_checkpoint(db)
+            raise
+        self._wal_inode = file_identity(sidecar_path(self.path, "wal"))
+        return db
+
+    def _check_replaced(self) -> None:
+        wal = sidecar_path(self.path, "wal")
+        for path, inode in ((self.path, self._inode), (wal, self._wal_inode if self._db else None)):
+            if inode is not None and inode != file_identity(path):
+                raise UnusableFile(
+                    f"{path} was removed or replaced while the journal was in use, and nothing more is stored; if the "
+                    "journal was moved, move it back next to its -wal file. Otherwise restore a copy, or start with a "
+                    "new journal and adopt the existing environments"
+                )
+
+    def _recover(self, db: sqlite3.Connection, error: BaseException) -> None:
+        with contextlib.suppress(sqlite3.Error):
+            db.rollback()
+        if error_code(error) == sqlite3.SQLITE_FULL:
+            # This frees the space of the log.
+            with contextlib.suppress(sqlite3.Error):
+                db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        # After other errors the state of the connection is uncertain; a new one reads what is on the disk.
+        elif not (isinstance(error, UnusableFile) or error_code(error) in _HARMLESS_CODES):
+            self._db = self._data_version = None
+            _close_without_checkpoint(db)
 
 
-def _open_locked(path: Path, wal_lock: WalLock) -> sqlite3.Connection:
-    """Open the file and take both locks, or neither."""
-    try:
-        # Before anything is read: the owner of the lock may be writing.
-        wal_lock.acquire()
-        wal_size = _file_size(wal_lock.path)
-        _check_path(path, wal_size)
-        return _connect(path, wal_lock, wal_size)
-    except BaseException:
-        wal_lock.release()
-        raise
-
-
-def _check_path(path: Path, wal_size: int) -> None:
+def _check_path(path: Path) -> None:
     # SQLite would delete a log without a database, and with it everything since the last checkpoint.
-    if wal_size and not _file_size(path):
+    if _file_size(sidecar_path(path, "wal")) and not _file_size(path):
         raise UnusableFile(f"{path} is missing, but its log {path.name}-wal exists; put the journal back next to it")
     # The smallest page of SQLite has 512 bytes. It takes a smaller file for an empty database.
     if path.is_file() and _file_size(path) < 512:
@@ -213,38 +146,15 @@ def _check_path(path: Path, wal_size: int) -> None:
             f"{path} is empty: a journal was truncated there, or never existed; if nothing was provisioned with it, "
             "delete it; otherwise restore a copy, or delete it and adopt the existing environments"
         )
-    if file_identity(path) is None:
-        sqlite.create_private_file(path, JOURNAL_FORMAT)
-    sqlite.check_access(path)
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise UnusableFile(f"the directory {path.parent} is not writable; make it writable for the journal's log")
 
 
-def _connect(path: Path, wal_lock: WalLock, wal_size: int) -> sqlite3.Connection:
-    db = connect(path)
-    try:
-        # On macOS, fsync leaves data in the cache of the disk; F_FULLFSYNC does not.
-        for setting in ("locking_mode = EXCLUSIVE", "synchronous = FULL", "fullfsync = ON"):
-            db.execute(f"PRAGMA {setting}")
-        JOURNAL_FORMAT.ensure_schema(db, path)
-        _check_integrity(db, path, wal_size)
-        sqlite.enable_wal(db, path)
-        # `checkpoint` decides when; an automatic checkpoint would change the fingerprint unnoticed.
-        db.execute("PRAGMA wal_autocheckpoint = 0")
-        # The first read creates the log, which can then be locked.
-        db.execute("SELECT 1 FROM home").fetchone()
-        wal_lock.acquire()
-    except BaseException:
-        _close_without_checkpoint(db)
-        raise
-    return db
-
-
-def _check_integrity(db: sqlite3.Connection, path: Path, wal_size: int) -> None:
-    pages, size = int(pragma(db, "page_count")) * int(pragma(db, "page_size")), path.stat().st_size
+def _check_integrity(db: sqlite3.Connection, path: Path) -> None:
+    pages = int(pragma(db, "page_count")) * int(pragma(db, "page_size"))
+    # Read afterwards: without a log, all of these pages are in the file. SQLite would take a part of a page for a whole
+    # one.
+    wal_size, size = _file_size(sidecar_path(path, "wal")), _file_size(path)
     detail = f"it has {size} bytes instead of {pages}"
-    # While a log exists, the file may be shorter than the database.
-    if wal_size or size == pages:
+    if wal_size or size >= pages:
         # Not `quick_check`, which skips the indexes: these guarantee that no two tenants own one environment.
         detail = str(pragma(db, "integrity_check(1)"))
     if detail != "ok":
@@ -253,28 +163,43 @@ def _check_integrity(db: sqlite3.Connection, path: Path, wal_size: int) -> None:
 
 
 def _close_without_checkpoint(db: sqlite3.Connection) -> None:
-    # `close` of the last connection runs a checkpoint, which could write into a file that was replaced or is damaged.
-    # A pending interrupt makes that checkpoint fail.
+    # `close` of the last connection runs a checkpoint, which would write into a damaged file. A pending interrupt makes
+    # that checkpoint fail.
     db.interrupt()
     db.close()
 
 
-def _read_fingerprint(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_size, found.st_mtime_ns
-
-
 def _file_size(path: Path) -> int:
-    return (_read_fingerprint(path) or (0, 0))[0]
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
+
+# SQLite's locks belong to a process. If a connection were open during a fork, the child would take the parent's locks
+# for its own: the parent could then delete the log that a new journal of the child writes.
+def _before_fork() -> None:
+    for file in tuple(_files):
+        file.lock.acquire()
+        _files_during_fork.append(file)
+        file.close_connection()
+
+
+def _after_fork() -> None:
+    while _files_during_fork:
+        _files_during_fork.pop().lock.release()
+
+
+_files_during_fork: Final[list[JournalFile]] = []
+# The function is missing on Windows, which has no fork.
+getattr(os, "register_at_fork", dict)(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
 
 _RECOVERY_HINT: Final = (
     "keep the file and its -wal file in another place; then restore a copy, or start with a new journal and adopt the "
     "existing environments"
 )
+# The transaction was not begun, or not committed, because another process has a lock.
+_HARMLESS_CODES: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _MESSAGES_BY_CODE: Final = {
     sqlite3.SQLITE_FULL: "no space left on the disk of {path}; nothing was stored; free some space",
     sqlite3.SQLITE_CORRUPT: "{path} is damaged ({error}) and was left unchanged; " + _RECOVERY_HINT,
@@ -295,13 +220,18 @@ _LOCK_ERROR_CODES: Final = (
 
 def to_journal_error(error: Exception, path: Path) -> JournalError:
     """Return the `JournalError` for *error*, with *error* as its cause."""
+    if isinstance(error, JournalError):
+        return error
     if isinstance(error, CorruptRow):
         hint = f"{_RECOVERY_HINT}; do not only delete the row: the environment of the tenant would be created again"
         journal_error = JournalError(f"{path} is damaged: {error}; {hint}")
     elif isinstance(error, UnusableFile):
         journal_error = JournalError(str(error))
     elif is_locked(error):
-        journal_error = JournalInUse(f"{path} is in use by another process or SqliteJournal; close that one first")
+        journal_error = JournalInUse(
+            f"another process has been writing to {path} for {BUSY_TIMEOUT:g} s, so nothing was stored; if it is "
+            "stopped, let it go on or kill it: what it had not stored completely is undone"
+        )
     elif isinstance(error, sqlite3.Error):
         unknown = "{path}: {error}; the change may have been stored: load the record and compare its version"
         no_locks = getattr(error, "sqlite_errorcode", 0) in _LOCK_ERROR_CODES

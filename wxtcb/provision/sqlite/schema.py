@@ -1,24 +1,48 @@
-"""Schema of a journal file: its tables, its queries, and the JSON form of a record. All queries block."""
+"""Schema of a journal file: its tables, and the queries on records. All queries block."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Final, TypeVar
 
 import attrs
 
 from wxtcb._files.sqlite import FileFormat
-from wxtcb.provision import journal
+from wxtcb.provision.journal import CommitResult, Committed, Deposed, KeyTaken, Stale
+from wxtcb.provision.record import (
+    Binding,
+    HistoryEntry,
+    JournalIdentity,
+    TenantRecord,
+    collect_bindings,
+)
 from wxtcb.provision.record_json import dump_entry, load_record
 
 T = TypeVar("T")
 
+_SHARED_TABLES: Final = (
+    # `due` is a Unix time. `taken`: the elected process works on the tenant. `alias_key`, in lower case, is NULL only
+    # while a transaction exchanges the aliases of several tenants.
+    (
+        "CREATE TABLE desired (tenant TEXT NOT NULL UNIQUE, alias TEXT NOT NULL, alias_key TEXT UNIQUE, "
+        "spec BLOB NOT NULL, revision INTEGER NOT NULL, state TEXT NOT NULL, decision TEXT, tries INTEGER NOT NULL, "
+        "due REAL NOT NULL, changed_at REAL NOT NULL, taken INTEGER NOT NULL)"
+    ),
+    "CREATE INDEX desired_waiting ON desired (due) WHERE state = 'waiting' AND NOT taken",
+    "CREATE INDEX desired_taken ON desired (taken) WHERE taken",
+    "CREATE INDEX desired_state ON desired (state, tenant)",
+    # `holder` is NULL if the term was released.
+    "CREATE TABLE leader (epoch INTEGER NOT NULL, holder TEXT)",
+    "INSERT INTO leader VALUES (0, NULL)",
+)
 JOURNAL_FORMAT: Final = FileFormat(
     application_id=int.from_bytes(b"wxJn"),
     # Raise it with every change of the tables, or of the fields of `TenantRecord` and their meaning.
-    schema_version=1,
+    schema_version=2,
     create_statements=(
         "CREATE TABLE home (component_appid TEXT NOT NULL, on_loopback INTEGER NOT NULL, namespace TEXT NOT NULL)",
         # NULL is not compared by UNIQUE: `open_alias` holds the alias only while the tenant has, or may have, an
@@ -27,9 +51,11 @@ JOURNAL_FORMAT: Final = FileFormat(
             "CREATE TABLE records (tenant TEXT NOT NULL UNIQUE, version INTEGER NOT NULL, env TEXT UNIQUE, "
             "open_alias TEXT UNIQUE, document TEXT NOT NULL, history TEXT NOT NULL)"
         ),
+        *_SHARED_TABLES,
     ),
+    # The documents of version 1 have all fields, and can be read.
+    upgrades={1: _SHARED_TABLES},
 )
-_WHERE_TENANT_IN: Final = " WHERE tenant IN (SELECT value FROM json_each(?))"
 _INSERT_RECORD: Final = (
     "INSERT INTO records (version, env, open_alias, document, history, tenant) VALUES (?, ?, ?, ?, ?, ?)"
     " ON CONFLICT DO NOTHING"
@@ -54,67 +80,118 @@ class RecordRow:
     values: tuple[object, ...]
 
     @classmethod
-    def from_record(cls, record: journal.TenantRecord, entry: journal.HistoryEntry) -> RecordRow:
+    def from_record(cls, record: TenantRecord, entry: HistoryEntry) -> RecordRow:
         """Return the row of a record; raise `UnserializableRecord` if it contains a value that cannot be stored."""
         document, line = dump_entry(record, entry)
         return cls(record.version, (record.version, *record.unique_keys(), document, line, record.tenant))
 
 
-def bind_identity(db: sqlite3.Connection, identity: journal.JournalIdentity) -> journal.JournalIdentity:
+def select_identity(db: sqlite3.Connection) -> JournalIdentity | None:
+    """Return the stored identity."""
+    row = db.execute("SELECT component_appid, on_loopback, namespace FROM home").fetchone()
+    return row and JournalIdentity(component_appid=row[0], on_loopback=bool(row[1]), namespace=row[2])
+
+
+def bind_identity(db: sqlite3.Connection, identity: JournalIdentity) -> JournalIdentity:
     """Return the stored identity; store *identity* if there is none."""
-    insert = "INSERT INTO home SELECT ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM home)"
-    db.execute(insert, (identity.component_appid, identity.on_loopback, identity.namespace))
-    appid, on_loopback, namespace = db.execute("SELECT * FROM home").fetchone()
-    return journal.JournalIdentity(component_appid=appid, on_loopback=bool(on_loopback), namespace=namespace)
+    stored = select_identity(db)
+    if stored is None:
+        values = (identity.component_appid, identity.on_loopback, identity.namespace)
+        db.execute("INSERT INTO home VALUES (?, ?, ?)", values)
+    return stored or identity
 
 
-def select_records(db: sqlite3.Connection, tenants: Iterable[str] | None) -> dict[str, journal.TenantRecord]:
-    """Return the records of *tenants*, or of all tenants if None."""
-    rows = _select_tenants(db, "SELECT tenant, CAST(document AS BLOB) FROM records", tenants)
+def select_records(
+    db: sqlite3.Connection, tenants: Iterable[str] | None = None, aliases: Iterable[str] = (), envs: Iterable[str] = ()
+) -> dict[str, TenantRecord]:
+    """Return the records of *tenants*, or of all tenants if None, and the owners of *aliases* and *envs*."""
+    select = "SELECT tenant, CAST(document AS BLOB) FROM records"
+    conditions = (("tenant", tenants or ()), ("open_alias", map(str.lower, aliases)), ("env", envs))
+    found = (_select_where(db, select, column, values) for column, values in conditions)
+    rows = chain.from_iterable(found) if tenants is not None else db.execute(select)
     return {tenant: _decode(load_record, tenant, document) for tenant, document in rows}
 
 
-def select_bindings(db: sqlite3.Connection) -> dict[str, journal.Binding]:
+def select_bindings(db: sqlite3.Connection) -> dict[str, Binding]:
     """Return the tenant of each bound environment."""
-    rows = db.execute("SELECT env, tenant, CAST(document AS BLOB) FROM records WHERE env IS NOT NULL")
-    records = ((env, tenant, _decode(load_record, tenant, raw)) for env, tenant, raw in rows)
-    return {env: journal.Binding(tenant, record.opened_at or 0.0) for env, tenant, record in records}
+    rows = db.execute("SELECT tenant, CAST(document AS BLOB) FROM records WHERE env IS NOT NULL")
+    return collect_bindings(_decode(load_record, tenant, raw) for tenant, raw in rows)
 
 
-def select_history(db: sqlite3.Connection, tenants: Iterable[str]) -> dict[str, tuple[journal.HistoryEntry, ...]]:
+def select_history(db: sqlite3.Connection, tenants: Iterable[str]) -> dict[str, tuple[HistoryEntry, ...]]:
     """Return the histories of *tenants*."""
-    rows = _select_tenants(db, "SELECT tenant, CAST(history AS BLOB) FROM records", tenants)
-    parse = journal.HistoryEntry.parse_lines
+    rows = _select_where(db, "SELECT tenant, CAST(history AS BLOB) FROM records", "tenant", tenants)
+    parse = HistoryEntry.parse_lines
     return {tenant: _decode(lambda raw: parse(raw.decode()), tenant, lines) for tenant, lines in rows}
 
 
-def commit_rows(db: sqlite3.Connection, row: RecordRow, previous_owner: RecordRow | None) -> bool:
-    """Store a record, and with it the record of the previous owner of its keys; return False if neither is stored."""
+def commit_rows(
+    db: sqlite3.Connection, row: RecordRow, previous_owner: RecordRow | None, epoch: int | None
+) -> CommitResult:
+    """Store a record, and with it the record of the previous owner of its keys, if *epoch* is the present one."""
+    if epoch is not None:
+        check_epoch(db, epoch)
     if previous_owner is None:
         return _write_row(db, row)
-    # A savepoint, because the transaction also holds the commits of other callers.
-    db.execute("SAVEPOINT both")
     # The previous owner first: until its row is written, the UNIQUE columns still hold its keys.
-    stored = _write_row(db, previous_owner) and _write_row(db, row)
-    if not stored:
-        db.execute("ROLLBACK TO both")
-    db.execute("RELEASE both")
-    return stored
+    with contextlib.suppress(_Undo), savepoint(db):
+        for each in (previous_owner, row):
+            result = _write_row(db, each)
+            if not isinstance(result, Committed):
+                raise _Undo
+    return result
 
 
-def _write_row(db: sqlite3.Connection, row: RecordRow) -> bool:
-    """Write a row if it is the next version and its keys are free; return whether it was written."""
+def check_epoch(db: sqlite3.Connection, epoch: int) -> None:
+    """Raise `Deposed` unless *epoch* is the present one."""
+    (present,) = db.execute("SELECT epoch FROM leader").fetchone()
+    if epoch != present:
+        raise Deposed(f"another process was elected (epoch {present}, not {epoch}); nothing was stored")
+
+
+@contextlib.contextmanager
+def savepoint(db: sqlite3.Connection) -> Iterator[None]:
+    """Undo the statements of the block if it raises. The transaction also holds the changes of other callers."""
+    db.execute("SAVEPOINT job")
+    try:
+        yield
+    except BaseException:
+        # Some errors, such as a full disk, have rolled back the whole transaction.
+        if db.in_transaction:
+            db.execute("ROLLBACK TO job")
+            db.execute("RELEASE job")
+        raise
+    db.execute("RELEASE job")
+
+
+def json_list(values: Iterable[str]) -> str:
+    """Return *values* for ``json_each``: SQLite limits the number of variables of a statement."""
+    # `json` and not `orjson`, because it accepts lone surrogates. A value with NUL is left out, because SQLite would
+    # compare it up to the NUL only.
+    return json.dumps([value for value in values if "\0" not in value])
+
+
+class _Undo(Exception):
+    """Ends a savepoint without a change."""
+
+
+def _write_row(db: sqlite3.Connection, row: RecordRow) -> CommitResult:
     statement = (_INSERT_RECORD, row.values) if row.version == 1 else (_UPDATE_RECORD, (*row.values, row.version))
-    return db.execute(*statement).rowcount == 1
+    return Committed() if db.execute(*statement).rowcount == 1 else _find_reason(db, row)
 
 
-def _select_tenants(db: sqlite3.Connection, statement: str, tenants: Iterable[str] | None) -> sqlite3.Cursor:
-    if tenants is None:
-        return db.execute(statement)
-    # One JSON variable for all names: SQLite limits the number of variables. `json` and not `orjson`, because it
-    # accepts lone surrogates. A name with NUL is left out, because SQLite would compare it up to the NUL only.
-    names = json.dumps([name for name in tenants if "\0" not in name])
-    return db.execute(statement + _WHERE_TENANT_IN, (names,))
+def _find_reason(db: sqlite3.Connection, row: RecordRow) -> Stale | KeyTaken:
+    _, env, alias, *_, tenant = row.values
+    found = db.execute("SELECT version, CAST(document AS BLOB) FROM records WHERE tenant = ?", (tenant,)).fetchone()
+    version, document = found or (0, None)
+    if version != row.version - 1:
+        return Stale(document and _decode(load_record, str(tenant), document))
+    owners = "SELECT min(tenant) FROM records WHERE tenant <> ? AND (env = ? OR open_alias = ?)"
+    return KeyTaken(db.execute(owners, (tenant, env, alias)).fetchone()[0])
+
+
+def _select_where(db: sqlite3.Connection, select: str, column: str, values: Iterable[str]) -> sqlite3.Cursor:
+    return db.execute(f"{select} WHERE {column} IN (SELECT value FROM json_each(?))", (json_list(values),))
 
 
 def _decode(decoder: Callable[[bytes], T], tenant: str, raw: bytes) -> T:
