@@ -20,7 +20,7 @@ import aiohttp
 import attrs
 
 from wxtcb import validation
-from wxtcb._concurrency.limiter import RequestLimiter
+from wxtcb._concurrency.limiter import PathReservation, RequestLimiter
 from wxtcb._concurrency.shared_poll import Poller, SharedPoller
 from wxtcb._http import tls
 from wxtcb._http.connector_transport import open_transport
@@ -336,6 +336,7 @@ class Session:
     _lifecycle: SessionLifecycle = attrs.field(init=False, repr=False, factory=SessionLifecycle)
     _is_view: bool = attrs.field(init=False, repr=False, default=False)
     _may_send: Callable[[], bool] | None = attrs.field(init=False, repr=False, default=None)
+    _reservation: PathReservation | None = attrs.field(init=False, repr=False, default=None)
 
     @classmethod
     def from_env(
@@ -421,6 +422,7 @@ class Session:
         partial: PartialMode | None = None,
         hooks: Iterable[Hook] = (),
         _may_send: Callable[[], bool] | None = None,
+        _reservation: PathReservation | None = None,
     ) -> Self:
         """Return a view with other options on the same connections and token; it cannot be entered or closed.
 
@@ -428,13 +430,15 @@ class Session:
         the view's calls, but not those of token refreshes.
         """
         # `_may_send` is for `wxtcb.provision` only. It is called right before a request of the view is sent, also
-        # before a retry. Unless it returns True, the call raises the internal `SendVetoed`.
+        # before a retry. Unless it returns True, the call raises the internal `SendVetoed`. `_reservation` is for
+        # provisioning too, and for one call.
         added = to_hooks(hooks)
         changes = {
             "hooks": (*self.hooks, *added),
             # The hooks of the session stay bound to it.
             "_dispatcher": self._dispatcher.with_hooks(self, added),
             "_may_send": _combine_may_send(self._may_send, _may_send),
+            "_reservation": _reservation,
             "_is_view": True,
             "retry": self.retry if retry is None else retry,
             "partial": self.partial if partial is None else partial,
@@ -490,6 +494,7 @@ class Session:
             dispatcher=self._dispatcher,
             query=query,
             may_send=self._may_send,
+            reservation=self._reservation,
         )
         # The platform answers some calls with errcode 0 although entries of their batch failed.
         if (failed := reply.failed) and self.partial == "raise":
@@ -635,3 +640,8 @@ class Session:
                 storage_client=storage_client,
                 exit_stack=stack.pop_all(),
             )
+
+
+async def reserve_path(session: Session, endpoint: Endpoint[R]) -> PathReservation:
+    """Wait until a call of *endpoint* may be sent, and reserve that for the `_reservation` of a view."""
+    return await session._lifecycle.resources_in_current_loop().limiter.reserve(endpoint.path)

@@ -12,6 +12,7 @@ from yarl import URL
 
 from wxtcb._http.transport import Response, SendCancelled, SendFailure, Vetoed
 from wxtcb.provision import JournalError
+from wxtcb.provision.journal import Committed
 from wxtcb.sandbox import Fault, FaultKind
 from wxtcb.sandbox.request import PlatformRequest, SeenRequest
 from wxtcb.sandbox.responder import DeliveryMode, respond
@@ -210,14 +211,17 @@ class JournalConnection:
     def durable(self):
         return True
 
-    async def bind_identity(self, identity):
+    rolled_back_at = None
+
+    async def bind_identity(self, identity=None):
         return await self._call("bind_identity", identity)
 
-    async def load(self, tenants=None):
-        return await self._call("load", None if tenants is None else tuple(tenants))
+    async def load(self, tenants=None, *, aliases=(), envs=()):
+        names = None if tenants is None else tuple(tenants)
+        return await self._call("load", names, aliases=tuple(aliases), envs=tuple(envs))
 
-    async def bindings(self):
-        bindings = await self._call("bindings")
+    async def bindings(self, now):
+        bindings = await self._call("bindings", now)
         bound = self.backend.checker.bound
         self.process.known_envs = {env: bound[env][1] for env in bindings if env in bound}
         return bindings
@@ -225,22 +229,22 @@ class JournalConnection:
     async def history(self, tenants):
         return await self._call("history", tuple(tenants))
 
-    async def commit(self, record, entry, previous_owner=None):
+    async def commit(self, record, entry, previous_owner=None, *, epoch=None):
         requested_at, fault = self.backend.timeline.now, self.backend.next_fault()
         self.backend.checker.on_process_acts(self.process)
         self.process.count("requested", "commit")
-        pending = PendingCommit(self, record, entry, previous_owner, requested_at)
+        pending = PendingCommit(self, record, entry, previous_owner, requested_at, epoch)
         self.process.pending_commits.append(pending)
         delay = fault if isinstance(fault, float) else LATENCY
-        stored = await self.process.call_external(delay, lambda: pending.execute(fault), LATENCY)
-        if stored and record.env is not None:
+        answer = await self.process.call_external(delay, lambda: pending.execute(fault), LATENCY)
+        if answer == Committed() and record.env is not None:
             self.process.known_envs[record.env] = self.backend.timeline.now
         if isinstance(fault, CommitFault):
             raise JournalError("the disk is full")
-        return stored
+        return answer
 
-    async def _call(self, name, *args):
-        return await self.process.call_external(LATENCY, lambda: self.backend.call(name, *args), LATENCY)
+    async def _call(self, name, *args, **kwargs):
+        return await self.process.call_external(LATENCY, lambda: self.backend.call(name, *args, **kwargs), LATENCY)
 
 
 class CommitFault(Enum):
@@ -259,22 +263,23 @@ class PendingCommit:
     entry: object
     previous_owner: object
     requested_at: float
+    epoch: int | None
 
     def execute(self, fault=None):
         process, backend = self.connection.process, self.connection.backend
         # A kill executes or drops what is in flight; the event that is still scheduled must not repeat it.
         if self not in process.pending_commits:
-            return False
+            return None
         process.pending_commits.remove(self)
         if fault is CommitFault.NOT_STORED:
-            return False
-        stored = backend.call("commit", self.record, self.entry, self.previous_owner)
-        if stored:
+            return None
+        answer = backend.call("commit", self.record, self.entry, self.previous_owner, epoch=self.epoch)
+        if answer == Committed():
             if self.previous_owner is not None:
                 backend.checker.on_record_stored(process, self.previous_owner[0], self.requested_at)
             backend.checker.on_record_stored(process, self.record, self.requested_at)
             process.count("stored", "commit")
-        return stored
+        return answer
 
 
 @attrs.define(eq=False)

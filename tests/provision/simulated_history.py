@@ -31,10 +31,10 @@ class InMemoryStore:
 
     journal: object = attrs.field(factory=MemoryJournal)
 
-    def call(self, name, *args):
+    def call(self, name, *args, **kwargs):
         """Execute a method of the journal at once."""
         try:
-            getattr(self.journal, name)(*args).send(None)
+            getattr(self.journal, name)(*args, **kwargs).send(None)
         except StopIteration as end:
             return end.value
         raise AssertionError(f"{name} waits")
@@ -54,8 +54,8 @@ class OnDiskStore:
     loop: asyncio.AbstractEventLoop = attrs.field(factory=asyncio.new_event_loop)
     journal: SqliteJournal = attrs.field(init=False, default=None)
 
-    def call(self, name, *args):
-        return self.loop.run_until_complete(getattr(self.journal, name)(*args))
+    def call(self, name, *args, **kwargs):
+        return self.loop.run_until_complete(getattr(self.journal, name)(*args, **kwargs))
 
     def reopen(self):
         if self.journal is not None:

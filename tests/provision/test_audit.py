@@ -149,7 +149,7 @@ async def test_recent_environment_needs_no_second_list(harness: Harness) -> None
     harness.sandbox.world.visible_after = 30.0
     async with harness.provisioner(journal=journal, settle=60.0) as provisioner:
         run = provisioner.apply(plain_tenants(1))
-        while not await journal.bindings():
+        while not await journal.bindings(0.0):
             await asyncio.sleep(0.01)
         lists = harness.sandbox.count(LIST)
         audit = await provisioner.audit(plain_tenants(1))

@@ -12,7 +12,6 @@ from hypothesis.stateful import initialize, run_state_machine_as_test
 from wxtcb.provision import MemoryJournal, provisioner, reconciliation
 from wxtcb.provision.context import StepContext
 from wxtcb.provision.plan import Action
-from wxtcb.provision.step import StepResult
 from wxtcb.provision.steps import environment
 from wxtcb.sandbox import Fault, FaultKind
 
@@ -64,8 +63,7 @@ def adopt_bound_environment(patch):
     async def apply_outcome(context, tenant_state, check):
         if check.result is reconciliation.CheckResult.FOUND:
             await context.bind_environment(tenant_state, check.found_envs[0], "found")
-            return StepResult.NEXT
-        return await real(context, tenant_state, check)
+            return await real(context, tenant_state, check)
 
     patch.setattr(environment, "_apply_outcome", apply_outcome)
     _let_journal_accept_bound_environments(patch)
@@ -74,10 +72,10 @@ def adopt_bound_environment(patch):
 def _let_journal_accept_bound_environments(patch):
     real = MemoryJournal.commit
 
-    async def commit(self, record, entry, previous_owner=None):
+    async def commit(self, record, entry, previous_owner=None, *, epoch=None):
         if record.env is not None:
             self._owners.pop(("env", record.env), None)
-        return await real(self, record, entry, previous_owner)
+        return await real(self, record, entry, previous_owner, epoch=epoch)
 
     patch.setattr(MemoryJournal, "commit", commit)
 
@@ -132,11 +130,11 @@ def trust_wall_clock(patch):
 def do_not_compare_versions(patch):
     real = MemoryJournal.commit
 
-    async def commit(self, record, entry, previous_owner=None):
+    async def commit(self, record, entry, previous_owner=None, *, epoch=None):
         stored = self._records.get(record.tenant)
         if stored is not None and record.version <= stored.version:
             self._records[record.tenant] = attrs.evolve(stored, version=record.version - 1)
-        return await real(self, record, entry, previous_owner)
+        return await real(self, record, entry, previous_owner, epoch=epoch)
 
     patch.setattr(MemoryJournal, "commit", commit)
 

@@ -225,11 +225,11 @@ class _SlowJournal(MemoryJournal):
 
     slow = True
 
-    async def commit(self, record, entry, previous_owner=None):
+    async def commit(self, record, entry, previous_owner=None, *, epoch=None):
         if self.slow and record.intent:
             self.slow = False
             await asyncio.sleep(6)
-        return await super().commit(record, entry, previous_owner)
+        return await super().commit(record, entry, previous_owner, epoch=epoch)
 
 
 async def test_intent_that_took_long_to_store_is_cleared(harness: Harness) -> None:

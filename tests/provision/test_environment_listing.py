@@ -10,10 +10,9 @@ import pytest
 
 from wxtcb._concurrency.shared_poll import SharedPoller
 from wxtcb.api.environment import EnvInfo, EnvList
-from wxtcb.provision import STEPS, Outcome, Tenant
+from wxtcb.provision import STEPS, MemoryJournal, Outcome, Tenant
 from wxtcb.provision.plan import Action, AliasIndex
-from wxtcb.provision.reconciliation import EnvironmentListing, ExpectedEnvironments, WaitForVisibility
-from wxtcb.provision.step import StepResult
+from wxtcb.provision.reconciliation import EnvironmentListing, ExpectedEnvironments, KnownBindings
 from wxtcb.sandbox import Fault, FaultKind
 
 from .conftest import Harness
@@ -97,16 +96,11 @@ async def test_listing_is_compared_once_for_all_waiters(monkeypatch: pytest.Monk
     monkeypatch.setattr(AliasIndex, "from_list", build_index)
     poller = SharedPoller(fetch, asyncio.get_running_loop().time, asyncio.sleep)
     expected = ExpectedEnvironments(5.0, dict.fromkeys(listed.by_env, -math.inf))
-    listing = EnvironmentListing(poller, AliasIndex(frozenset(), {}), -math.inf, expected)
+    bindings = KnownBindings(MemoryJournal(), expected, lambda: 0.0, lambda: True)
+    listing = EnvironmentListing(poller, bindings)
     found = await asyncio.gather(*(listing.find_by_alias("a0", asyncio.get_running_loop().time()) for _ in range(64)))
     assert found == [("e0",)] * 64
     assert compared == [listed]
-
-
-def test_wait_for_visibility_times_out() -> None:
-    """A tenant continues at the deadline although no listing has succeeded."""
-    wait = WaitForVisibility(ExpectedEnvironments(1.0, {}, frozenset({"x-1"})), due_at=0.0, deadline=5.0)
-    assert (wait.check_timeout(4.0), wait.check_timeout(5.0)) == (None, StepResult.RETRY)
 
 
 async def test_row_whose_alias_cannot_be_read_prevents_creates(harness: Harness) -> None:

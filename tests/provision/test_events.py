@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
@@ -14,7 +13,6 @@ import pytest
 import wxtcb
 from wxtcb.provision import (
     STEPS as DEFAULT_STEPS,
-    MemoryJournal,
     Problem,
     Progress,
     Step,
@@ -23,8 +21,6 @@ from wxtcb.provision import (
 )
 from wxtcb.provision.context import StepContext
 from wxtcb.provision.events import RunStopped, StepDone, StepFailed, StepOutcomeUnknown, TenantFinished, Waiting
-from wxtcb.provision.step import StepResult
-from wxtcb.provision.tenant_state import TenantState
 from wxtcb.sandbox import Fault, FaultKind, ReadyPolicy
 
 from .conftest import EPOCH, Harness
@@ -142,15 +138,6 @@ def is_wait(event: object) -> bool:
     return isinstance(event, Waiting)
 
 
-async def test_environments_of_an_earlier_run_are_a_reason(harness: Harness) -> None:
-    """A run that has to wait until they are listed says so."""
-    journal = MemoryJournal()
-    harness.sandbox.world.visible_after = 20
-    await harness.provision(plain_tenants(1), journal=journal, steps=DEFAULT_STEPS[:1], settle=30)
-    events = await harness.collect_events([Tenant("b", alias="b")], journal=journal, settle=30)
-    assert "an earlier run" in next(event.reason for event in events if isinstance(event, Waiting))
-
-
 async def test_cancelled_run_waits_only_for_requests(harness: Harness) -> None:
     """Tenants that waited for listings have no part in the end of the run."""
     harness.sandbox.world.ready_after = ReadyPolicy.after_seconds(60)
@@ -201,8 +188,8 @@ async def test_clock_that_fails_hides_no_end(harness: Harness) -> None:
 async def test_progress_counts_steps_and_tenants(harness: Harness) -> None:
     """It is empty before the plan; a failed step is never done, and a step of the user counts when it is done."""
 
-    async def run_own(_context: StepContext, _tenant_states: Sequence[TenantState]) -> StepResult:
-        return StepResult.NEXT
+    async def run_own(_context: StepContext) -> None:
+        """Do nothing."""
 
     # Not needed when the plan is made, but after the environment exists.
     own = Step(name="own", title="own", is_needed=lambda _, record, __: record.env is not None, run=run_own)

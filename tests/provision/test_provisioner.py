@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 
 import pytest
@@ -12,6 +13,7 @@ from wxtcb.provision import STEPS, MemoryJournal, Provisioner, Tenant
 from wxtcb.sandbox import Sandbox
 
 from .conftest import Harness, SessionFactory, connect
+from .constants import CREATE
 
 pytestmark = pytest.mark.virtual_time
 
@@ -89,15 +91,15 @@ async def test_duplicate_tenants_send_no_request(harness: Harness) -> None:
     assert len(harness.sandbox.seen) == 0
 
 
-async def test_two_runs_cannot_work_on_one_alias(harness: Harness) -> None:
-    """Both would find the alias free; the second is rejected while the first runs."""
+async def test_runs_at_the_same_time_share_tenants_and_aliases(harness: Harness) -> None:
+    """A tenant in both is worked on once, and reported by both; another tenant with its alias is a conflict."""
     async with harness.provisioner() as provisioner:
-        run = provisioner.apply([Tenant("a", alias="xY")])
-        with pytest.raises(InvalidArgument, match="another run works on alias 'xy'"):
-            provisioner.apply([Tenant("b", alias="xy")])
-        await run.wait()
-        again = await provisioner.apply([Tenant("b", alias="xy")]).wait()
-    assert again.tenants[0].outcome is wxtcb.provision.Outcome.CONFLICT
+        tenants = ([Tenant("a", alias="xY")], [Tenant("a", alias="xY")], [Tenant("b", alias="xy")])
+        first, second, other = await asyncio.gather(*map(provisioner.apply, tenants))
+    assert first.all_done
+    assert second.tenants == first.tenants
+    assert other.tenants[0].outcome is wxtcb.provision.Outcome.CONFLICT
+    assert harness.sandbox.count(CREATE) == 1
 
 
 async def test_plain_with_names_async_with() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import attrs
 import pytest
 
@@ -11,8 +9,6 @@ import wxtcb
 from wxtcb.provision import STEPS as DEFAULT_STEPS, Outcome, Report, Step, Tenant, TenantRecord
 from wxtcb.provision.context import StepContext
 from wxtcb.provision.events import StepDone
-from wxtcb.provision.step import StepResult
-from wxtcb.provision.tenant_state import TenantState
 from wxtcb.sandbox import Fault, FaultKind, ReadyPolicy
 
 from .conftest import Harness
@@ -104,11 +100,9 @@ def _needs_ping(_tenant: Tenant, record: TenantRecord, _status: str | None) -> b
     return "pinged" not in record.metadata
 
 
-async def _ping(context: StepContext, tenant_states: Sequence[TenantState]) -> StepResult:
-    (tenant_state,) = tenant_states
+async def _ping(context: StepContext) -> None:
     await context.session.call(PING, {})
-    await context.commit(tenant_state, attrs.evolve(tenant_state.record, metadata={"pinged": "yes"}))
-    return StepResult.NEXT
+    await context.commit(attrs.evolve(context.record, metadata={"pinged": "yes"}))
 
 
 PINGED = Step(name="ping", title="pinged", is_needed=_needs_ping, run=_ping)
@@ -132,27 +126,12 @@ async def test_custom_step_is_one_value(harness: Harness) -> None:
 async def test_step_that_raises_ends_its_tenant(harness: Harness) -> None:
     """The tenant ends at that step, with the error."""
 
-    async def fail(_context: StepContext, _tenant_states: Sequence[TenantState]) -> StepResult:
+    async def fail(_context: StepContext) -> None:
         raise wxtcb.BadReply("of no use", endpoint="/x", status=200)
 
     steps = [*DEFAULT_STEPS, attrs.evolve(PINGED, run=fail)]
     report = await harness.provision(plain_tenants(2), steps=steps)
     assert [entry.problems[0].step for entry in report.tenants] == ["ping", "ping"]
-
-
-async def test_step_runs_batches_of_tenants(harness: Harness) -> None:
-    """A batch has as many tenants as the step allows, if they are waiting."""
-    batch_sizes: list[int] = []
-
-    async def run_batch(_context: StepContext, tenant_states: Sequence[TenantState]) -> StepResult:
-        batch_sizes.append(len(tenant_states))
-        return StepResult.NEXT
-
-    harness.sandbox.world.ready_after = ReadyPolicy.after_seconds(9)
-    report = await harness.provision(
-        plain_tenants(5), steps=[*DEFAULT_STEPS, attrs.evolve(PINGED, run=run_batch, batch_size=3)], concurrency=1
-    )
-    assert (batch_sizes, report.all_done) == ([3, 2], True)
 
 
 async def test_unexpected_exception_of_step_fails_only_its_tenant(harness: Harness) -> None:
@@ -161,12 +140,11 @@ async def test_unexpected_exception_of_step_fails_only_its_tenant(harness: Harne
     The report has its type and the line that raised it, but not its message, which may hold a secret.
     """
 
-    async def run_batch(_context: StepContext, tenant_states: Sequence[TenantState]) -> StepResult:
-        if tenant_states[0].name != "商户0":
+    async def run_own(context: StepContext) -> None:
+        if context.tenant.name != "商户0":
             raise ZeroDivisionError("no pong: S3CRET")
-        return StepResult.NEXT
 
-    async with harness.provisioner(steps=[*DEFAULT_STEPS, attrs.evolve(PINGED, run=run_batch)]) as provisioner:
+    async with harness.provisioner(steps=[*DEFAULT_STEPS, attrs.evolve(PINGED, run=run_own)]) as provisioner:
         run = provisioner.apply(plain_tenants(3))
         with pytest.raises(ZeroDivisionError) as raised:
             await run

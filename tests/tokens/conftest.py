@@ -10,8 +10,10 @@ import attrs
 import pytest
 from redis.asyncio import Redis
 
-from wxtcb.tokens import redis as redis_module
+from tests.postgres_server import shared_postgres
+from wxtcb.tokens import postgres as postgres_module, redis as redis_module
 from wxtcb.tokens.encrypted import EncryptedStore
+from wxtcb.tokens.postgres import PostgresStore
 from wxtcb.tokens.redis import RedisStore
 from wxtcb.tokens.stores import MemoryStore, SqliteStore, TokenStore
 
@@ -75,6 +77,23 @@ async def redis(folder, stack):
     return Backend(handle, lose)
 
 
+async def postgres(_, stack):
+    """Return a store in a database of its own on a shared server."""
+    server = shared_postgres()
+    name = server.create_database()
+    stack.callback(server.drop_database, name)
+
+    async def lose():
+        server.truncate(name)
+
+    def handle():
+        store = PostgresStore.from_url(server.url(name))
+        stack.push_async_callback(store.aclose)
+        return store
+
+    return Backend(handle, lose)
+
+
 def encrypted(inner):
     """Return the store of *inner*, encrypted."""
 
@@ -93,6 +112,8 @@ STORES = {
     "encrypted sqlite": encrypted(sqlite),
     "redis": redis,
     "encrypted redis": encrypted(redis),
+    "postgres": postgres,
+    "encrypted postgres": encrypted(postgres),
 }
 
 
@@ -108,6 +129,7 @@ def _stop_shared_server():
 def _long_reply_timeout(monkeypatch):
     """Return slow servers a long reply timeout."""
     monkeypatch.setattr(redis_module, "REPLY_TIMEOUT", 60.0)
+    monkeypatch.setattr(postgres_module, "REPLY_TIMEOUT", 60.0)
 
 
 @pytest.fixture
@@ -127,6 +149,9 @@ def until():
 @pytest.fixture(params=STORES)
 def new_backend(request, tmp_path_factory):
     """Return a coroutine function that creates the backend of one kind of store, closed by a stack."""
+    if "postgres" in request.param:
+        # Ends the shared server at the end of the tests.
+        request.getfixturevalue("postgres")
 
     async def new(stack):
         return await STORES[request.param](tmp_path_factory.mktemp("backend"), stack)

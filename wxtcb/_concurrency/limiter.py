@@ -71,6 +71,27 @@ class _PathState:
 
 
 @attrs.define(repr=False, eq=False)
+class PathReservation:
+    """Pass of a path for a call that follows. `cancel` takes it back unless the call has used it."""
+
+    _path: _PathState
+    _minute: float
+    _pending: bool = attrs.field(init=False, default=True)
+
+    def cancel(self) -> None:
+        if self._use():
+            self._path.undo_pass(self._minute)
+
+    def _use(self) -> bool:
+        pending, self._pending = self._pending, False
+        return pending
+
+    def use(self, now: float) -> bool:
+        """Return whether a call may pass now, and only once; a pause, or a new minute, ends the reservation."""
+        return self._use() and self._path.opens_at == self._minute <= now < self._minute + MINUTE
+
+
+@attrs.define(repr=False, eq=False)
 class RequestLimiter:
     """Limiter for all calls of a session: at most `slots` calls at a time, admitted in FIFO order.
 
@@ -134,6 +155,26 @@ class RequestLimiter:
             if self.now() >= state.opens_at:
                 return
             self.release()
+
+    async def reserve(self, path: str) -> PathReservation:
+        """Wait until *path* is open and pass it, without taking a slot; see `acquire_reserved`."""
+        self._raise_if_closed()
+        state = self._paths.get(path)
+        if state is None:
+            state = self._paths[path] = _PathState(self.now())
+        if state.waiters or state.seconds_until_open(self.now()) > 0:
+            await self._wait_for_path(state)
+        else:
+            state.passed += 1
+        return PathReservation(state, state.opens_at)
+
+    async def acquire_reserved(self, path: str, reservation: PathReservation) -> None:
+        """Take a slot like `acquire`, for a call whose path was passed before by `reserve`."""
+        self._raise_if_closed()
+        await self._acquire_slot()
+        if not reservation.use(self.now()):
+            self.release()
+            await self.acquire(path)
 
     def release(self) -> None:
         """Return a slot; it goes to the call that has waited longest."""

@@ -37,7 +37,7 @@ from wxtcb.telemetry.dispatch import HookDispatcher
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
-    from wxtcb._concurrency.limiter import RequestLimiter
+    from wxtcb._concurrency.limiter import PathReservation, RequestLimiter
     from wxtcb.secret import Secret
 
 R = TypeVar("R", bound=Reply)
@@ -115,6 +115,7 @@ class _Call(Generic[R]):
     - `maybe_acted`: failed attempts that may have taken effect.
     - `token_resends`: resends after a rejected token.
     - `resends_since_accepted`: the same, counted from the last rejected token that had been accepted before.
+    - `reservation`: a pass of its path that its caller has made already.
     - `attempt_started_at`: when the current attempt began, on the clock of the event loop.
     """
 
@@ -126,6 +127,7 @@ class _Call(Generic[R]):
     dispatcher: HookDispatcher
     number: int
     may_send: Callable[[], bool] | None
+    reservation: PathReservation | None
     attempts: int = 0
     counted_failures: int = 0
     retry_time: float = 0.0
@@ -175,14 +177,17 @@ class RequestExecutor:
         dispatcher: HookDispatcher,
         query: Mapping[str, str] | None = None,
         may_send: Callable[[], bool] | None = None,
+        reservation: PathReservation | None = None,
     ) -> Coroutine[None, None, R]:
         """Run one call: send *body* to *endpoint* until it succeeds or must not be sent again.
 
         The coroutine returns the reply. If the last attempt failed, it raises its error, or `OutcomeUnknown`. If no
         token can be obtained, it raises the reason; if the session closes during a wait, `SessionClosed`. *may_send* is
-        called before each request is sent; unless it returns True, the call ends with `SendVetoed`.
+        called before each request is sent; unless it returns True, the call ends with `SendVetoed`. With *reservation*
+        it does not wait for its path again.
         """
-        call = _Call(endpoint, body, query, retry_policy, credentials, dispatcher, next(self._call_numbers), may_send)
+        number = next(self._call_numbers)
+        call = _Call(endpoint, body, query, retry_policy, credentials, dispatcher, number, may_send, reservation)
         # This method is not a coroutine function itself: one coroutine less to step through makes every call faster.
         return self._execute_with_events(call) if dispatcher.is_observed else self._execute(call)
 
@@ -228,7 +233,10 @@ class RequestExecutor:
         while True:
             # A call that is resent with a newer token still holds its slot. `try_acquire` does not wait; with it, most
             # calls need no further coroutine.
-            if not (call.holds_slot or self.limiter.try_acquire(endpoint.path)):
+            if call.reservation is not None:
+                reservation, call.reservation = call.reservation, None
+                await self.limiter.acquire_reserved(endpoint.path, reservation)
+            elif not (call.holds_slot or self.limiter.try_acquire(endpoint.path)):
                 await self.limiter.acquire(endpoint.path)
             call.holds_slot = True
 

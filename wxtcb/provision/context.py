@@ -1,131 +1,191 @@
-"""Context of the steps of one run: session, journal, environment listing, and calls that must not be repeated."""
+"""Context of the steps of one tenant: what a step may read, store and wait for."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Final
 
-import anyio
 import attrs
 
-from wxtcb.errors import OutcomeUnknown, WxtcbError
-from wxtcb.events import Abandoned, Event, RequestResent
-from wxtcb.provision.events import RunEvent
-from wxtcb.provision.journal import Journal, commit_record
+from wxtcb._concurrency.batcher import Batcher
+from wxtcb._concurrency.priority_limiter import PriorityLimiter
+from wxtcb.provision.election import Term
+from wxtcb.provision.journal import Committed, Journal, Stale, commit_record
+from wxtcb.provision.listing_watch import ListingWait
+from wxtcb.provision.plan import alias_in_use_message
 from wxtcb.provision.reconciliation import EnvironmentListing
-from wxtcb.provision.record import TenantRecord
-from wxtcb.provision.report import EnvironmentOrigin, Problem
+from wxtcb.provision.record import Binding, RecordChange, TenantRecord
+from wxtcb.provision.report import EnvironmentOrigin, Outcome, Problem
+from wxtcb.provision.tenant import Tenant
 from wxtcb.provision.tenant_state import TenantState
+from wxtcb.provision.work_group import WorkGroup
 from wxtcb.session import Session
 
-__all__ = ["GuardedCall", "StepContext"]
+__all__ = ["SharedContext", "StaleRecord", "StepContext", "TenantEnded"]
 
 CREATE_WINDOW_MARGIN: Final = 10.0
 INTERRUPTED_MESSAGE: Final = "interrupted while waiting for the response; it may have taken effect, and was not retried"
 
 
-def is_ambiguous(error: WxtcbError) -> bool:
-    """Return whether the call that raised *error* may have taken effect."""
-    return isinstance(error, OutcomeUnknown) or error.maybe_acted > 0
+class TenantEnded(Exception):
+    """The state of the tenant says why it ends."""
+
+
+class StaleRecord(Exception):
+    """Another process has changed the record of the tenant: what follows from the old one is void."""
 
 
 @attrs.define(eq=False)
-class GuardedCall:
-    """A call that must not take effect twice; it is not sent after the deadline of `scope`.
+class SharedContext:
+    """What all tenants of a provisioner share; times are in seconds.
 
-    `sent`: its latest request may have left. `ambiguous`: one of its requests may have taken effect.
+    `term` is set while this process is elected: commits are then rejected once another process is.
     """
 
-    context: StepContext
-    scope: anyio.CancelScope
-    billable: bool
-    sent: bool = False
-    ambiguous: bool = False
+    journal: Journal
+    listing: EnvironmentListing
+    limiter: PriorityLimiter
+    settle: float
+    timeout: float
+    wall_clock: Callable[[], float]
+    share_batcher: Batcher[StepContext]
+    # Set by the engine.
+    record_problem: Callable[[TenantState, Problem, WorkGroup], None] = attrs.field(init=False)
+    term: Term | None = None
 
     @property
-    def session(self) -> Session:
-        return self.context.session.with_options(hooks=[self._on_event], _may_send=self._approve_send)
-
-    def record_error(self, error: WxtcbError) -> None:
-        self.ambiguous |= is_ambiguous(error)
-
-    def cancel_if_unsent(self) -> None:
-        if not self.sent and not self._is_allowed:
-            self.scope.cancel()
-
-    @property
-    def _is_allowed(self) -> bool:
-        # The scope alone does not hold the deadline: after a pause of the process (SIGSTOP, a suspended machine), the
-        # loop may run the callback that sends before the one that cancels. Hence the clock is compared as well.
-        in_time = self.context.loop_time() < self.scope.deadline
-        return in_time and not (self.context.halted or (self.billable and self.context.stopped))
-
-    def _approve_send(self) -> bool:
-        self.sent = self._is_allowed
-        return self.sent
-
-    def _on_event(self, event: Event) -> None:
-        if isinstance(event, Abandoned):
-            self.ambiguous = True
-        elif isinstance(event, RequestResent):
-            # The request was rejected without effect and is queued again, so it may still be withdrawn.
-            self.sent = False
-            self.cancel_if_unsent()
+    def epoch(self) -> int | None:
+        return None if self.term is None else self.term.epoch
 
 
 @attrs.define(eq=False)
 class StepContext:
-    """State shared by the steps of one run.
+    """One tenant at one step.
 
-    `session` raises if the outcome of a call is unknown, and returns batches that failed in part. It sends nothing
-    once the run is `halted`, and nothing billable once it is `stopped`. Times are in seconds.
+    A custom step uses `tenant`, `record`, `env` and `status` of its environment, `session`, `commit` and
+    `record_problem`. While a step runs, its tenant holds one of the slots that ``Provisioner(concurrency=)`` limits.
     """
 
-    session: Session
-    journal: Journal
-    settle: float
-    timeout: float
-    emit: Callable[[RunEvent], None]
-    record_problem: Callable[[TenantState, Problem], None]
-    listing: EnvironmentListing
-    wall_clock: Callable[[], float]
-    stopped: bool = False
-    halted: bool = False
-    _active_calls: set[GuardedCall] = attrs.field(init=False, factory=set)
+    shared: SharedContext
+    group: WorkGroup
+    state: TenantState
+    # Of the step: a later step is more urgent, so that few tenants are unfinished at any time.
+    urgency: int = 0
+    holds_slot: bool = False
 
-    def __attrs_post_init__(self) -> None:
-        # Errcode -1 of a create may hide a success, so the create must be checked, not retried.
-        policy = attrs.evolve(self.session.retry, busy_creates=False)
-        self.session = self.session.with_options(retry=policy, partial="return", _may_send=lambda: not self.halted)
+    @property
+    def tenant(self) -> Tenant:
+        return self.state.plan.tenant
 
-    @staticmethod
-    def loop_time() -> float:
-        return asyncio.get_running_loop().time()
+    @property
+    def record(self) -> TenantRecord:
+        """Newest record of the tenant that the journal has stored."""
+        return self.state.record
 
-    def to_datetime(self, loop_time: float) -> datetime:
-        return datetime.fromtimestamp(self.wall_clock() + loop_time - self.loop_time(), UTC)
+    @property
+    def env(self) -> str:
+        """Environment of the tenant; "" if it has none."""
+        return self.state.env or ""
+
+    @property
+    def status(self) -> str | None:
+        """Status of the environment in the last listing that showed it."""
+        return self.state.status
+
+    @property
+    def session(self) -> Session:
+        """View on the session that sends nothing more once the run is cancelled."""
+        return self.group.session
+
+    @property
+    def stopped(self) -> bool:
+        return self.group.stopped
+
+    @property
+    def halted(self) -> bool:
+        return self.group.halted
+
+    @property
+    def settle(self) -> float:
+        return self.shared.settle
 
     @property
     def create_window(self) -> float:
         """Seconds within which a create ends, including the waits for admission and for a token."""
         return self.session.timeout.total + CREATE_WINDOW_MARGIN
 
-    async def commit(self, tenant_state: TenantState, record: TenantRecord) -> None:
-        next_record = attrs.evolve(record, version=tenant_state.record.version + 1)
-        await commit_record(self.journal, tenant_state.record, next_record, self.wall_clock())
-        # Only after the commit: after a failed one, the state must still hold the version that the journal has.
-        tenant_state.record = next_record
+    @staticmethod
+    def loop_time() -> float:
+        return asyncio.get_running_loop().time()
 
-    async def bind_environment(
-        self, tenant_state: TenantState, env: str, how: EnvironmentOrigin, tranid: str | None = None
-    ) -> None:
-        since, alias = tenant_state.record.opened_at or self.wall_clock(), tenant_state.plan.alias
-        bound = attrs.evolve(tenant_state.record, alias=alias, env=env, tranid=tranid, opened_at=since, intent=None)
-        commit = asyncio.ensure_future(self.commit(tenant_state, bound))
+    def to_datetime(self, loop_time: float) -> datetime:
+        return datetime.fromtimestamp(self.shared.wall_clock() + loop_time - self.loop_time(), UTC)
+
+    def record_problem(self, problem: Problem) -> None:
+        """Record a failure of the step; the tenant's other steps may continue."""
+        self.shared.record_problem(self.state, problem, self.group)
+
+    def end_with(self, problem: Problem) -> TenantEnded:
+        """Record *problem*, and return the exception that ends the tenant."""
+        self.record_problem(problem)
+        return TenantEnded()
+
+    async def commit(self, record: TenantRecord) -> None:
+        """Store *record* as the next version; once this returns, it survives a crash.
+
+        If another process has changed the record, the step is cancelled, and the tenant continues with the new record.
+        Raises `JournalError`.
+        """
+        state = self.state
+        # Work goes on, so the outcome of an earlier attempt is over.
+        after = attrs.evolve(record, version=state.record.version + 1, outcome="", problem="")
+        await self.commit_change(RecordChange(state.record, after))
+        # Only after the commit: after a failed one, the state must still hold the version that the journal has.
+        state.record = after
+
+    async def commit_change(self, change: RecordChange) -> None:
+        shared = self.shared
+        answer = await commit_record(shared.journal, change, shared.wall_clock(), epoch=shared.epoch)
+        if isinstance(answer, Committed):
+            return
+        if isinstance(answer, Stale):
+            raise StaleRecord
+        self.state.blocked_outcome = Outcome.CONFLICT
+        self.state.reason = (
+            f"alias {change.after.alias} is in use by tenant {answer.tenant!r} of the journal: choose another alias"
+        )
+        raise TenantEnded
+
+    async def block(self, envs: tuple[str, ...]) -> TenantEnded:
+        """Return the exception that ends the tenant because *envs* have its alias; raise `StaleRecord`."""
+        owners = await self.ensure_current(envs)
+        self.state.block(envs)
+        if len(envs) == 1 and (owner := owners.get(envs[0], self.tenant.name)) != self.tenant.name:
+            self.state.reason = (
+                f"alias {self.record.alias} is in use by {envs[0]}, which the journal assigns to tenant {owner!r}: "
+                "choose another alias"
+            )
+        else:
+            self.state.reason = alias_in_use_message(self.record.alias, envs)
+        return TenantEnded()
+
+    async def ensure_current(self, envs: Iterable[str] = ()) -> dict[str, str]:
+        """Raise `StaleRecord` if another process has changed the record; return the owners of *envs* by environment.
+
+        Nothing is judged a conflict, a duplicate or unknown by a record that may be old.
+        """
+        name = self.tenant.name
+        records = await self.shared.journal.load([name], envs=envs)
+        stored = records.get(name)
+        if (stored.version if stored else 0) != self.record.version:
+            raise StaleRecord
+        return {record.env: record.tenant for record in records.values() if record.env is not None}
+
+    async def bind_environment(self, env: str, how: EnvironmentOrigin, tranid: str | None = None) -> None:
+        """Store that *env* belongs to the tenant."""
+        commit = asyncio.ensure_future(self._commit_binding(env, tranid))
         try:
             await asyncio.shield(commit)
         except asyncio.CancelledError:
@@ -133,29 +193,54 @@ class StepContext:
             await asyncio.wait([commit], timeout=1)
             commit.cancel()
             raise
+        state = self.state
         # From now on a listing without the environment is incomplete, once the propagation delay is over.
-        self.listing.expected.bound_since[env] = self.loop_time()
-        if env != tenant_state.plan.env:
-            tenant_state.status = None
-        tenant_state.env, tenant_state.how, tenant_state.ambiguous_create = env, how, None
+        self.shared.listing.bindings.add(env, Binding(state.name, self.shared.wall_clock()))
+        if env != state.plan.env:
+            state.status = None
+        state.env, state.how, state.ambiguous_create = env, how, None
 
-    @contextlib.contextmanager
-    def guarded_call(self, deadline: float = math.inf, *, billable: bool = False) -> Iterator[GuardedCall]:
-        """Register a call so that `stop` and `halt` can cancel it while unsent; end it at loop time *deadline*."""
-        with anyio.CancelScope(deadline=deadline) as scope:
-            call = GuardedCall(self, scope, billable)
-            self._active_calls.add(call)
+    async def _commit_binding(self, env: str, tranid: str | None) -> None:
+        state = self.state
+        while True:
+            record = state.record
+            since = record.opened_at or self.shared.wall_clock()
+            bound = attrs.evolve(
+                record, alias=state.plan.alias, env=env, tranid=tranid, opened_at=since, intent=None, creates_sent=0
+            )
             try:
-                yield call
-            finally:
-                self._active_calls.discard(call)
+                await self.commit(bound)
+            except StaleRecord:
+                # Only a response proves that the environment is the tenant's. Anything else is judged again.
+                if tranid is None:
+                    raise
+                stored = (await self.shared.journal.load([record.tenant])).get(record.tenant)
+                if stored is None or stored.env is not None:
+                    raise
+                # Another process has changed something else, such as its own intent: the environment must not be lost.
+                state.record = stored
+            else:
+                return
 
-    def stop(self) -> None:
-        self.stopped = True
-        for call in self._active_calls:
-            call.cancel_if_unsent()
+    async def acquire_slot(self, *, resumed: bool = False) -> None:
+        """Wait for a slot; a tenant that has *resumed* after a wait goes before others at the same step."""
+        if not self.holds_slot:
+            priority = (-self.urgency, not resumed)
+            await self.shared.limiter.acquire(priority, self.group.wait)
+            self.holds_slot = True
 
-    def halt(self) -> None:
-        # Both flags are set before `stop` cancels, because the calls decide by them whether they may still be sent.
-        self.halted = self.listing.halted = True
-        self.stop()
+    def release_slot(self) -> None:
+        if self.holds_slot:
+            self.holds_slot = False
+            self.shared.limiter.release()
+
+    async def wait(self, wait: ListingWait) -> None:
+        """Wait until listings satisfy *wait*, without a slot; raise the error that ends it."""
+        self.release_slot()
+        self.state.pending_wait = wait
+        future = self.group.watch.add(wait)
+        try:
+            await self.group.wait(future)
+        finally:
+            self.group.watch.remove(future)
+            self.state.pending_wait = None

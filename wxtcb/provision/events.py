@@ -9,6 +9,7 @@ import attrs
 from wxtcb.provision.report import EnvironmentOrigin, Problem, StopReason, TenantReport
 
 __all__ = [
+    "EventsDropped",
     "RunEvent",
     "RunStopped",
     "StepDone",
@@ -16,6 +17,8 @@ __all__ = [
     "StepOutcomeUnknown",
     "TenantFinished",
     "TenantStarted",
+    "TermEnded",
+    "TermStarted",
     "Waiting",
 ]
 
@@ -127,4 +130,37 @@ class RunStopped(BaseRunEvent):
     retry_after: datetime | None = None
 
 
-RunEvent = TenantStarted | StepDone | StepOutcomeUnknown | Waiting | StepFailed | TenantFinished | RunStopped
+@attrs.frozen
+class TermStarted(BaseRunEvent):
+    """This process was elected, for the term with this `epoch` (`Provisioner.serve`)."""
+
+    epoch: int
+
+
+@attrs.frozen
+class TermEnded(BaseRunEvent):
+    """This process is no longer elected, because of `reason`."""
+
+    epoch: int
+    reason: str
+
+
+@attrs.frozen
+class EventsDropped(BaseRunEvent):
+    """`count` events were dropped, because this subscriber had 10,000 unread ones; `Run.report` has what they said."""
+
+    count: int
+
+
+RunEvent = (
+    TenantStarted
+    | StepDone
+    | StepOutcomeUnknown
+    | Waiting
+    | StepFailed
+    | TenantFinished
+    | RunStopped
+    | EventsDropped
+    | TermStarted
+    | TermEnded
+)

@@ -157,35 +157,44 @@ class SharedJournal(Journal, Protocol):
     @property
     def election(self) -> Election: ...
 
+    @property
+    def wait(self) -> float | None:
+        """Seconds that `Provisioner.apply` waits for another process that provisions, before it raises `JournalInUse`.
+
+        None: an apply needs no election, because every commit compares versions.
+        """
+        ...
+
 
 async def commit_record(
-    journal: Journal, before: TenantRecord, after: TenantRecord, now: float, previous_owner: RecordChange | None = None
-) -> None:
-    """Commit *after*, and *previous_owner* with it; raise `JournalConflict` if rejected, or `JournalError`."""
-    released = None if previous_owner is None else previous_owner.to_entry(now)
+    journal: Journal, change: RecordChange, now: float, *, epoch: int | None = None
+) -> CommitResult:
+    """Commit *change* with its line of the history; return the answer of the journal, or raise `JournalError`."""
+    released = None if change.previous_owner is None else change.previous_owner.to_entry(now)
     try:
-        committed = await journal.commit(*RecordChange(before, after).to_entry(now), released)
+        return await journal.commit(*change.to_entry(now), released, epoch=epoch)
     except WxtcbError:
         raise
     # A journal may be written by the user: any exception of it must stop the run before the next create.
     except Exception as error:
         # Only its type: the message may hold a secret, such as the password of a database.
         raise JournalError(f"the journal failed ({type(error).__name__}); check its storage") from error
-    if not committed:
-        raise JournalConflict(
-            f"the journal rejected the record of tenant {after.tenant!r}: another run changed it, or another tenant "
-            "owns its environment or alias; plan again"
-        )
 
 
-async def commit_record_changes(journal: Journal, record_changes: Iterable[RecordChange], now: float) -> None:
-    """Commit the record changes of an operator's decisions; raise the first error."""
+async def commit_record_changes(
+    journal: Journal, record_changes: Iterable[RecordChange], now: float, *, epoch: int | None = None
+) -> None:
+    """Commit the record changes of an operator's decisions; raise the first error, or `JournalConflict`."""
     remaining = iter(record_changes)
     # A journal on disk writes concurrent commits in one transaction. Batches bound the number of tasks.
-    while batch := [
-        commit_record(journal, each.before, each.after, now, each.previous_owner) for each in islice(remaining, 500)
-    ]:
+    while batch := [*islice(remaining, 500)]:
+        commits = (commit_record(journal, each, now, epoch=epoch) for each in batch)
         # All commits of the batch must end before an error is raised, so that none runs on unobserved.
-        for result in await asyncio.gather(*batch, return_exceptions=True):
+        for change, result in zip(batch, await asyncio.gather(*commits, return_exceptions=True), strict=True):
             if isinstance(result, BaseException):
                 raise result
+            if not isinstance(result, Committed):
+                raise JournalConflict(
+                    f"the journal rejected the record of tenant {change.after.tenant!r}: another process changed it, "
+                    "or another tenant owns its environment or alias; plan again"
+                )

@@ -201,6 +201,7 @@ class MemoryJournal:
     desired: MemoryDesired = attrs.field(init=False, repr=False)
     election: MemoryElection = attrs.field(init=False, repr=False)
     rolled_back_at: float | None = attrs.field(init=False, default=None)
+    wait: float | None = attrs.field(init=False, default=None)
     _identity: JournalIdentity | None = attrs.field(init=False, default=None)
     _records: dict[str, TenantRecord] = attrs.field(init=False, repr=False, factory=dict[str, TenantRecord])
     _histories: dict[str, str] = attrs.field(init=False, repr=False, factory=dict[str, str])

@@ -77,6 +77,7 @@ class OperatorDecisions:
     resend_links: bool = False
     all_tenants: bool = False
     removed: bool = False
+    retry: frozenset[str] = frozenset()
 
 
 @attrs.frozen(kw_only=True)

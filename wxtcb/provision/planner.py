@@ -16,7 +16,7 @@ from wxtcb.errors import InvalidArgument
 from wxtcb.provision.journal import Journal
 from wxtcb.provision.plan import Action, AliasIndex, OperatorDecisions, Plan, TenantPlan, alias_in_use_message
 from wxtcb.provision.reconciliation import MAX_LISTING_AGE, unknown_rows_message
-from wxtcb.provision.record import Binding, RecordChange, TenantRecord, collect_bindings, recently_opened, reset_record
+from wxtcb.provision.record import Binding, RecordChange, TenantRecord, recently_opened, reset_record
 from wxtcb.provision.step import Step
 from wxtcb.provision.tenant import Tenant
 
@@ -41,26 +41,38 @@ class Planner:
         decisions: OperatorDecisions,
         *,
         previously_listed: frozenset[str] = frozenset(),
+        newer_than: float | None = None,
+        known_bindings: Mapping[str, Binding] | None = None,
     ) -> Plan:
         """Return a plan for *tenants*, whose aliases are *aliases*.
 
-        *previously_listed* are environments of an earlier list: the list is repeated if it lacks one of them.
+        *previously_listed* are environments of an earlier list: the list is repeated if it lacks one of them. The list
+        starts at loop time *newer_than* or later, by default now. *known_bindings* saves reading those of the journal.
         Raises `InvalidArgument` if a decision cannot be carried out.
         """
         aliases_by_name = dict(zip((tenant.name for tenant in tenants), aliases, strict=True))
-        if decisions.all_tenants:
-            # Records of tenants that are not in the file count too: one of them may have been renamed.
-            records = await self.journal.load()
-            bindings: Mapping[str, Binding] = collect_bindings(records.values())
-        else:
-            records = await self.journal.load(dict.fromkeys((*aliases_by_name, *decisions.forget)))
-            bindings = await self.journal.bindings()
-        expected = previously_listed.union(bindings) - recently_opened(bindings, self.clock(), self.settle)
-        snapshot = await self.poller.poll(asyncio.get_running_loop().time())
-        # A list may be incomplete once and complete a second later. After two retries it counts.
-        for _ in range(LISTING_RETRIES):
-            if expected <= snapshot.value.by_env.keys():
+        retries = LISTING_RETRIES
+        snapshot = await self.poller.poll(asyncio.get_running_loop().time() if newer_than is None else newer_than)
+        while True:
+            # The journal is read after the list. An environment that another process creates in between is then in the
+            # journal, and recent. In the other order it would be in the list alone, and look like a conflict.
+            bindings = await self.journal.bindings(self.clock()) if known_bindings is None else known_bindings
+            # With all tenants, records of those that are not in the file count too: one may have been renamed.
+            names = None if decisions.all_tenants else dict.fromkeys((*aliases_by_name, *decisions.forget))
+            records = await self.journal.load(names, aliases=() if names is None else aliases)
+            # What was bound between the two reads.
+            now = self.clock()
+            newest = {
+                record.env: Binding(record.tenant, now)
+                for record in records.values()
+                if record.env and record.env not in bindings
+            }
+            bindings = {**bindings, **newest}
+            expected = previously_listed.union(bindings) - recently_opened(bindings, now, self.settle)
+            # A list may be incomplete once and complete a second later. After two retries it counts.
+            if not retries or expected <= snapshot.value.by_env.keys():
                 break
+            retries -= 1
             snapshot = await self.poller.poll(snapshot.started_at + self.poller.min_interval)
         recent = recently_opened(bindings, self.clock(), self.settle)
         plan_input = PlanInput(decisions, aliases_by_name, records, snapshot.value, bindings, recent, self.clock())
@@ -102,7 +114,7 @@ class Planner:
         aliases = tuple(planned.alias for planned in plan.tenants)
         newer = await self.plan(tenants, aliases, plan.decisions, previously_listed=plan.alias_index.envs)
         # A user approved *plan*: an apply must not bill more environments than it shows.
-        return attrs.evolve(newer, tenants=tuple(map(_restrict_tenant, newer.tenants, plan.tenants)))
+        return attrs.evolve(newer, tenants=tuple(map(restrict_tenant, newer.tenants, plan.tenants)))
 
     def _plan_tenant(self, tenant: Tenant, plan_input: PlanInput) -> TenantPlan:
         record, adopt_env = plan_input.initial_record(tenant.name), plan_input.decisions.adopt.get(tenant.name)
@@ -181,7 +193,8 @@ class PlanInput:
 
     def validate_decisions(self) -> None:
         adopt, forget = self.decisions.adopt, self.decisions.forget
-        problems = [
+        problems = [f"retry {name}: unknown tenant" for name in self.decisions.retry if name not in self.aliases]
+        problems += [
             f"{option} {name}={env}: {problem}"
             for option, pairs, check in (("adopt", adopt, self._adopt_error), ("forget", forget, self._forget_error))
             for name, env in pairs.items()
@@ -243,9 +256,16 @@ class PlanInput:
         name, after = record.tenant, record
         if name in self.decisions.forget and record.env == self.decisions.forget[name]:
             after = reset_record(record)
+        if name in self.decisions.retry and (record.creates_sent or record.outcome):
+            after = attrs.evolve(after, creates_sent=0, outcome="", problem="")
         if name in self.aliases:
             after = attrs.evolve(after, retired=False) if after.retired else after
-        elif self.decisions.removed and after.may_have_environment and not self._is_settled(after):
+        elif (
+            self.decisions.all_tenants
+            and self.decisions.removed
+            and after.may_have_environment
+            and not self._is_settled(after)
+        ):
             after = attrs.evolve(after, retired=True)
         return None if after is record else RecordChange(record, attrs.evolve(after, version=record.version + 1))
 
@@ -312,6 +332,10 @@ class PlanInput:
         )
         released = attrs.evolve(reset_record(previous), version=previous.version + 1)
         return RecordChange(own, after, previous_owner=RecordChange(previous, released))
+
+    def _is_removed(self, record: TenantRecord) -> bool:
+        is_removal = self.decisions.all_tenants and self.decisions.removed
+        return is_removal and record.may_have_environment and not self._is_settled(record)
 
     def _is_settled(self, record: TenantRecord) -> bool:
         return record.retired or any(owner.tenant == record.tenant for owner in self.previous_owners.values())
@@ -406,7 +430,10 @@ def _plan_new_environment(planned: TenantPlan, observed: PlanInput) -> TenantPla
         return _blocked(planned, f"{unknown}: provision that tenant first")
     if missing := observed.missing_message:
         return _blocked(planned, f"{missing}. Plan again; if it was deleted, forget it")
-    if (rename := observed.possible_rename) and planned.initial_record is None:
+    # A record without a create only has the outcome of an earlier attempt.
+    record = planned.initial_record
+    is_new = record is None or bool(record.outcome and not record.attempt)
+    if (rename := observed.possible_rename) and is_new:
         advice = "If so, adopt its environment under its alias; if not, mark it as removed"
         return _blocked(planned, f"{rename} {advice}")
     return planned
@@ -431,7 +458,8 @@ def _blocked(planned: TenantPlan, reason: str, *matches: str) -> TenantPlan:
     return attrs.evolve(planned, action=action, reason=reason, existing=matches, steps=())
 
 
-def _restrict_tenant(newer: TenantPlan, original: TenantPlan) -> TenantPlan:
+def restrict_tenant(newer: TenantPlan, original: TenantPlan) -> TenantPlan:
+    """Return *newer*, or a blocked plan if it would create an environment that *original* did not create."""
     if newer.action is not Action.CREATE or original.action is Action.CREATE:
         return newer
     reason = f"the plan was {original.action.value}, but its environment no longer exists: plan again to create one"

@@ -15,12 +15,12 @@ from typing import Final
 import attrs
 
 from wxtcb._concurrency.shared_poll import SharedPoller, Snapshot
-from wxtcb.api.environment import DESCRIBE_ENVS, EnvList, UnreadableEnv
-from wxtcb.errors import SendVetoed, WxtcbError
+from wxtcb.api.environment import EnvList, UnreadableEnv
+from wxtcb.errors import WxtcbError
 from wxtcb.provision.error_policy import IncompleteListing, is_fatal
-from wxtcb.provision.plan import AliasIndex, Plan
+from wxtcb.provision.journal import Journal
+from wxtcb.provision.plan import AliasIndex
 from wxtcb.provision.record import Binding, recently_opened
-from wxtcb.provision.step import StepResult
 
 REQUIRED_COMPLETE_LISTINGS: Final = 2
 MAX_LISTING_AGE: Final = 5.0
@@ -64,14 +64,20 @@ def unknown_rows_message(rows: Sequence[UnreadableEnv]) -> str:
 class ExpectedEnvironments:
     """The environments that a complete listing contains.
 
-    Each must be listed `settle` seconds after `bound_since`, in loop time, and once listed. `recently_created` are
-    those of an earlier run that were not listed yet when this run began.
+    Each must be listed `settle` seconds after `bound_since`, in loop time, and once listed.
     """
 
     settle: float
-    bound_since: dict[str, float]
-    recently_created: frozenset[str] = frozenset()
+    bound_since: dict[str, float] = attrs.field(factory=dict)
     _last_diff: ListingDiff | None = attrs.field(init=False, default=None)
+
+    def update(self, bindings: Mapping[str, Binding], wall_time: float, read_at: float) -> None:
+        """Expect the environments of *bindings*, which were read at loop time *read_at*, and those bound since then."""
+        recent, known = recently_opened(bindings, wall_time, self.settle), self.bound_since
+        # An environment that is new here may not be listed yet. One that another process bound long ago must be.
+        since = {env: known.get(env, read_at if env in recent else -math.inf) for env in bindings}
+        self.bound_since = since | {env: at for env, at in known.items() if at > read_at}
+        self._last_diff = None
 
     def compare(self, snapshot: Snapshot[EnvList]) -> ListingDiff:
         # Cached: thousands of tenants may wait for the same snapshot.
@@ -84,11 +90,44 @@ class ExpectedEnvironments:
             self._last_diff = ListingDiff(snapshot, AliasIndex.from_list(snapshot.value), missing, unknown_rows)
         return self._last_diff
 
-    def is_waiting_for_recent(self, snapshot: Snapshot[EnvList]) -> bool:
-        listed, overdue = snapshot.value.by_env, self.compare(snapshot).missing
-        if all(env in listed or env in overdue for env in self.recently_created):
-            self.recently_created = frozenset()
-        return bool(self.recently_created)
+
+@attrs.define(eq=False)
+class KnownBindings:
+    """The bindings of the journal, and the environments that are expected because of them.
+
+    Other processes change them too, so they are read again after a while: rarely if this one is elected.
+    """
+
+    journal: Journal
+    expected: ExpectedEnvironments
+    wall_clock: Callable[[], float]
+    is_elected: Callable[[], bool]
+    _bindings: dict[str, Binding] = attrs.field(init=False, factory=dict[str, Binding])
+    _added: dict[str, Binding] = attrs.field(init=False, factory=dict[str, Binding])
+    _read_at: float = attrs.field(init=False, default=-math.inf)
+    _lock: asyncio.Lock = attrs.field(init=False, factory=asyncio.Lock)
+
+    async def read(self) -> Mapping[str, Binding]:
+        """Return the bindings, which may be some seconds old; this process's own are always there."""
+        async with self._lock:
+            now = asyncio.get_running_loop().time()
+            # What was bound after the last read is recent for at least as long: no listing needs to show it yet.
+            max_age = 60.0 if self.is_elected() else min(MAX_LISTING_AGE, self.expected.settle / 2)
+            if now - self._read_at > max_age:
+                wall_time, added = self.wall_clock(), dict[str, Binding]()
+                # What this process binds during the read may be missing from its result.
+                self._added = added
+                bindings = await self.journal.bindings(wall_time)
+                self.expected.update(bindings, wall_time, now)
+                self._bindings, self._read_at = {**bindings, **added}, now
+            return self._bindings
+
+    def add(self, env: str, binding: Binding) -> None:
+        self._bindings[env] = self._added[env] = binding
+        self.expected.bound_since[env] = asyncio.get_running_loop().time()
+
+    def expire(self) -> None:
+        self._read_at = -math.inf
 
 
 @attrs.define(eq=False)
@@ -101,21 +140,19 @@ class EnvironmentListing:
     """
 
     poller: SharedPoller[EnvList]
-    alias_index: AliasIndex
-    started_at: float
-    expected: ExpectedEnvironments
-    halted: bool = False
+    bindings: KnownBindings
+    alias_index: AliasIndex = attrs.field(init=False, factory=lambda: AliasIndex(frozenset(), {}))
+    started_at: float = attrs.field(init=False, default=-math.inf)
     _last_duration: float = attrs.field(init=False, default=0.0)
 
-    @classmethod
-    def from_plan(
-        cls, poller: SharedPoller[EnvList], plan: Plan, bindings: Mapping[str, Binding], settle: float, wall_time: float
-    ) -> EnvironmentListing:
-        """Return a listing that starts from the plan's; not fresh if that lacks a recently created environment."""
-        unseen = recently_opened(bindings, wall_time, settle) - plan.alias_index.envs
-        since = dict.fromkeys(bindings, -math.inf) | dict.fromkeys(unseen, asyncio.get_running_loop().time())
-        started_at = -math.inf if unseen else plan.listed_at
-        return cls(poller, plan.alias_index, started_at, ExpectedEnvironments(settle, since, unseen))
+    def offer(self, alias_index: AliasIndex, started_at: float, *, forgotten: frozenset[str] = frozenset()) -> None:
+        """Use the listing of a plan if it is newer, and shows all that were listed before, except *forgotten* ones."""
+        if started_at > self.started_at and self.alias_index.envs - forgotten <= alias_index.envs:
+            self.alias_index, self.started_at = alias_index, started_at
+
+    @property
+    def expected(self) -> ExpectedEnvironments:
+        return self.bindings.expected
 
     def is_fresh(self, now: float) -> bool:
         # Without the second limit, no create would ever be sent where a listing takes longer than 5 seconds.
@@ -129,12 +166,12 @@ class EnvironmentListing:
     async def _refresh(self, newer_than: float) -> None:
         requested_at = asyncio.get_running_loop().time()
         snapshot = await self._poll_with_retries(newer_than)
+        # After the listing: what was bound before it must be in it, or be recent.
+        await self.bindings.read()
         first_started_at = snapshot.started_at
         # `IncompleteListing` names these 30 s.
         while snapshot.started_at < first_started_at + 30 and not self._is_complete(snapshot):
             await self.poller.sleep(self.poller.min_interval)
-            if self.halted:
-                raise SendVetoed(endpoint=DESCRIBE_ENVS.path)
             snapshot = await self._poll_with_retries(snapshot.started_at + self.poller.min_interval)
         if (diff := self.expected.compare(snapshot)).is_incomplete:
             raise IncompleteListing(diff.missing_message)
@@ -147,7 +184,7 @@ class EnvironmentListing:
 
     def _is_complete(self, snapshot: Snapshot[EnvList]) -> bool:
         diff = self.expected.compare(snapshot)
-        if diff.is_incomplete or self.expected.is_waiting_for_recent(snapshot):
+        if diff.is_incomplete:
             return False
         # Identical if another tenant has used this snapshot already: 10,000 environments are not compared once more.
         return self.alias_index is diff.alias_index or self.alias_index.envs <= snapshot.value.by_env.keys()
@@ -175,24 +212,6 @@ class CheckResult(Enum):
 
 
 @attrs.define(eq=False)
-class WaitForVisibility:
-    """Wait until listings show what an earlier run created shortly before, or until its propagation delay is over."""
-
-    expected: ExpectedEnvironments
-    due_at: float
-    deadline: float
-
-    def describe(self, _now: float, /) -> tuple[str, float]:
-        return "listings that show the environments of an earlier run", self.deadline
-
-    def evaluate(self, snapshot: Snapshot[EnvList]) -> StepResult | None:
-        return None if self.expected.is_waiting_for_recent(snapshot) else StepResult.RETRY
-
-    def check_timeout(self, now: float) -> StepResult | None:
-        return StepResult.RETRY if now >= self.deadline else None
-
-
-@attrs.define(eq=False)
 class OutcomeCheck:
     """Wait until listings after `due_at` show whether an ambiguous create under *alias* took effect.
 
@@ -206,6 +225,8 @@ class OutcomeCheck:
     found_envs: tuple[str, ...] = ()
     result: CheckResult | None = None
     reason: str = "no listing has succeeded since then"
+    # The last listing, if the result is ABSENT.
+    snapshot: Snapshot[EnvList] | None = None
     _complete_listings: int = 0
 
     def describe(self, now: float, /) -> tuple[str, float]:
@@ -213,10 +234,10 @@ class OutcomeCheck:
             return "the propagation delay of ambiguous creates", self.due_at
         return "listings that show the outcome of creates", self.deadline
 
-    def evaluate(self, snapshot: Snapshot[EnvList]) -> StepResult | None:
+    def evaluate(self, snapshot: Snapshot[EnvList]) -> bool:
         # The create may take effect until `due_at`, so an earlier listing without the alias proves nothing.
         if snapshot.started_at < self.due_at:
-            return None
+            return False
         diff = self.compare(snapshot)
         self.found_envs = diff.alias_index.find(self.alias)
         # The result of the create may be the row whose id cannot be read; such a listing is also incomplete.
@@ -228,11 +249,14 @@ class OutcomeCheck:
             self.reason = f"the listings since then {diff.missing_message}"
             return self.check_timeout(snapshot.started_at)
         self._complete_listings += 1
-        return self._finish(CheckResult.ABSENT) if self._complete_listings >= REQUIRED_COMPLETE_LISTINGS else None
+        if self._complete_listings < REQUIRED_COMPLETE_LISTINGS:
+            return False
+        self.snapshot = snapshot
+        return self._finish(CheckResult.ABSENT)
 
-    def check_timeout(self, now: float) -> StepResult | None:
-        return self._finish(CheckResult.INCONCLUSIVE) if now >= self.deadline else None
+    def check_timeout(self, now: float) -> bool:
+        return now >= self.deadline and self._finish(CheckResult.INCONCLUSIVE)
 
-    def _finish(self, result: CheckResult) -> StepResult:
+    def _finish(self, result: CheckResult) -> bool:
         self.result = result
-        return StepResult.RETRY
+        return True

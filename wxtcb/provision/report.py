@@ -73,6 +73,8 @@ class StopReason(Enum):
     PLAN_FAILED = "plan_failed"
     # An error that every other tenant would meet, such as one of the ticket, the secret or the journal.
     FATAL_ERROR = "fatal_error"
+    # Another process was elected.
+    DEPOSED = "deposed"
 
 
 @attrs.frozen(kw_only=True)

@@ -7,10 +7,10 @@ from typing import Final
 import attrs
 
 from wxtcb.api.environment import ShareLink
-from wxtcb.provision.plan import Action, TenantPlan, alias_in_use_message
+from wxtcb.provision.listing_watch import ListingWait
+from wxtcb.provision.plan import Action, TenantPlan
 from wxtcb.provision.record import ServiceState, TenantRecord
 from wxtcb.provision.report import EnvironmentOrigin, Outcome, Problem, TenantReport
-from wxtcb.provision.step import PendingWait
 
 __all__ = ["TenantState"]
 
@@ -25,7 +25,9 @@ class TenantState:
     - `record`: the newest record that the journal has stored. `env`, `tranid`, `status`: even if it could not store it.
     - `blocked_outcome`, `existing`, `reason`: the environments that have its alias, if they block it.
     - `how`: how the current step got the environment, for its event.
-    - `ambiguous_create`: a create with an unknown outcome. `ambiguous_create_count` counts those of this run.
+    - `ambiguous_create`: a create with an unknown outcome; it may take effect for `check_after` more seconds.
+    - `interruption`: raised by the tenant's own coroutine, after another one has worked for it.
+    - `cancelled`: no further step begins.
     """
 
     index: int
@@ -40,10 +42,12 @@ class TenantState:
     blocked_outcome: Outcome | None = None
     existing: tuple[str, ...] = ()
     reason: str = ""
-    pending_wait: PendingWait | None = None
+    pending_wait: ListingWait | None = None
+    cancelled: bool = False
+    interruption: Exception | None = None
     ambiguous_create: Problem | None = None
     resend_links: bool = False
-    ambiguous_create_count: int = 0
+    check_after: float = 0.0
     completed_steps: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
 
@@ -69,7 +73,6 @@ class TenantState:
     def block(self, envs: tuple[str, ...]) -> None:
         self.existing = envs
         self.blocked_outcome = Outcome.CONFLICT if len(envs) == 1 else Outcome.DUPLICATE
-        self.reason = alias_in_use_message(self.record.alias, envs)
 
     def to_report(self) -> TenantReport:
         problems = (*self.problems, *([self.ambiguous_create] if self.ambiguous_create else ()))

@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import ipaddress
 import os
 import secrets
 import socket
@@ -29,6 +28,7 @@ import attrs
 
 from wxtcb.errors import InvalidArgument, TokenStoreError
 from wxtcb.secret import Secret
+from wxtcb.tokens.store_urls import PLAIN_OPTION, UNVERIFIED_OPTION, is_loopback, split_off_options
 from wxtcb.tokens.stores import StoredDocument
 from wxtcb.tokens.user_code import cancellation_count, raise_if_cancelled
 from wxtcb.validation import check_string, validator
@@ -62,10 +62,6 @@ REPLY_TIMEOUT: Final = 0.9
 MAX_CONNECTIONS: Final = 8
 # Seconds after the last change. Twice as long as a ticket is valid, and 12 times as long as a token.
 KEY_TTL: Final = 86400
-
-# Options of the URL that are wxtcb's and not redis-py's.
-PLAIN_OPTION: Final = "wxtcb_plain=1"
-UNVERIFIED_OPTION: Final = "wxtcb_unverified=1"
 
 # The server's own messages are never shown: they quote the arguments of a rejected command, and one is the document.
 _ERROR_MESSAGES: Final = {
@@ -233,7 +229,7 @@ class RedisStore:
         Raises `InvalidArgument` for an invalid URL, or for one that needs one of these options, without quoting user
         and password.
         """
-        url, options = _split_off_options(Secret.of(url))
+        url, options = split_off_options(Secret.of(url))
         # Only to check the URL: the client that is used is created in its event loop.
         server = _ServerAddress.of(_create_client(url))
         if not (allow_plain or PLAIN_OPTION in options or server.is_local or server.uses_tls):
@@ -393,26 +389,11 @@ class _ServerAddress:
         netloc = f"[{host}]" if ":" in host else host
         return cls(
             f"{scheme}://{user}{netloc}:{options.get('port', 6379)}/{database}",
-            is_local=_is_loopback(host),
+            is_local=is_loopback(host),
             uses_tls=uses_tls,
             is_verified=options.get("ssl_cert_reqs", "required") not in ("none", ssl.CERT_NONE)
             and options.get("ssl_check_hostname", True) is True,
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _split_off_options(url: Secret) -> tuple[Secret, frozenset[str]]:
-    """Return *url* without the options that are wxtcb's, and these."""
-    address, _, query = url.reveal().partition("?")
-    options = frozenset(query.split("&")) & {PLAIN_OPTION, UNVERIFIED_OPTION}
-    rest = "&".join(each for each in query.split("&") if each not in options)
-    return Secret(f"{address}?{rest}" if rest else address), options
 
 
 def _create_client(url: Secret) -> Redis:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 from pathlib import Path
+from typing import Final
 from urllib.parse import unquote, urlsplit
 
 import attrs
@@ -11,6 +13,10 @@ from wxtcb.errors import InvalidArgument
 from wxtcb.secret import Secret
 from wxtcb.tokens.env_vars import StoreSettings, naming_variable
 from wxtcb.tokens.stores import ClosableTokenStore, SqliteStore
+
+# Options of the URL of a server that are wxtcb's and not those of its client library.
+PLAIN_OPTION: Final = "wxtcb_plain=1"
+UNVERIFIED_OPTION: Final = "wxtcb_unverified=1"
 
 
 @attrs.frozen
@@ -21,7 +27,7 @@ class StoreURL:
     connection.
     """
 
-    # A secret, because it may contain the password of a Redis server.
+    # A secret, because it may contain the password of a server.
     url: Secret
     key: Secret | None = None
 
@@ -57,6 +63,8 @@ def open_store(url: str | Secret) -> ClosableTokenStore:
       Special characters of a path are percent-encoded.
     - ``redis://``, ``rediss://`` (TLS) and ``unix://`` are the URLs of redis-py and need the extra ``redis``;
       ``redis://`` is accepted for this machine only. See `RedisStore.from_url` for the options.
+    - ``postgresql://`` and ``postgres://`` are the URLs of libpq and need the extra ``postgres``; for another machine
+      they need ``sslmode=verify-full``. See `PostgresStore.from_url` for the options.
 
     Raises `InvalidArgument` for any other URL. The message quotes no password.
     """
@@ -80,6 +88,10 @@ def _store_from_url(url: str | Secret) -> ClosableTokenStore | InvalidArgument:
             from wxtcb.tokens.redis import RedisStore
 
             return RedisStore.from_url(address)
+        if scheme in ("postgresql", "postgres"):
+            from wxtcb.tokens.postgres import PostgresStore
+
+            return PostgresStore.from_url(address)
     except InvalidArgument as error:
         return error.with_traceback(None)
     except ImportError as error:
@@ -88,7 +100,7 @@ def _store_from_url(url: str | Secret) -> ClosableTokenStore | InvalidArgument:
         # The ValueErrors of urlsplit quote the URL.
         return InvalidArgument(f"the URL of the token store is not a valid {scheme}:// URL")
     return InvalidArgument(
-        "the URL of a token store must begin with sqlite:///, redis://, rediss:// or unix://, "
+        "the URL of a token store must begin with sqlite:///, postgresql://, redis://, rediss:// or unix://, "
         "for example sqlite:////var/lib/shop/tokens.db or rediss://:password@host:6379/0"
     )
 
@@ -103,3 +115,19 @@ def _parse_sqlite_path(url: str) -> str:
     if parts.query or parts.fragment:
         raise InvalidArgument("a sqlite URL has no options; write ? as %3F and # as %23 if the path contains them")
     return unquote(parts.path[1:])
+
+
+def split_off_options(url: Secret) -> tuple[Secret, frozenset[str]]:
+    """Return *url* without the options that are wxtcb's, and these."""
+    address, _, query = url.reveal().partition("?")
+    options = frozenset(query.split("&")) & {PLAIN_OPTION, UNVERIFIED_OPTION}
+    rest = "&".join(each for each in query.split("&") if each not in options)
+    return Secret(f"{address}?{rest}" if rest else address), options
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether *host* is a name or an address of this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

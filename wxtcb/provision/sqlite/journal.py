@@ -13,6 +13,7 @@ from typing import Self
 import attrs
 
 from wxtcb._files.sqlite import sidecar_path
+from wxtcb.errors import InvalidArgument
 from wxtcb.provision.journal import CommitResult, JournalError
 from wxtcb.provision.record import Binding, HistoryEntry, JournalEntry, JournalIdentity, TenantRecord
 from wxtcb.provision.sqlite import schema
@@ -31,6 +32,8 @@ def _as_path(path: str | os.PathLike[str]) -> Path:
 
 def _check_wait(_: object, attribute: attrs.Attribute[float], value: float) -> None:
     check_number(attribute.name, value)
+    if value < 0:
+        raise InvalidArgument(f"{attribute.name} must be at least 0 seconds, not {value!r}")
 
 
 def default_journal_path(file: str | os.PathLike[str]) -> Path:
@@ -116,9 +119,9 @@ class SqliteJournal:
         epoch: int | None = None,
     ) -> CommitResult:
         """Store *record* (`Journal.commit`); it may be stored even if the call is cancelled: load it and compare."""
-        released = previous_owner and schema.RecordRow.from_record(*previous_owner)
-        row = schema.RecordRow.from_record(record, entry)
-        query = partial(schema.commit_rows, row=row, previous_owner=released, epoch=epoch)
+        released = previous_owner and schema.RecordRow.from_record(*previous_owner, epoch)
+        row = schema.RecordRow.from_record(record, entry, epoch)
+        query = partial(schema.commit_rows, row=row, previous_owner=released)
         return await self._thread.run(query, write=True)
 
     async def aclose(self) -> None:

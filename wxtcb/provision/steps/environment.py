@@ -7,45 +7,37 @@ listing shows no environment with the alias, and a create with an unknown outcom
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import time
 from typing import Final
 
 import anyio
 import attrs
 
-from wxtcb.api.environment import NewEnv, create_env
+from wxtcb._concurrency.limiter import PathReservation
+from wxtcb.api.environment import CREATE_ENV, NewEnv, create_env
 from wxtcb.errors import ApiError, OutcomeUnknown, SendVetoed, WxtcbError
-from wxtcb.provision.context import INTERRUPTED_MESSAGE, StepContext
+from wxtcb.provision.context import INTERRUPTED_MESSAGE, StepContext, TenantEnded
 from wxtcb.provision.events import StepOutcomeUnknown
 from wxtcb.provision.plan import Action
-from wxtcb.provision.reconciliation import CheckResult, OutcomeCheck, WaitForVisibility
+from wxtcb.provision.reconciliation import CheckResult, OutcomeCheck
 from wxtcb.provision.record import Intent
 from wxtcb.provision.report import Outcome, Problem
-from wxtcb.provision.step import Step, StepResult
-from wxtcb.provision.tenant_state import ENVIRONMENT_STEP_NAME, TenantState
+from wxtcb.provision.step import Step
+from wxtcb.provision.tenant_state import ENVIRONMENT_STEP_NAME
+from wxtcb.session import reserve_path
 
 MAX_AMBIGUOUS_CREATES: Final = 3
 
 
-async def _run(context: StepContext, tenant_states: Sequence[TenantState]) -> StepResult:
-    (tenant_state,) = tenant_states
-    if isinstance(check := tenant_state.pending_wait, OutcomeCheck):
-        tenant_state.pending_wait = None
-        return await _apply_outcome(context, tenant_state, check)
+async def _run(context: StepContext) -> None:
+    state = context.state
     # An intent in the journal means that a create of an earlier run may have taken effect, or may still do so.
-    if (intent := tenant_state.record.intent) is not None and tenant_state.ambiguous_create is not None:
-        remaining = _remaining_seconds(context, intent)
-        return _start_outcome_check(context, tenant_state, tenant_state.ambiguous_create, remaining)
-    if tenant_state.plan.action is Action.ADOPT and tenant_state.plan.env:
-        await context.bind_environment(tenant_state, tenant_state.plan.env, "adopted", tenant_state.record.tranid)
-        return StepResult.NEXT
-    # What an earlier run created just before is not listed yet. Until it is, every listing looks incomplete.
-    if context.listing.expected.recently_created and tenant_state.pending_wait is None:
-        now, longest = context.loop_time(), context.settle + context.timeout
-        tenant_state.pending_wait = WaitForVisibility(context.listing.expected, now, now + longest)
-        return StepResult.WAIT
-    tenant_state.pending_wait = None
-    return await _create_if_alias_unused(context, tenant_state)
+    if (intent := state.record.intent) is not None and state.ambiguous_create is not None:
+        await _check_outcome(context, state.ambiguous_create, _remaining_seconds(context, intent))
+    elif state.plan.action is Action.ADOPT and state.plan.env:
+        await context.bind_environment(state.plan.env, "adopted", state.record.tranid)
+    while state.env is None:
+        await _create(context)
 
 
 def _remaining_seconds(context: StepContext, intent: Intent) -> float:
@@ -53,70 +45,94 @@ def _remaining_seconds(context: StepContext, intent: Intent) -> float:
     # The wall clocks of two machines may differ, so the deadline in the journal is not trusted to shorten the wait:
     # this process waits for a whole window. The deadline may lengthen it, but only to twice the window.
     window = max(context.create_window, intent.window)
-    return min(max(window, intent.deadline - context.wall_clock()), 2 * window)
+    return min(max(window, intent.deadline - context.shared.wall_clock()), 2 * window)
 
 
-async def _create_if_alias_unused(context: StepContext, tenant_state: TenantState) -> StepResult:
+async def _create(context: StepContext) -> None:
+    """Send a create, if the alias is not in use; return without an environment if it was not sent."""
+    state = context.state
+    if state.record.creates_sent >= MAX_AMBIGUOUS_CREATES:
+        message = (
+            f"{state.record.creates_sent} creates had no known effect, and no further one is sent until you decide: "
+            "check the console, then adopt the environment or retry"
+        )
+        raise context.end_with(_problem(message))
+    await _wait_after_rollback(context)
     for _ in range(3):
-        if matches := await context.listing.find_by_alias(tenant_state.record.alias, context.loop_time()):
-            tenant_state.block(matches)
-            return StepResult.END
-        # The listing may have taken long enough for the run to be stopped.
-        if context.stopped:
-            return StepResult.RETRY
-        # The deadline is fixed before the commit: another process counts from the moment when it reads the intent.
-        deadline = context.loop_time() + context.create_window
-        intent = Intent(deadline=context.wall_clock() + context.create_window, window=context.create_window)
-        record = tenant_state.record
-        await context.commit(tenant_state, attrs.evolve(record, attempt=record.attempt + 1, intent=intent))
-        # A slow disk may have used up both: the listing's freshness and the time within which the create must end.
-        if context.listing.is_fresh(context.loop_time()) and context.loop_time() < deadline:
-            return await _send_create(context, tenant_state, deadline)
-        await _clear_intent(context, tenant_state)
+        # Before the intent: while the platform's minute limit pauses creates, an intent would only expire.
+        with context.group.interruptible():
+            reservation = await reserve_path(context.session, CREATE_ENV)
+        try:
+            # The listing may take long enough for the run to be stopped.
+            with context.group.interruptible():
+                matches = await context.shared.listing.find_by_alias(state.record.alias, context.loop_time())
+            if matches:
+                raise await context.block(matches)
+            # The deadline is fixed before the commit: another process counts from the moment when it reads the intent.
+            deadline = context.loop_time() + context.create_window
+            wall_deadline = context.shared.wall_clock() + context.create_window
+            intent = Intent(deadline=wall_deadline, window=context.create_window)
+            record, sent = state.record, state.record.creates_sent + 1
+            await context.commit(attrs.evolve(record, attempt=record.attempt + 1, intent=intent, creates_sent=sent))
+            # A slow disk may have used up both: the listing's freshness and the time within which the create must end.
+            if context.shared.listing.is_fresh(context.loop_time()) and context.loop_time() < deadline:
+                await _send_create(context, deadline, reservation)
+                return
+            await _clear_intent(context)
+        finally:
+            reservation.cancel()
     message = (
         "no request was sent: in 3 attempts, listing the environments took more than 30 s, or storing an intent took "
         "more than 5 s; check the network and the journal's disk"
     )
-    context.record_problem(tenant_state, Problem(step=ENVIRONMENT_STEP_NAME, message=message))
-    return StepResult.END
+    raise context.end_with(_problem(message))
 
 
-async def _send_create(context: StepContext, tenant_state: TenantState, deadline: float) -> StepResult:
-    new: NewEnv | None = None
-    with context.guarded_call(deadline, billable=True) as call:
+async def _wait_after_rollback(context: StepContext) -> None:
+    # A create whose intent the storage has lost may still take effect, and then needs the delay until it is listed.
+    while (at := context.shared.journal.rolled_back_at) is not None:
+        remaining = at + context.create_window + context.settle - time.monotonic()
+        if remaining <= 0:
+            return
+        context.release_slot()
+        with context.group.interruptible():
+            await asyncio.sleep(remaining)
+        await context.acquire_slot(resumed=True)
+
+
+async def _send_create(context: StepContext, deadline: float, reservation: PathReservation) -> None:
+    state, new = context.state, None
+    with context.group.guarded_call(deadline, billable=True, reservation=reservation) as call:
         try:
-            new = await create_env(call.session, alias=tenant_state.record.alias)
+            new = await create_env(call.session, alias=state.record.alias)
         except WxtcbError as error:
             call.record_error(error)
             new = _read_kept_reply(error)
             if new is None and call.ambiguous:
-                tenant_state.ambiguous_create_count += 1
                 # After a response the create is over. Without one it may take effect until the deadline.
                 has_response = isinstance(error.cause if isinstance(error, OutcomeUnknown) else error, ApiError)
                 remaining = 0.0 if has_response else deadline - context.loop_time()
-                return _start_outcome_check(context, tenant_state, _ambiguous_problem(str(error), error), remaining)
-            if new is None:
-                await _clear_intent(context, tenant_state)
-                if not isinstance(error, SendVetoed):
+                state.ambiguous_create, state.check_after = _ambiguous_problem(str(error), error), remaining
+            elif new is None:
+                await _clear_intent(context)
+                if not isinstance(error, SendVetoed) or context.stopped:
                     raise
         except asyncio.CancelledError:
             # Either the run is cancelled, or the scope: by its deadline, or because the call may not be sent any more.
             if call.ambiguous:
-                # The intent stays in the journal, so that this run's scope exit or the next run checks the outcome.
-                tenant_state.ambiguous_create = _ambiguous_problem(INTERRUPTED_MESSAGE)
+                # The intent stays in the journal, so that the check below, or the next run, finds out the outcome.
+                state.ambiguous_create, state.check_after = _ambiguous_problem(INTERRUPTED_MESSAGE), 0.0
             else:
-                await _clear_intent(context, tenant_state)
+                await _clear_intent(context)
             raise
     if new is not None:
         # Before the commit: if that fails, the report must name the environment that now exists.
-        tenant_state.env, tenant_state.tranid = new.env, new.tranid
-        await context.bind_environment(tenant_state, new.env, "opened", new.tranid)
-        return StepResult.NEXT
-    if tenant_state.ambiguous_create is None:
-        return StepResult.RETRY
-    # The scope has ended the call at its deadline, so no time remains.
-    tenant_state.ambiguous_create_count += 1
-    return _start_outcome_check(context, tenant_state, tenant_state.ambiguous_create, 0.0)
+        state.env, state.tranid = new.env, new.tranid
+        await context.bind_environment(new.env, "opened", new.tranid)
+    elif state.ambiguous_create is not None:
+        await _check_outcome(context, state.ambiguous_create, state.check_after)
+    elif context.stopped:
+        raise SendVetoed(endpoint=CREATE_ENV.path)
 
 
 def _read_kept_reply(error: WxtcbError) -> NewEnv | None:
@@ -126,59 +142,75 @@ def _read_kept_reply(error: WxtcbError) -> NewEnv | None:
     return NewEnv(env=env) if isinstance(env, str) and env.strip() and "***" not in env else None
 
 
+def _problem(message: str) -> Problem:
+    return Problem(step=ENVIRONMENT_STEP_NAME, message=message)
+
+
 def _ambiguous_problem(message: str, error: WxtcbError | None = None) -> Problem:
     return Problem(step=ENVIRONMENT_STEP_NAME, message=message, outcome_unknown=True, error=error)
 
 
-async def _clear_intent(context: StepContext, tenant_state: TenantState) -> None:
+async def _clear_intent(context: StepContext, *, sent: bool = False) -> None:
+    """Store that the create had no effect; one that was not *sent*, or was rejected, does not count."""
+    record = context.record
+    creates_sent = record.creates_sent if sent else max(0, record.creates_sent - 1)
     # Shielded: an intent that stays although nothing was sent would cost the next run a whole outcome check.
     with anyio.CancelScope(shield=True):
-        await context.commit(tenant_state, attrs.evolve(tenant_state.record, intent=None))
+        await context.commit(attrs.evolve(record, intent=None, creates_sent=creates_sent))
 
 
-def _start_outcome_check(
-    context: StepContext, tenant_state: TenantState, problem: Problem, remaining: float
-) -> StepResult:
-    """Register a check of the outcome of a create, which may take effect for *remaining* more seconds."""
+async def _check_outcome(context: StepContext, problem: Problem, remaining: float) -> None:
+    """Wait for listings that show the outcome of a create, which may take effect for *remaining* more seconds.
+
+    Return with the environment bound, or with the intent cleared so that another create may be sent.
+    """
+    state, listing = context.state, context.shared.listing
+    state.ambiguous_create = problem
     due_at = context.loop_time() + max(0.0, remaining) + context.settle
-    deadline, compare = due_at + context.timeout, context.listing.expected.compare
-    tenant_state.pending_wait = OutcomeCheck(tenant_state.record.alias, due_at, deadline, compare)
-    tenant_state.ambiguous_create = problem
-    context.emit(StepOutcomeUnknown(tenant_state.name, problem, context.to_datetime(due_at)))
-    return StepResult.WAIT
+    context.group.emit(StepOutcomeUnknown(state.name, problem, context.to_datetime(due_at)))
+    deadline = due_at + context.shared.timeout
+    while True:
+        check = OutcomeCheck(state.record.alias, due_at, deadline, listing.expected.compare)
+        await context.wait(check)
+        if check.result is not CheckResult.ABSENT or check.snapshot is None:
+            break
+        # Another process may have bound an environment that these listings lacked.
+        await listing.bindings.read()
+        if not listing.expected.compare(check.snapshot).is_incomplete:
+            break
+        due_at = context.loop_time()
+    await context.acquire_slot(resumed=True)
+    await _apply_outcome(context, check)
 
 
-async def _apply_outcome(context: StepContext, tenant_state: TenantState, check: OutcomeCheck) -> StepResult:
+async def _apply_outcome(context: StepContext, check: OutcomeCheck) -> None:
+    state = context.state
     match check.result:
         # An environment of another tenant is not adopted: the alias may have been changed at the console.
-        case CheckResult.FOUND if check.found_envs[0] not in context.listing.expected.bound_since:
-            await context.bind_environment(tenant_state, check.found_envs[0], "found")
-            return StepResult.NEXT
+        case CheckResult.FOUND if check.found_envs[0] not in context.shared.listing.expected.bound_since:
+            await context.bind_environment(check.found_envs[0], "found")
         case CheckResult.ABSENT:
-            await _clear_intent(context, tenant_state)
-            if tenant_state.plan.action is Action.CREATE:
-                if (count := tenant_state.ambiguous_create_count) < MAX_AMBIGUOUS_CREATES:
-                    tenant_state.ambiguous_create = None
-                    return StepResult.RETRY
+            await _clear_intent(context, sent=True)
+            if state.plan.action is not Action.CREATE:
+                state.ambiguous_create, state.blocked_outcome = None, Outcome.CONFLICT
+                state.reason = f"{state.plan.env} was to be adopted, but is no longer listed; plan again"
+                raise TenantEnded
+            if (count := state.record.creates_sent) >= MAX_AMBIGUOUS_CREATES:
                 reason = f"listings showed that none of {count} creates took effect"
-                _record_check_failure(context, tenant_state, reason, unknown=False)
-                return StepResult.END
-            tenant_state.ambiguous_create, tenant_state.blocked_outcome = None, Outcome.CONFLICT
-            tenant_state.reason = f"{tenant_state.plan.env} was to be adopted, but is no longer listed; plan again"
+                raise _failed_check(context, reason, unknown=False)
+            state.ambiguous_create = None
         case CheckResult.INCONCLUSIVE:
-            _record_check_failure(context, tenant_state, f"{check.reason}, so its outcome is not proven")
+            await context.ensure_current()
+            raise _failed_check(context, f"{check.reason}, so its outcome is not proven")
         case _:
-            tenant_state.ambiguous_create = None
-            tenant_state.block(check.found_envs)
-    return StepResult.END
+            state.ambiguous_create = None
+            raise await context.block(check.found_envs)
 
 
-def _record_check_failure(
-    context: StepContext, tenant_state: TenantState, reason: str, *, unknown: bool = True
-) -> None:
-    problem, tenant_state.ambiguous_create = tenant_state.ambiguous_create or _ambiguous_problem(reason), None
-    problem = attrs.evolve(problem, message=f"{problem.message}; {reason}", outcome_unknown=unknown)
-    context.record_problem(tenant_state, problem)
+def _failed_check(context: StepContext, reason: str, *, unknown: bool = True) -> TenantEnded:
+    state = context.state
+    problem, state.ambiguous_create = state.ambiguous_create or _ambiguous_problem(reason), None
+    return context.end_with(attrs.evolve(problem, message=f"{problem.message}; {reason}", outcome_unknown=unknown))
 
 
 ENVIRONMENT: Final = Step(
@@ -186,5 +218,4 @@ ENVIRONMENT: Final = Step(
     title="environments opened",
     is_needed=lambda _, record, __: record.env is None,
     run=_run,
-    billable=True,
 )

@@ -13,15 +13,15 @@ from typing import Final
 import anyio
 import attrs
 
-from wxtcb.api.cloudrun import establish_cloudbaserun_server
+from wxtcb.api.cloudrun import ESTABLISH_CLOUDBASERUN_SERVER, establish_cloudbaserun_server
 from wxtcb.api.containers import get_cs_list
 from wxtcb.errors import InvalidRequest, OutcomeUnknown, SendVetoed, WxtcbError
-from wxtcb.provision.context import INTERRUPTED_MESSAGE, GuardedCall, StepContext, is_ambiguous
+from wxtcb.provision.context import INTERRUPTED_MESSAGE, StepContext
 from wxtcb.provision.record import ServiceState, TenantRecord
 from wxtcb.provision.report import Problem
-from wxtcb.provision.step import Step, StepResult
+from wxtcb.provision.step import Step
 from wxtcb.provision.tenant import Service, Tenant
-from wxtcb.provision.tenant_state import TenantState
+from wxtcb.provision.work_group import GuardedCall, is_ambiguous
 
 MAX_SENDS: Final = 3
 MAX_PAGES: Final = 20
@@ -34,62 +34,59 @@ def _is_needed(tenant: Tenant, record: TenantRecord, _status: str | None) -> boo
     return not all(map(record.has_service, names)) or bool(record.unconfirmed_services(names))
 
 
-async def _run(context: StepContext, tenant_states: Sequence[TenantState]) -> StepResult:
-    (tenant_state,) = tenant_states
-    tenant = tenant_state.plan.tenant
-    for service in tenant.services:
-        if context.halted:
-            return StepResult.RETRY
-        if not tenant_state.record.has_service(service.name):
-            await _establish_service(context, tenant_state, service)
-    if unconfirmed := tenant_state.record.unconfirmed_services(tenant.service_names):
-        await _confirm_services(context, tenant_state, unconfirmed)
-    is_complete = all(map(tenant_state.record.has_service, tenant.service_names))
-    return StepResult.RETRY if context.halted and not is_complete else StepResult.NEXT
+async def _run(context: StepContext) -> None:
+    for service in context.tenant.services:
+        if not context.halted and not context.record.has_service(service.name):
+            await _establish_service(context, service)
+    if unconfirmed := context.record.unconfirmed_services(context.tenant.service_names):
+        await _confirm_services(context, unconfirmed)
+    if context.halted and not all(map(context.record.has_service, context.tenant.service_names)):
+        # A request that was withdrawn leaves no error.
+        raise SendVetoed(endpoint=ESTABLISH_CLOUDBASERUN_SERVER.path)
 
 
-async def _establish_service(context: StepContext, tenant_state: TenantState, service: Service) -> None:
-    with context.guarded_call() as call:
+async def _establish_service(context: StepContext, service: Service) -> None:
+    with context.group.guarded_call() as call:
         # SENT in the journal: an earlier run may have established the service without learning the outcome.
-        call.ambiguous = tenant_state.record.services.get(service.name) is ServiceState.SENT
+        call.ambiguous = context.record.services.get(service.name) is ServiceState.SENT
         # Before the request, so that a crash during it leaves a trace.
-        await _set_service_state(context, tenant_state, service, ServiceState.SENT)
+        await _set_service_state(context, service, ServiceState.SENT)
         try:
-            state = await _send_with_retries(context, tenant_state, service, call)
+            state = await _send_with_retries(context, service, call)
         except WxtcbError as error:
             if not call.ambiguous:
-                await _set_service_state(context, tenant_state, service, None)
+                await _set_service_state(context, service, None)
             # If no request was sent, the service is not failed but unfinished.
-            if call.ambiguous or not isinstance(error, SendVetoed):
-                earlier = call.ambiguous and not is_ambiguous(error)
-                message = f"{error} An earlier request may have taken effect." if earlier else str(error)
-                problem = Problem(
+            if isinstance(error, SendVetoed) and not call.ambiguous:
+                raise
+            earlier = call.ambiguous and not is_ambiguous(error)
+            message = f"{error} An earlier request may have taken effect." if earlier else str(error)
+            context.record_problem(
+                Problem(
                     step=_STEP_NAME, message=message, service=service.name, outcome_unknown=call.ambiguous, error=error
                 )
-                context.record_problem(tenant_state, problem)
+            )
         except asyncio.CancelledError:
             if call.ambiguous:
                 problem = Problem(
                     step=_STEP_NAME, message=INTERRUPTED_MESSAGE, service=service.name, outcome_unknown=True
                 )
-                context.record_problem(tenant_state, problem)
+                context.record_problem(problem)
             else:
                 with anyio.CancelScope(shield=True):
-                    await _set_service_state(context, tenant_state, service, None)
+                    await _set_service_state(context, service, None)
             raise
         else:
-            await _set_service_state(context, tenant_state, service, state)
+            await _set_service_state(context, service, state)
 
 
-async def _send_with_retries(
-    context: StepContext, tenant_state: TenantState, service: Service, call: GuardedCall
-) -> ServiceState:
+async def _send_with_retries(context: StepContext, service: Service, call: GuardedCall) -> ServiceState:
     """Send until the outcome is known, at most three times, and return the service's state; raise the last error."""
     sends, last_error = 0, None
     while True:
         sends += 1
         try:
-            await establish_cloudbaserun_server(call.session, service.to_server(tenant_state.env or ""))
+            await establish_cloudbaserun_server(call.session, service.to_server(context.env))
         except SendVetoed as error:
             if last_error is None:
                 raise
@@ -101,7 +98,7 @@ async def _send_with_retries(
             # After an ambiguous send the service that exists is probably that one. In an adopted environment another
             # program may have established it: no order number is known of an environment that is adopted.
             exists = isinstance(error, InvalidRequest) and error.errcode == _ALREADY_EXISTS_ERRCODE
-            if exists and (call.ambiguous or tenant_state.record.tranid is None):
+            if exists and (call.ambiguous or context.record.tranid is None):
                 return ServiceState.UNCONFIRMED
             if not isinstance(error, OutcomeUnknown) or sends == MAX_SENDS or context.halted:
                 raise
@@ -110,14 +107,14 @@ async def _send_with_retries(
             return ServiceState.DONE
 
 
-async def _confirm_services(context: StepContext, tenant_state: TenantState, names: Sequence[str]) -> None:
+async def _confirm_services(context: StepContext, names: Sequence[str]) -> None:
     """Record unconfirmed services as done if the platform lists them."""
     # It is not documented whether `getcslist` lists cloud-run services, or only those of the older family. A service
     # that it does not list may exist all the same, and a failed list is no failure of the tenant.
     listed, offset = set[str](), 0
     try:
         for _ in range(MAX_PAGES):
-            page = await get_cs_list(context.session, tenant_state.env or "", offset=offset or None)
+            page = await get_cs_list(context.session, context.env, offset=offset or None)
             listed |= {service.service_name for service in page.cslist if service.service_name}
             offset += len(page.cslist)
             if not page.cslist or (page.total is not None and offset >= page.total):
@@ -125,17 +122,15 @@ async def _confirm_services(context: StepContext, tenant_state: TenantState, nam
     except WxtcbError:
         return
     if found := listed.intersection(names):
-        services = {**tenant_state.record.services, **dict.fromkeys(found, ServiceState.DONE)}
-        await context.commit(tenant_state, attrs.evolve(tenant_state.record, services=services))
+        services = {**context.record.services, **dict.fromkeys(found, ServiceState.DONE)}
+        await context.commit(attrs.evolve(context.record, services=services))
 
 
-async def _set_service_state(
-    context: StepContext, tenant_state: TenantState, service: Service, state: ServiceState | None
-) -> None:
-    services = {name: known for name, known in tenant_state.record.services.items() if name != service.name}
+async def _set_service_state(context: StepContext, service: Service, state: ServiceState | None) -> None:
+    services = {name: known for name, known in context.record.services.items() if name != service.name}
     if state is not None:
         services[service.name] = state
-    await context.commit(tenant_state, attrs.evolve(tenant_state.record, services=services))
+    await context.commit(attrs.evolve(context.record, services=services))
 
 
 SERVICES: Final = Step(name=_STEP_NAME, title="services established", is_needed=_is_needed, run=_run)

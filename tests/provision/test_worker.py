@@ -1,0 +1,281 @@
+"""Workers: whoever is elected provisions what is desired."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+
+from wxtcb.errors import InvalidArgument
+from wxtcb.provision import MemoryJournal, Provisioner, ProvisioningClient, Tenant
+from wxtcb.provision.desired import DesiredState
+from wxtcb.provision.events import RunStopped, TermEnded, TermStarted
+from wxtcb.provision.report import StopReason
+from wxtcb.sandbox import Fault, FaultKind, ReadyPolicy
+
+from .conftest import EPOCH, Harness
+from .constants import API, CREATE, LIST, SHARE, WX1, plain_tenants, wait_for_requests
+
+pytestmark = pytest.mark.virtual_time
+
+
+@pytest.fixture
+def journal() -> MemoryJournal:
+    """Return a journal whose storage has the time of the loop."""
+    return MemoryJournal(clock=lambda: EPOCH + asyncio.get_running_loop().time())
+
+
+@contextlib.asynccontextmanager
+async def serving(harness: Harness, journal: MemoryJournal, **options: object) -> AsyncIterator[Provisioner]:
+    """Serve until the end of the block."""
+    async with harness.provisioner(journal=journal, **options) as provisioner:
+        task = asyncio.create_task(provisioner.serve())
+        try:
+            yield provisioner
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+
+async def follow_to_end(client: ProvisioningClient, name: str) -> DesiredState:
+    """Return the state in which a tenant ends."""
+    states = [status.state async for status in client.follow(name)]
+    return states[-1]
+
+
+async def test_submitted_tenants_are_provisioned(harness: Harness, journal: MemoryJournal) -> None:
+    """Each client that follows one sees its end; the environments, links and services are those of a run."""
+    async with serving(harness, journal):
+        client = ProvisioningClient(journal)
+        tenants = [Tenant("a", appids=[WX1], services=[API]), *plain_tenants(50)]
+        await client.submit(tenants)
+        states = await asyncio.gather(*(follow_to_end(client, tenant.name) for tenant in tenants))
+        status = await client.status("a")
+    assert {*states} == {DesiredState.DONE}
+    assert len(harness.sandbox.world.environments) == 51
+    assert (list(status.services), len(status.links)) == (["api"], 1)
+
+
+async def wait_for_state(client: ProvisioningClient, name: str, state: DesiredState) -> None:
+    """Wait until a tenant is in a state."""
+    for _ in range(10_000):
+        status = await client.status(name)
+        if status is not None and status.state is state:
+            return
+        await asyncio.sleep(1)
+    raise AssertionError(f"{name}: {status}")
+
+
+async def test_quota_is_a_pause_until_midnight(harness: Harness, journal: MemoryJournal) -> None:
+    """All tenants wait, also new ones, and are provisioned after the midnight of the platform."""
+    harness.sandbox.faults.script(CREATE, [None, *[Fault(FaultKind.ERRCODE, errcode=45009)] * 16])
+    events = []
+    async with harness.provisioner(journal=journal) as provisioner:
+        serving = asyncio.create_task(provisioner.serve(on_event=events.append))
+        client = ProvisioningClient(journal)
+        await client.submit(plain_tenants(5))
+        await asyncio.sleep(60)
+        (stopped,) = [event for event in events if isinstance(event, RunStopped)]
+        assert stopped.reason is StopReason.QUOTA_EXCEEDED
+        created = harness.sandbox.count(CREATE)
+        await client.submit([Tenant("late")])
+        await asyncio.sleep(30)
+        assert harness.sandbox.count(CREATE) == created
+        assert (await client.counts())[DesiredState.WAITING] == 5
+        harness.sandbox.faults.clear()
+        await asyncio.sleep(86_400)
+        assert (await client.counts())[DesiredState.DONE] == 6
+        serving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await serving
+    assert [type(event) for event in events if isinstance(event, TermStarted | TermEnded)] == [TermStarted, TermEnded]
+
+
+async def test_cancelled_worker_hands_over(harness: Harness, journal: MemoryJournal) -> None:
+    """Another process is elected within a second, although a create of the first one is still without a response.
+
+    The response that arrives afterwards is recorded; nothing is created twice.
+    """
+    harness.sandbox.faults.script(CREATE, [Fault(FaultKind.SLOW, seconds=20)])
+    elected = asyncio.Event()
+
+    def on_event(event: object) -> None:
+        if isinstance(event, TermStarted):
+            elected.set()
+
+    async with harness.provisioner(journal=journal) as first, harness.provisioner(journal=journal) as second:
+        tasks = [asyncio.create_task(first.serve())]
+        client = ProvisioningClient(journal)
+        await client.submit(plain_tenants(3))
+        await wait_for_requests(harness.sandbox, CREATE, 3)
+        tasks.append(asyncio.create_task(second.serve(on_event=on_event)))
+        await asyncio.sleep(2)
+        assert not elected.is_set()
+        tasks[0].cancel()
+        async with asyncio.timeout(1):
+            await elected.wait()
+        for tenant in plain_tenants(3):
+            await wait_for_state(client, tenant.name, DesiredState.DONE)
+        tasks[1].cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    assert harness.sandbox.count(CREATE) == len(harness.sandbox.world.environments) == 3
+
+
+async def test_worker_that_cannot_renew_its_term_stops(harness: Harness, journal: MemoryJournal) -> None:
+    """Another one was elected meanwhile: nothing more is sent, and what it stores is rejected by its epoch."""
+    harness.sandbox.world.ready_after = ReadyPolicy.after_seconds(60)
+    events = []
+    async with harness.provisioner(journal=journal, lease=9.0) as provisioner:
+        task = asyncio.create_task(provisioner.serve(on_event=events.append))
+        client = ProvisioningClient(journal)
+        await client.submit(plain_tenants(3))
+        await wait_for_requests(harness.sandbox, CREATE, 3)
+        term = await journal.election.leader()
+        assert term is not None
+        # As after a pause of this process for longer than its lease.
+        journal.election._clock = lambda: EPOCH + 60 + asyncio.get_running_loop().time()
+        other = await journal.election.acquire("other", 30.0)
+        assert other is not None
+        await asyncio.sleep(10)
+        ended = [event for event in events if isinstance(event, TermEnded)]
+        (reason,) = [event.reason for event in ended]
+        assert "another process" in reason
+        seen = len(harness.sandbox.seen)
+        await asyncio.sleep(15)
+        assert len(harness.sandbox.seen) == seen
+        await journal.election.release(other)
+        for tenant in plain_tenants(3):
+            await wait_for_state(client, tenant.name, DesiredState.DONE)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert len(harness.sandbox.world.environments) == 3
+
+
+async def test_decisions_are_carried_out(harness: Harness, journal: MemoryJournal) -> None:
+    """A refused one needs attention with the reason; an adoption and a forgotten environment let the tenant go on."""
+    env = harness.sandbox.world.add("a0")
+    (tenant,) = plain_tenants(1)
+    async with serving(harness, journal):
+        client = ProvisioningClient(journal)
+        await client.submit([tenant])
+        await wait_for_state(client, tenant.name, DesiredState.NEEDS_ATTENTION)
+        status = await client.status(tenant.name)
+        assert status.outcome == "conflict"
+        assert env in status.problem
+        await client.decide(tenant.name, adopt="env-unknown")
+        await wait_for_state(client, tenant.name, DesiredState.NEEDS_ATTENTION)
+        assert "lists no such environment" in (await client.status(tenant.name)).problem
+        await client.decide(tenant.name, adopt=env)
+        await wait_for_state(client, tenant.name, DesiredState.DONE)
+        status = await client.status(tenant.name)
+        assert (status.env, status.outcome, status.problem) == (env, "", "")
+        harness.sandbox.world.remove(env)
+        await client.decide(tenant.name, forget=env)
+        await wait_for_state(client, tenant.name, DesiredState.DONE)
+    assert harness.sandbox.count(CREATE) == 1
+    assert (await client.status(tenant.name)).env != env
+
+
+async def test_transient_failure_is_tried_again(harness: Harness, journal: MemoryJournal) -> None:
+    """After a minute, then less and less often; a failure that is not transient needs attention at once."""
+    harness.sandbox.faults.script(SHARE, [Fault(FaultKind.DROP)] * 8)
+    async with serving(harness, journal):
+        client = ProvisioningClient(journal)
+        await client.submit([Tenant("a", appids=[WX1])])
+        await asyncio.sleep(30)
+        status = await client.status("a")
+        assert (status.state, status.tries, status.outcome) == (DesiredState.WAITING, 1, "failed")
+        assert status.next_attempt is not None
+        await wait_for_state(client, "a", DesiredState.DONE)
+        assert (await client.status("a")).tries == 0
+        harness.sandbox.faults.errcode(40097, path=SHARE)
+        await client.submit([Tenant("b", appids=[WX1])])
+        await wait_for_state(client, "b", DesiredState.NEEDS_ATTENTION)
+    assert (await client.status("b")).outcome == "failed"
+
+
+async def test_cancelled_tenant_begins_no_further_step(harness: Harness, journal: MemoryJournal) -> None:
+    """Its environment stays; submitted again, the tenant goes on with it."""
+    harness.sandbox.world.ready_after = ReadyPolicy.after_seconds(60)
+    tenant = Tenant("a", appids=[WX1])
+    async with serving(harness, journal):
+        client = ProvisioningClient(journal)
+        await client.submit([tenant])
+        await wait_for_requests(harness.sandbox, CREATE)
+        assert await client.cancel("a")
+        await asyncio.sleep(300)
+        status = await client.status("a")
+        assert status.state is DesiredState.CANCELLED
+        assert status.env in harness.sandbox.world.environments
+        assert harness.sandbox.count(SHARE) == 0
+        await client.submit([tenant])
+        await wait_for_state(client, "a", DesiredState.DONE)
+    assert (harness.sandbox.count(CREATE), harness.sandbox.count(SHARE)) == (1, 1)
+
+
+async def test_tenant_changed_under_way_ends_with_the_change(harness: Harness, journal: MemoryJournal) -> None:
+    """The present attempt is finished, and its end does not count as the end of the new revision."""
+    harness.sandbox.world.ready_after = ReadyPolicy.after_seconds(60)
+    async with serving(harness, journal):
+        client = ProvisioningClient(journal)
+        await client.submit([Tenant("a")])
+        await wait_for_requests(harness.sandbox, CREATE)
+        await client.submit([Tenant("a", services=[API])])
+        await wait_for_state(client, "a", DesiredState.DONE)
+    assert list((await client.status("a")).services) == ["api"]
+    assert harness.sandbox.count(CREATE) == 1
+
+
+async def test_drain_ends_when_nothing_is_due(harness: Harness, journal: MemoryJournal) -> None:
+    """It says whether it was elected, and when to come back; the next one can be elected at once."""
+    async with harness.provisioner(journal=journal) as provisioner:
+        client = ProvisioningClient(journal)
+        await client.submit(plain_tenants(3))
+        drained = await provisioner.drain()
+        assert (drained.elected, drained.waiting, drained.retry_after) == (True, 0, None)
+        harness.sandbox.faults.script(SHARE, [Fault(FaultKind.DROP)] * 8)
+        await client.submit([Tenant("a", appids=[WX1])])
+        drained = await provisioner.drain()
+        assert (drained.elected, drained.waiting) == (True, 1)
+        assert drained.retry_after is not None
+        term = await journal.election.acquire("other", 30.0)
+        assert (await provisioner.drain()).elected is False
+        await journal.election.release(term)
+        harness.sandbox.faults.script(CREATE, [Fault(FaultKind.ERRCODE, errcode=45009)])
+        await client.submit([Tenant("b")])
+        drained = await provisioner.drain()
+        assert (drained.waiting, drained.retry_after.hour) == (2, 16)
+
+
+async def test_fatal_error_lets_another_process_try(harness: Harness, journal: MemoryJournal) -> None:
+    """The term ends, and this process is a candidate again after a pause."""
+    harness.sandbox.faults.script(LIST, [Fault(FaultKind.ERRCODE, errcode=61004)])
+    events = []
+    async with harness.provisioner(journal=journal) as provisioner:
+        task = asyncio.create_task(provisioner.serve(on_event=events.append))
+        client = ProvisioningClient(journal)
+        await client.submit(plain_tenants(2))
+        await asyncio.sleep(30)
+        assert await journal.election.leader() is None
+        for tenant in plain_tenants(2):
+            await wait_for_state(client, tenant.name, DesiredState.DONE)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert sum(isinstance(event, TermStarted) for event in events) == 2
+
+
+async def test_journal_without_an_election_cannot_be_served(harness: Harness) -> None:
+    """The error names journals that can."""
+
+    class Plain:
+        durable, rolled_back_at = True, None
+
+        def __init__(self) -> None:
+            self.bind_identity = MemoryJournal().bind_identity
+
+    async with harness.provisioner(journal=Plain()) as provisioner:
+        with pytest.raises(InvalidArgument, match="PostgresJournal"):
+            await provisioner.serve()

@@ -1,0 +1,123 @@
+"""Terms of office: takes part in the election of a journal, and keeps a term alive while this process works."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from typing import Final
+
+import anyio
+import attrs
+
+from wxtcb.provision.context import SharedContext
+from wxtcb.provision.election import Election, Term
+from wxtcb.provision.journal import JournalError, JournalInUse
+
+__all__ = ["TermHolder"]
+
+# Seconds between two attempts to be elected. A process that was asked to stop is replaced within twice that time.
+_CAMPAIGN_INTERVAL: Final = 0.4
+_RELEASE_TIMEOUT: Final = 5.0
+_MAX_SLEEP: Final = 3600.0
+
+
+@attrs.define(eq=False)
+class TermHolder:
+    """Candidate in the election of the journal, for all work of one `Provisioner`.
+
+    `wait` is that of the journal (`SharedJournal.wait`). `lease` is in
+    seconds.
+    """
+
+    election: Election
+    wait: float | None
+    shared: SharedContext
+    holder: str
+    lease: float
+    _run_term: Term | None = attrs.field(init=False, default=None)
+    _runs: int = attrs.field(init=False, default=0)
+    _lock: asyncio.Lock = attrs.field(init=False, factory=asyncio.Lock)
+
+    async def acquire_for_run(self) -> None:
+        """Be elected, if the journal requires that of runs; raise `JournalInUse` if another process is elected.
+
+        Runs at the same time share one term, also that of a worker. Each must call `release_for_run`.
+        """
+        if self.wait is None:
+            return
+        async with self._lock:
+            if self.shared.term is None:
+                self._run_term = await self._acquire_within(self.wait)
+            self._runs += 1
+
+    async def release_for_run(self) -> None:
+        if self.wait is None:
+            return
+        self._runs -= 1
+        if not self._runs and self._run_term is not None:
+            term, self._run_term = self._run_term, None
+            await self.release(term)
+
+    async def campaign(self) -> Term:
+        """Return a new term once this process is elected; a storage that is away for a while only delays that."""
+        while True:
+            with contextlib.suppress(JournalError):
+                if term := await self.try_acquire():
+                    return term
+            await asyncio.sleep(_CAMPAIGN_INTERVAL)
+
+    async def try_acquire(self) -> Term | None:
+        """Return a new term, or None if another process is elected."""
+        if term := await self.election.acquire(self.holder, self.lease):
+            self._begin(term)
+        return term
+
+    async def keep(self, term: Term) -> str:
+        """Renew *term* until it is lost, and return why; a term without a lease is never lost."""
+        lease = math.inf if term.lease is None else term.lease
+        now = asyncio.get_running_loop().time
+        renewed_at = now()
+        while True:
+            # In slices, because the timer of a loop does not take an infinite delay.
+            await asyncio.sleep(min(lease / 3, _MAX_SLEEP))
+            if math.isinf(lease):
+                continue
+            asked_at = now()
+            # Before the storage ends the lease: by this process's monotonic clock, which runs also during a pause.
+            give_up_at = renewed_at + lease * 5 / 6
+            try:
+                async with asyncio.timeout_at(give_up_at):
+                    if not await self.election.renew(term):
+                        return "another process was elected"
+                renewed_at = asked_at
+            except (JournalError, TimeoutError):
+                if now() >= give_up_at:
+                    return "the lease could not be renewed in time"
+
+    async def release(self, term: Term) -> None:
+        """End *term*, so that another process is elected at once; if that fails, its lease ends it."""
+        if self.shared.term is term:
+            # What is still stored after this is protected by the versions of records alone.
+            self.shared.term = None
+        with anyio.CancelScope(shield=True), contextlib.suppress(JournalError), anyio.move_on_after(_RELEASE_TIMEOUT):
+            await self.election.release(term)
+
+    def _begin(self, term: Term) -> None:
+        self.shared.term = term
+        # Another process may have bound environments.
+        self.shared.listing.bindings.expire()
+
+    async def _acquire_within(self, seconds: float) -> Term:
+        deadline = asyncio.get_running_loop().time() + seconds
+        while True:
+            if term := await self.try_acquire():
+                return term
+            if asyncio.get_running_loop().time() >= deadline:
+                leader = await self.election.leader()
+                other = f" ({leader.holder})" if leader else ""
+                raise JournalInUse(
+                    f"another process{other} provisions with this journal; submit the tenants to it, or wait until it "
+                    "ends. No request was sent"
+                )
+            await asyncio.sleep(_CAMPAIGN_INTERVAL)
