@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 import warnings
 from collections.abc import Sequence
@@ -108,12 +109,14 @@ class Database:
     rolled_back_at: float | None = attrs.field(init=False, default=None)
     _open: set[Connection] = attrs.field(init=False, factory=set["Connection"])
     _loop: asyncio.AbstractEventLoop | None = attrs.field(init=False, default=None)
-    _connected_before: bool = attrs.field(init=False, default=False)
+    _pid: int = attrs.field(init=False, default=0)
+    connected_before: bool = attrs.field(init=False, default=False)
     _closed: bool = attrs.field(init=False, default=False)
 
     @property
     def is_open(self) -> bool:
-        return any(not connection.closed for connection in self._open)
+        # In a forked child, to close the connections would close them for the parent, too.
+        return self._pid == os.getpid() and any(not connection.closed for connection in self._open)
 
     @property
     def backends(self) -> set[int]:
@@ -160,12 +163,13 @@ class Database:
 
     async def _introduce(self, connection: Connection) -> Connection:
         self._open.add(connection)
+        self._pid = os.getpid()
         try:
             await self._check_tables(connection)
         except BaseException:
             await self.discard(connection)
             raise
-        self._connected_before = True
+        self.connected_before = True
         return connection
 
     async def discard(self, connection: Connection) -> None:
@@ -207,7 +211,7 @@ class Database:
         sqlstate = getattr(error, "sqlstate", None)
         problem, advice, transient = _explain(error, sqlstate)
         rejected = False
-        if transient and sqlstate is None and not self._connected_before:
+        if transient and sqlstate is None and not self.connected_before:
             # A wrong password, or a database that does not exist, looks the same; then the server does answer.
             accepted = await asyncio.to_thread(pq.PGconn.ping, self._conninfo.reveal().encode())
             rejected = accepted not in (pq.Ping.REJECT, pq.Ping.NO_RESPONSE)
@@ -247,6 +251,12 @@ class Lane:
     def check_usable(self) -> None:
         """Raise `JournalError` in another event loop, and after the journal was closed."""
         self._database.check_usable()
+
+    async def ensure_tables(self) -> None:
+        """Create the tables if they are missing, on a connection of its own."""
+        self.check_usable()
+        if not self._database.connected_before:
+            await self.fetch("SELECT 1")
 
     async def fetch(
         self,
