@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
 from wxtcb.errors import InvalidArgument
-from wxtcb.provision.journal import SharedJournal
 from wxtcb.secret import Secret
 from wxtcb.validation import check_string
+
+if TYPE_CHECKING:
+    from wxtcb.provision.postgres.journal import PostgresJournal
+    from wxtcb.provision.sqlite.journal import SqliteJournal
 
 __all__ = ["open_journal"]
 
@@ -21,7 +24,7 @@ _EXPECTED: Final = (
 )
 
 
-def open_journal(url: str | os.PathLike[str] | Secret) -> SharedJournal:
+def open_journal(url: str | os.PathLike[str] | Secret) -> SqliteJournal | PostgresJournal:
     """Return the journal at *url*; the caller closes it with `aclose`. Nothing is connected before its first use.
 
     - ``postgresql://user:password@host/database`` is a `PostgresJournal` and needs the extra ``postgres``. The option
@@ -43,7 +46,7 @@ def open_journal(url: str | os.PathLike[str] | Secret) -> SharedJournal:
     raise InvalidArgument(f"unknown scheme of the journal URL: {_EXPECTED}")
 
 
-def _open_sqlite(address: str) -> SharedJournal:
+def _open_sqlite(address: str) -> SqliteJournal:
     from wxtcb.provision.sqlite.journal import SqliteJournal
 
     if "://" not in address:
@@ -57,7 +60,7 @@ def _open_sqlite(address: str) -> SharedJournal:
     return SqliteJournal(Path(path))
 
 
-def _open_postgres(address: str) -> SharedJournal:
+def _open_postgres(address: str) -> PostgresJournal:
     from wxtcb.provision.postgres.journal import PostgresJournal
 
     server, _, query = address.partition("?")
