@@ -9,8 +9,8 @@ import importlib
 import os
 import sys
 import traceback
-from types import SimpleNamespace
 import warnings
+from types import SimpleNamespace
 
 import attrs
 import psycopg
