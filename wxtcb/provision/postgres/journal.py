@@ -106,6 +106,10 @@ class PostgresJournal:
         return True
 
     @property
+    def wait(self) -> None:
+        return None
+
+    @property
     def rolled_back_at(self) -> float | None:
         return self._database.rolled_back_at
 
