@@ -162,7 +162,8 @@ class Fleet:
             for platform, client in self.clients.items():
                 exhausted = [status async for status in client.needs_attention()]
                 for status in exhausted:
-                    assert "creates" in status.problem
+                    history = await client.history(status.tenant)
+                    print(status, *(entry.change for entry in history), sep="\n    ")
                     await client.decide(status.tenant, retry=True)
                 if exhausted:
                     await blueprint.defer(platform)
