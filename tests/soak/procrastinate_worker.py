@@ -81,5 +81,5 @@ async def main(options):
         )
 
 
-if __name__ == "__main__":
+def run():
     asyncio.run(main(json.loads(sys.argv[1])))

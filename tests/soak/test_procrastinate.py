@@ -89,7 +89,9 @@ class Worker:
         self.supervisor = asyncio.create_task(self._supervise())
 
     async def _supervise(self):
-        command = (sys.executable, "-m", "tests.soak.procrastinate_worker", json.dumps(self.options))
+        # Not as the main module: procrastinate warns of an app in it.
+        program = "from tests.soak.procrastinate_worker import run; run()"
+        command = (sys.executable, "-c", program, json.dumps(self.options))
         pipe = asyncio.subprocess.PIPE
         while not self.is_over:
             self.process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe)
@@ -201,12 +203,12 @@ def find_overlaps(workers):
         for line in worker.lines:
             at = line["at"]
             if line["kind"] == "term":
-                open_terms[line["platform"]] = term = [at, None, line["epoch"]]
+                open_terms[line["platform"], line["epoch"]] = term = [at, None, line["epoch"]]
                 terms.setdefault(line["platform"], []).append(term)
             elif line["kind"] == "term ended":
                 # The line is printed after the last responses have arrived; the term has ended before.
                 late = TIMES["connect"] + TIMES["reply"] if line["reason"] == "cancelled" else 0.0
-                term = open_terms.pop(line["platform"])
+                term = open_terms.pop((line["platform"], line["epoch"]))
                 # A process that is paused loses its term without printing anything.
                 lost_at = worker.paused_at + TIMES["lease"] if term[0] < worker.paused_at < at else at
                 term[1] = min(at - late, lost_at)
@@ -293,6 +295,9 @@ async def test_fleet_loses_workers_and_its_database_restarts(postgres):
         await check(fleet)
         errors = [line for worker in fleet.workers for line in worker.errors]
         print("".join(errors)[-20000:])
+        for worker in fleet.workers:
+            for line in worker.lines:
+                print({**line, "at": round(line["at"] - started, 2)})
 
 
 async def test_quota_pause_comes_back(postgres):
