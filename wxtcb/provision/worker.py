@@ -17,7 +17,6 @@ from wxtcb.errors import InvalidArgument, OperationTimeout, SendVetoed, WxtcbErr
 from wxtcb.provision.desired import DesiredState, DesiredTenant, DesiredTenants, Finish
 from wxtcb.provision.election import Term
 from wxtcb.provision.engine import Engine, find_stop
-from wxtcb.provision.error_policy import is_fatal
 from wxtcb.provision.events import RunEvent, RunStopped, TermEnded, TermStarted
 from wxtcb.provision.plan import OperatorDecisions, TenantPlan
 from wxtcb.provision.reconciliation import MAX_LISTING_AGE
