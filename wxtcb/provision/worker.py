@@ -17,7 +17,7 @@ from wxtcb.errors import InvalidArgument, OperationTimeout, SendVetoed, WxtcbErr
 from wxtcb.provision.desired import DesiredState, DesiredTenant, DesiredTenants, Finish
 from wxtcb.provision.election import Term
 from wxtcb.provision.engine import Engine, find_stop
-from wxtcb.provision.events import RunEvent, RunStopped, TermEnded, TermStarted
+from wxtcb.provision.events import ElectionUnavailable, RunEvent, RunStopped, TermEnded, TermStarted
 from wxtcb.provision.plan import OperatorDecisions, TenantPlan
 from wxtcb.provision.reconciliation import MAX_LISTING_AGE
 from wxtcb.provision.report import Outcome, StopReason, TenantReport
@@ -78,7 +78,7 @@ class Worker:
         """Work whenever this process is elected, until it is cancelled."""
         pauses = 0
         while True:
-            term = await self.terms.campaign()
+            term = await self.terms.campaign(lambda error: self.on_event(ElectionUnavailable(str(error))))
             stop = await self._work(term, self._serve_term(term))
             # Another process may be able to do what this one is not, such as with another IP address.
             pauses = 0 if stop is None or stop.reason is StopReason.DEPOSED else pauses + 1
