@@ -27,6 +27,7 @@ from memory import STATUS, peak_memory, reset_peak
 from provisioning import SandboxProcess, journal_on_disk, make_tenants, provision, run_sandbox
 
 from wxtcb.provision import Provisioner, SqliteJournal, Tenant, TenantRecord
+from wxtcb.provision.journal import Committed
 from wxtcb.provision.record import HistoryEntry
 
 BASELINE: Final = "the journal in memory"
@@ -127,7 +128,8 @@ async def _record_tenants(path: Path, tenants: list[Tenant], sandbox: SandboxPro
             record = TenantRecord(
                 tenant=tenant.name, alias=alias, version=1, attempt=1, env=f"env-{number}", opened_at=0.0
             )
-            await journal.commit(record, HistoryEntry(0.0, "noted"))
+            result = await journal.commit(record, HistoryEntry(0.0, "noted"))
+            assert result == Committed()
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ CANARIES: Final[Mapping[str, str]] = {
     "plain push key": _made_up("plain push key"),
     "store key": _made_up("store key", 42) + "A=",
     "password of Redis": _made_up("password of Redis"),
+    "password of PostgreSQL": _made_up("password of PostgreSQL"),
     "password of the proxy": _made_up("password of the proxy"),
     "password in base_url": _made_up("password in base_url"),
     "variable of a function": _made_up("variable of a function"),

@@ -5,6 +5,7 @@ A server starts in a second. PostgreSQL does not run as root, so a test run of r
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import functools
 import importlib.util
@@ -88,17 +89,20 @@ class Postgres:
 
     def truncate(self, database):
         """Empty all tables of a database, which takes less time than a new one."""
-        tables = self.execute(
-            "SELECT string_agg(format('%I.%I', schemaname, tablename), ', ') FROM pg_tables"
-            " WHERE schemaname NOT IN ('pg_catalog', 'information_schema')",
-            database=database,
-        )[0][0]
-        if tables:
-            self.execute(f"TRUNCATE {tables}", database=database)
+        # DELETE, because TRUNCATE makes new files: 30 ms for the tables of a journal.
+        with psycopg.connect(self.url(database), autocommit=True) as connection:
+            tables = connection.execute("SELECT oid::regclass FROM pg_class WHERE relkind = 'r' AND oid >= 16384")
+            if statements := "; ".join(f"DELETE FROM {name}" for (name,) in tables):
+                connection.execute(statements)
 
     def disconnect(self, database):
         """End all connections of a database, as an operator does."""
         self.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'")
+
+    async def wait_for_blocked(self):
+        """Wait until a session waits for a lock."""
+        while not self.execute("SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'"):
+            await asyncio.sleep(0.01)
 
     def start(self):
         """Start the server after a `shutdown` or `crash`."""
@@ -134,7 +138,7 @@ class Postgres:
         """Kill all processes of the server, as a power cut does; `start` recovers what was committed."""
         # Stopped first, because it replaces a process that was killed.
         self._process.send_signal(signal.SIGSTOP)
-        children = self._processes()[1:]
+        children = self.processes()[1:]
         for child in children:
             child.kill()
         self._end(signal.SIGKILL)
@@ -148,14 +152,32 @@ class Postgres:
         self.shutdown()
         self.start()
 
+    def save(self):
+        """Keep a copy of all data, for `fail_over`."""
+        self.shutdown()
+        shutil.copytree(self.folder / "data", self.folder / "saved")
+        os.chown(self.folder / "saved", self.account.pw_uid, self.account.pw_gid)
+        for path in (self.folder / "saved").rglob("*"):
+            os.chown(path, self.account.pw_uid, self.account.pw_gid, follow_symlinks=False)
+        self.start()
+
+    def fail_over(self):
+        """Crash the server, and promote a stand-by in its place that has only what was saved."""
+        self.crash()
+        shutil.rmtree(self.folder / "data")
+        (self.folder / "saved").rename(self.folder / "data")
+        (self.folder / "data/standby.signal").touch()
+        self.start()
+        self.execute("SELECT pg_promote()")
+
     def pause(self):
         """Suspend the server with its connections open."""
-        for process in self._processes():
+        for process in self.processes():
             process.suspend()
 
     def resume(self):
         """Resume the server."""
-        for process in reversed(self._processes()):
+        for process in reversed(self.processes()):
             process.resume()
 
     def stop(self):
@@ -170,7 +192,8 @@ class Postgres:
         """Return what the server has written to its log."""
         return (self.folder / "log").read_text(errors="replace")
 
-    def _processes(self):
+    def processes(self):
+        """Return the processes of the server, the first one above all others."""
         server = psutil.Process(self._process.pid)
         return [server, *server.children()]
 

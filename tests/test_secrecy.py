@@ -60,6 +60,7 @@ from wxtcb.sandbox.push.crypto import encrypt_and_sign
 from wxtcb.telemetry import OpenTelemetryHook, PrometheusHook, sentry_filter
 from wxtcb.tokens import ComponentToken, MemoryStore, SqliteStore, env_vars
 from wxtcb.tokens.encrypted import EncryptedStore
+from wxtcb.tokens.postgres import PostgresStore
 from wxtcb.tokens.redis import RedisStore
 from wxtcb.tokens.ticket import Notification, TicketReceiver
 from wxtcb.tokens.token_state import StoredTicket, StoredToken, TokenState
@@ -76,6 +77,7 @@ RECEIVER = {
     "plain_push_key": CANARIES["plain push key"],
 }
 REDIS_URL = f"rediss://user:{CANARIES['password of Redis']}@127.0.0.1:1/0"
+POSTGRES_URL = f"postgresql://user:{CANARIES['password of PostgreSQL']}@127.0.0.1:1/shop"
 PROXY_URL = f"http://user:{CANARIES['password of the proxy']}@127.0.0.1:1"
 UPLOAD_URL = f"https://h.myqcloud.com/a?sign={CANARIES['signature of an upload URL']}"
 DOWNLOAD_URL = f"https://h.tcb.qcloud.la/a?sign={CANARIES['signature of a download URL']}"
@@ -168,6 +170,7 @@ OBJECTS = {
     "view of a Session": lambda: session_with(ticket=CANARIES["ticket"]).with_options(partial="return"),
     "TicketReceiver": lambda: TicketReceiver(**RECEIVER, token_store=REDIS_URL),
     "RedisStore": lambda: RedisStore.from_url(REDIS_URL),
+    "PostgresStore": lambda: PostgresStore.from_url(POSTGRES_URL),
     "EncryptedStore": lambda: EncryptedStore(MemoryStore(), CANARIES["store key"]),
     "EncryptedStore with two keys": lambda: EncryptedStore(MemoryStore(), [CANARIES["store key"]] * 2),
     "ComponentToken": lambda: ComponentToken(CANARIES["token of a service"], 7200),
@@ -330,6 +333,9 @@ INVALID = {
     "store without encryption": lambda: RedisStore.from_url(
         f"redis://u:{CANARIES['password of Redis']}@10.0.0.1/0?protocol=x"
     ),
+    "PostgreSQL with an unknown option": lambda: session_with(token_store=f"{POSTGRES_URL}?nonsense=1"),
+    "PostgreSQL with a bad host": lambda: session_with(token_store=POSTGRES_URL.replace("127", "[127")),
+    "PostgreSQL without encryption": lambda: session_with(token_store=POSTGRES_URL.replace("127.0.0.1", "10.0.0.1")),
     "store of a receiver": lambda: TicketReceiver(**RECEIVER, token_store=f"{REDIS_URL}?nonsense=1"),
     "proxy of another kind": lambda: session_with(ticket="t", proxy=PROXY_URL.replace("http", "socks5")),
     "message token": lambda: TicketReceiver(
@@ -595,7 +601,7 @@ def interrupt_after(lines):
 @pytest.mark.unmeasured
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_filter_redacts_the_frames_of_an_interrupted_call(transport, watch):
-    """Only the frames that write the request contain its token, and `sentry_filter` redacts them."""
+    """Only the frames that write the token, or look for its echo, contain it, and `sentry_filter` redacts them."""
     places = set()
     async with Sandbox() as sandbox, open_transport(transport) as options, connect(sandbox, **options) as session:
         await CALLS["list"](session)
@@ -616,7 +622,7 @@ async def test_filter_redacts_the_frames_of_an_interrupted_call(transport, watch
                     texts |= {f"{frame.f_code.co_name} {name}": repr(each) for name, each in frame.f_locals.items()}
             places |= {name for name, text in texts.items() if find_canaries([text], known)}
             assert find_canaries(sentry_filter({"extra": texts}, None)["extra"].values(), known) == []
-    assert {place.partition(" ")[0] for place in places} <= {"_build_head", "build_url", "_write"}
+    assert {place.partition(" ")[0] for place in places} <= {"_build_head", "build_url", "_redact_token", "_write"}
 
 
 # Pushes
@@ -702,7 +708,9 @@ async def test_errors_of_stores_contain_no_secret(tmp_path, watch):
     await memory.compare_and_set(APPID, document, version="")
     await sqlite.compare_and_set(APPID, document, version="")
     redis = RedisStore.from_url(REDIS_URL)
-    stores = [memory, sqlite, redis, EncryptedStore(memory, CANARIES["store key"]), EncryptedStore(redis, [REAL_KEY])]
+    postgres = PostgresStore.from_url(POSTGRES_URL)
+    stores = [memory, sqlite, redis, postgres]
+    stores += [EncryptedStore(memory, CANARIES["store key"]), EncryptedStore(redis, [REAL_KEY])]
     with watch:
         for store in stores:
             async with AsyncExitStack() as stack:
@@ -713,6 +721,7 @@ async def test_errors_of_stores_contain_no_secret(tmp_path, watch):
             # Not the fields of the store in memory, which contain its documents.
             watch.texts += [repr(store), rich.pretty.pretty_repr(store)]
     await redis.aclose()
+    await postgres.aclose()
     await sqlite.aclose()
     assert watch.leaks == []
 

@@ -254,7 +254,8 @@ class Session:
         ticket: the newest component_verify_ticket (验证票据), or an async callable that returns it. None: the tickets
             that a `TicketReceiver` has written to the token store. Without a `token_store` there are none: then calls
             that need the session's token raise `TicketMissing`. Not allowed with a `token_source`.
-        token_store: a store, or its URL (``sqlite:///...``, ``rediss://...``). None: the memory of this process.
+        token_store: a store, or its URL (``sqlite:///...``, ``postgresql://...``, ``rediss://...``). None: the memory
+            of this process.
         store_required: entering the session reads the store, and raises `TokenStoreError` if that fails. False: enter
             also without the store. A store that fails later never ends the session.
         token_source: an async callable that returns a `ComponentToken` of an external service, or `ReadOnly()` for a
@@ -642,6 +643,11 @@ class Session:
             )
 
 
+def try_reserve_path(session: Session, endpoint: Endpoint[R]) -> PathReservation | None:
+    """Reserve a call of *endpoint* for the `_reservation` of a view; return None if its path is paused."""
+    return session._lifecycle.resources_in_current_loop().limiter.try_reserve(endpoint.path)
+
+
 async def reserve_path(session: Session, endpoint: Endpoint[R]) -> PathReservation:
-    """Wait until a call of *endpoint* may be sent, and reserve that for the `_reservation` of a view."""
+    """Wait until the path of *endpoint* is not paused, and reserve a call of it."""
     return await session._lifecycle.resources_in_current_loop().limiter.reserve(endpoint.path)

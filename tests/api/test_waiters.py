@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 
 import attrs
 import pytest
@@ -136,24 +135,6 @@ async def test_permanent_error_of_a_poll_is_raised(wait):
     assert await wait(lost(), "success") == "success"
     with pytest.raises(PermissionDenied):
         await wait(PermissionDenied(48001, "api unauthorized", endpoint=PATH))
-
-
-async def test_custom_error_factories_are_used(wait):
-    """A wait may have its own error classes."""
-
-    class Stuck(OperationFailed):
-        pass
-
-    condition = WaitCondition(
-        resource="job 7",
-        find=JOB.find,
-        status_of=JOB.status_of,
-        ready_statuses=JOB.ready_statuses,
-        failure_statuses=JOB.failure_statuses,
-        failure_error=partial(Stuck, resource="job 7"),
-    )
-    with pytest.raises(Stuck):
-        await wait("fail", condition=condition)
 
 
 @pytest.mark.parametrize("bad", [{"timeout": 0}, {"interval": 0}, {"interval": "5"}, {"timeout": float("inf")}])

@@ -181,6 +181,10 @@ def test_state_shows_platform_and_store(
     result = cli("token")
     assert ". Token store: redis://***@127.0.0.1:1/0.\n" in result.stdout
     assert "S3CRET" not in result.output
+    monkeypatch.setenv("WXTCB_TOKEN_STORE", "postgresql://someone:S3CRET@127.0.0.1:1/shop")
+    result = cli("token")
+    assert ". Token store: postgresql://***@127.0.0.1:1/shop.\n" in result.stdout
+    assert "S3CRET" not in result.output
 
 
 def test_store_that_a_relative_path_creates_is_a_warning(
@@ -192,6 +196,17 @@ def test_store_that_a_relative_path_creates_is_a_warning(
     printed = cli("call", "describe_envs").stderr.replace("\n", " ")
     assert printed.startswith(f"Warning: created the token store {tmp_path}/tokens.db in the working directory.")
     assert "Warning" not in cli("call", "describe_envs").stderr
+
+
+def test_token_is_stored_in_postgresql(
+    cli: Cli, platform: Platform, monkeypatch: pytest.MonkeyPatch, postgres_url: str
+) -> None:
+    """The first command fetches a token, and later ones find it in the store."""
+    monkeypatch.setenv("WXTCB_TOKEN_STORE", postgres_url)
+    for _ in range(2):
+        assert cli("token", "--fetch").exit_code == 0
+        assert cli("call", "describe_envs").exit_code == 0
+    assert platform.sandbox.world.tokens_issued == 1
 
 
 def test_token_is_not_fetched_without_the_store(cli: Cli, platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,7 +122,7 @@ def test_output_of_the_command_line_matches() -> None:
 def test_every_named_class_exists() -> None:
     """Each name in CamelCase is an error, an event, or another class of the package."""
     known = {*vars(errors), *vars(events), *vars(tokens), *vars(wxtcb)}
-    known |= {"RedisStore", "EncryptedStore", "TicketReceiver", "UvicornWorker", "EncodingAESKey"}
+    known |= {"RedisStore", "PostgresStore", "EncryptedStore", "TicketReceiver", "UvicornWorker", "EncodingAESKey"}
     named = set(re.findall(r"`([A-Z][a-z]+(?:[A-Z][a-z]+)+)[`(]", DOCS))
     assert named - known == set()
 

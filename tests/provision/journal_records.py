@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import wxtcb
+from wxtcb.provision.journal import Committed
 from wxtcb.provision.record import HistoryEntry, JournalIdentity, TenantRecord
 from wxtcb.provision.sqlite.journal import SqliteJournal
 
@@ -22,7 +23,7 @@ def record(name="a", version=1, **more):
 
 async def store_record(journal, name="a", version=1, **more):
     """Store a record."""
-    assert await journal.commit(record(name, version, **more), ENTRY)
+    assert await journal.commit(record(name, version, **more), ENTRY) == Committed()
 
 
 async def create_journal(path, *names):
@@ -33,8 +34,9 @@ async def create_journal(path, *names):
 
 
 def read_files(folder):
-    """Return the contents of the files in a folder."""
-    return {each.name: each.read_bytes() for each in folder.iterdir() if each.is_file()}
+    """Return the contents of the files in a folder, except the index of a log, which can be made again."""
+    files = (each for each in folder.iterdir() if each.is_file() and not each.name.endswith("-shm"))
+    return {each.name: each.read_bytes() for each in files}
 
 
 def read_in_other_process(path):

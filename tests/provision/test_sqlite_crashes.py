@@ -10,6 +10,7 @@ import random
 import sqlite3
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -17,8 +18,10 @@ import pytest
 
 import wxtcb
 from wxtcb._files.sqlite import UnusableFile
+from wxtcb.provision.desired import DesiredState, Submit
+from wxtcb.provision.journal import Committed
 from wxtcb.provision.record import HistoryEntry, Intent, TenantRecord
-from wxtcb.provision.sqlite import file, schema
+from wxtcb.provision.sqlite import schema
 from wxtcb.provision.sqlite.file import JournalFile
 from wxtcb.provision.sqlite.journal import SqliteJournal
 
@@ -31,14 +34,15 @@ HEAD = 32
 PROGRAM = """
 import asyncio, os, sys
 import attrs
+from wxtcb.provision.journal import Committed
 from wxtcb.provision.record import HistoryEntry, TenantRecord
 from wxtcb.provision.sqlite.journal import SqliteJournal
 
 async def work(journal, record):
-    while await journal.commit(attrs.evolve(record, version=record.version + 1), HistoryEntry(1.0, "noted")):
+    while True:
         record = attrs.evolve(record, version=record.version + 1)
+        assert await journal.commit(record, HistoryEntry(1.0, "noted")) == Committed()
         os.write(1, f"{record.tenant} {record.version}\\n".encode())
-    raise AssertionError("not stored")
 
 async def main():
     async with SqliteJournal(sys.argv[1]) as journal:
@@ -62,10 +66,11 @@ class Disk:
     histories: dict
 
 
-async def record_disks(path):
+async def record_disks(path, wal_pages):
     """Return the contents of the disk after each batch of creates and bindings; the first is empty."""
     disks = [Disk(b"", b"", {}, {})]
     async with SqliteJournal(path) as journal:
+        await journal._thread.run(lambda db: db.execute(f"PRAGMA wal_autocheckpoint = {wal_pages}").close())
         records = {}
         for batch in range(12):
             names = [f"tenant-{(batch + number) % 5}" for number in range(1 + batch % 3)]
@@ -77,9 +82,8 @@ async def record_disks(path):
                 )
             entries = [HistoryEntry(float(batch), f"version {records[name].version}") for name in names]
             stored = zip(names, entries, strict=True)
-            assert all(await asyncio.gather(*(journal.commit(records[name], entry) for name, entry in stored)))
-            # A large log is truncated before the next query is answered.
-            await journal.load([])
+            results = await asyncio.gather(*(journal.commit(records[name], entry) for name, entry in stored))
+            assert [*results] == [Committed()] * len(names)
             disks.append(
                 Disk(
                     read_in_other_process(path),
@@ -91,11 +95,10 @@ async def record_disks(path):
     return disks
 
 
-@pytest.fixture(params=[60_000, 10**9], ids=["emptied logs", "one log"])
-async def disks(request, tmp_path, monkeypatch):
-    """Return the disks of a journal whose log is truncated now and then, or never."""
-    monkeypatch.setattr(file, "_MAX_WAL_BYTES", request.param)
-    return await record_disks(tmp_path / "journal.db")
+@pytest.fixture(params=[15, 10**9], ids=["checkpoints", "one log"])
+async def disks(request, tmp_path):
+    """Return the disks of a journal whose log is written back now and then, or never."""
+    return await record_disks(tmp_path / "journal.db", request.param)
 
 
 def open_disk(folder, main, log):
@@ -107,7 +110,7 @@ def open_disk(folder, main, log):
     opened = JournalFile(path)
     try:
         with opened.transaction() as db:
-            records = schema.select_records(db, None)
+            records = schema.select_records(db)
             assert {env: each.tenant for env, each in schema.select_bindings(db).items()} == {
                 each.env: each.tenant for each in records.values() if each.env is not None
             }
@@ -142,8 +145,9 @@ def test_log_cut_after_stored_records_loses_nothing(disks, tmp_path):
     assert tried >= 20
 
 
+@pytest.mark.parametrize("disks", [10**9], indirect=True)
 def test_log_cut_anywhere_shows_one_moment(disks, tmp_path):
-    """Even if the disk lost data that it had reported as written, no two moments are mixed."""
+    """Even if the disk lost data that it had reported as written, no two moments are mixed before a checkpoint."""
     moments = [(each.records, each.histories) for each in disks]
     rng = random.Random(3)
     for disk in disks[1:]:
@@ -189,3 +193,73 @@ async def check(path, reported):
         assert {name: len(each) for name, each in moments.items()} == {
             name: each.version for name, each in records.items()
         }
+
+
+CANDIDATE = """
+import asyncio, os, sys
+import attrs
+from wxtcb.provision.desired import DesiredState, Finish
+from wxtcb.provision.journal import Committed, Deposed
+from wxtcb.provision.record import HistoryEntry, TenantRecord
+from wxtcb.provision.sqlite.journal import SqliteJournal
+
+async def serve(journal, epoch, desired):
+    record = (await journal.load([desired.tenant])).get(desired.tenant)
+    record = record or TenantRecord(tenant=desired.tenant, alias=desired.alias)
+    while record.version < 5:
+        record = attrs.evolve(record, version=record.version + 1)
+        assert await journal.commit(record, HistoryEntry(1.0, "noted"), epoch=epoch) == Committed()
+        os.write(1, f"{record.tenant} {record.version}\\n".encode())
+    await journal.desired.change(
+        [Finish(tenant=desired.tenant, revision=desired.revision, state=DesiredState.DONE)]
+    )
+
+async def main():
+    async with SqliteJournal(sys.argv[1]) as journal:
+        seen = 0
+        while (await journal.desired.counts())[DesiredState.WAITING]:
+            if term := await journal.election.acquire(f"{os.getpid()}", 30.0):
+                while tenants := await journal.desired.take(term.epoch, 20):
+                    await asyncio.gather(*(serve(journal, term.epoch, each) for each in tenants))
+            seen = await journal.desired.wait_for_change(seen, 0.05)
+
+asyncio.run(main())
+"""
+
+
+def test_killed_candidates_lose_nothing(tmp_path):
+    """Whichever process is elected and killed, another one finishes the work, and each version is stored once."""
+    path, rng, count = tmp_path / "journal.db", random.Random(6), 300
+    environ = {**os.environ, "PYTHONPATH": str(Path(wxtcb.__file__).parents[1])}
+    asyncio.run(submit(path, count))
+    command = [sys.executable, "-c", CANDIDATE, str(path)]
+    read_end, write_end = os.pipe()
+    with os.fdopen(read_end, encoding="utf-8") as output, contextlib.ExitStack() as stack:
+        start = partial(subprocess.Popen, command, env=environ, stdout=write_end)
+        candidates = [stack.enter_context(start()) for _ in range(3)]
+        lines = []
+        for _ in range(4):
+            lines += [output.readline() for _ in range(200)]
+            candidates.pop(rng.randrange(3)).kill()
+            candidates.append(stack.enter_context(start()))
+        os.close(write_end)
+        lines += output
+        assert {each.wait(60) for each in candidates} == {0}
+    assert len(lines) == len({*lines})
+    asyncio.run(check(path, {name: int(version) for name, version in map(str.split, lines)}))
+    asyncio.run(check_done(path, count))
+
+
+async def submit(path, count):
+    """Submit tenants."""
+    async with SqliteJournal(path) as journal:
+        await journal.desired.change(
+            [Submit(tenant=f"t{number}", alias=f"a{number}", spec=b"{}") for number in range(count)]
+        )
+
+
+async def check_done(path, count):
+    """Assert that all tenants are done, with five versions each."""
+    async with SqliteJournal(path) as journal:
+        assert (await journal.desired.counts())[DesiredState.DONE] == count
+        assert [record.version for record in (await journal.load()).values()] == [5] * count

@@ -9,9 +9,11 @@ from collections.abc import AsyncIterator
 import pytest
 
 from wxtcb.errors import InvalidArgument
-from wxtcb.provision import MemoryJournal, Provisioner, ProvisioningClient, Tenant
-from wxtcb.provision.desired import DesiredState
+from wxtcb.provision import STEPS, MemoryJournal, Provisioner, ProvisioningClient, Step, Tenant
+from wxtcb.provision.context import StepContext
+from wxtcb.provision.desired import DesiredState, Submit
 from wxtcb.provision.events import RunStopped, TermEnded, TermStarted
+from wxtcb.provision.journal import JournalError
 from wxtcb.provision.report import StopReason
 from wxtcb.sandbox import Fault, FaultKind, ReadyPolicy
 
@@ -122,6 +124,26 @@ async def test_cancelled_worker_hands_over(harness: Harness, journal: MemoryJour
         tasks[1].cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
     assert harness.sandbox.count(CREATE) == len(harness.sandbox.world.environments) == 3
+
+
+@pytest.mark.parametrize("kind", [FaultKind.BUSY, FaultKind.BUSY_AFTER])
+async def test_worker_that_is_cancelled_during_a_check_hands_over(
+    harness: Harness, journal: MemoryJournal, kind: FaultKind
+) -> None:
+    """The next worker checks the outcome of the create; until then the tenant waits, and needs no person."""
+    harness.sandbox.faults.script(CREATE, [Fault(kind)])
+    client = ProvisioningClient(journal)
+    async with serving(harness, journal, settle=60.0):
+        await client.submit([Tenant("a")])
+        await wait_for_requests(harness.sandbox, CREATE, 1)
+        # The create has got its response, but its outcome is checked only after the propagation delay.
+        await asyncio.sleep(1)
+    status = await client.status("a")
+    assert status is not None
+    assert (status.state, status.env) == (DesiredState.WAITING, None)
+    async with serving(harness, journal):
+        assert await follow_to_end(client, "a") is DesiredState.DONE
+    assert len(harness.sandbox.world.environments) == 1
 
 
 async def test_worker_that_cannot_renew_its_term_stops(harness: Harness, journal: MemoryJournal) -> None:
@@ -267,6 +289,34 @@ async def test_fatal_error_lets_another_process_try(harness: Harness, journal: M
     assert sum(isinstance(event, TermStarted) for event in events) == 2
 
 
+async def test_fatal_error_is_no_failure_of_the_tenant_that_met_it(harness: Harness, journal: MemoryJournal) -> None:
+    """It waits for the next term, like the others, and needs no decision."""
+    harness.sandbox.faults.script(CREATE, [Fault(FaultKind.ERRCODE, errcode=61004)])
+    async with serving(harness, journal):
+        client = ProvisioningClient(journal)
+        await client.submit(plain_tenants(2))
+        await asyncio.sleep(30)
+        assert (await client.counts())[DesiredState.NEEDS_ATTENTION] == 0
+        for tenant in plain_tenants(2):
+            await wait_for_state(client, tenant.name, DesiredState.DONE)
+
+
+async def test_unknown_create_at_the_end_of_a_term_needs_no_decision(harness: Harness, journal: MemoryJournal) -> None:
+    """The next process finds out what became of it, and the tenant is done with one environment."""
+    harness.sandbox.faults.script(CREATE, [Fault(FaultKind.DROP_AFTER)])
+    (tenant,) = plain_tenants(1)
+    client = ProvisioningClient(journal)
+    async with serving(harness, journal):
+        await client.submit([tenant])
+        await wait_for_requests(harness.sandbox, CREATE)
+        await asyncio.sleep(5)
+    status = await client.status(tenant.name)
+    assert (status.state, status.outcome) == (DesiredState.WAITING, "unknown")
+    async with serving(harness, journal):
+        await wait_for_state(client, tenant.name, DesiredState.DONE)
+    assert len(harness.sandbox.world.environments) == 1
+
+
 async def test_journal_without_an_election_cannot_be_served(harness: Harness) -> None:
     """The error names journals that can."""
 
@@ -279,3 +329,249 @@ async def test_journal_without_an_election_cannot_be_served(harness: Harness) ->
     async with harness.provisioner(journal=Plain()) as provisioner:
         with pytest.raises(InvalidArgument, match="PostgresJournal"):
             await provisioner.serve()
+
+
+def elect_another(journal: MemoryJournal) -> None:
+    """Elect another process without a notification, as the end of a lease does."""
+    journal.election._epoch += 1
+    journal.election._holder, journal.election._until = "other", float("inf")
+
+
+def end_term_of_another(journal: MemoryJournal) -> None:
+    """Let the lease of the other process end."""
+    journal.election._until = 0.0
+
+
+async def test_idle_worker_notices_that_another_one_was_elected(harness: Harness, journal: MemoryJournal) -> None:
+    """It learns it when it renews its lease, and takes part in the next election."""
+    events = []
+    async with harness.provisioner(journal=journal, lease=9.0) as provisioner:
+        task = asyncio.create_task(provisioner.serve(on_event=events.append))
+        await asyncio.sleep(1)
+        elect_another(journal)
+        await asyncio.sleep(4)
+        assert isinstance(events[-1], TermEnded)
+        end_term_of_another(journal)
+        await asyncio.sleep(1)
+        assert isinstance(events[-1], TermStarted)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_worker_in_a_pause_notices_that_another_one_was_elected(harness: Harness, journal: MemoryJournal) -> None:
+    """Nothing is in progress, so the term ends at once; after the next election it does not wait for the pause."""
+    harness.sandbox.faults.script(CREATE, [Fault(FaultKind.ERRCODE, errcode=45009)] * 2)
+    events = []
+    async with harness.provisioner(journal=journal, lease=9.0, concurrency=2) as provisioner:
+        task = asyncio.create_task(provisioner.serve(on_event=events.append))
+        client = ProvisioningClient(journal)
+        await client.submit(plain_tenants(20))
+        await asyncio.sleep(30)
+        elect_another(journal)
+        await asyncio.sleep(5)
+        assert isinstance(events[-1], TermEnded)
+        end_term_of_another(journal)
+        await asyncio.sleep(30)
+        assert (await client.counts())[DesiredState.WAITING] == 20
+        await asyncio.sleep(86_400)
+        assert (await client.counts())[DesiredState.DONE] == 20
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+class FailingDesired:
+    """The desired state in a storage that fails as often as `failures` says, by method."""
+
+    def __init__(self, desired: object, **failures: int) -> None:
+        self.desired, self.failures = desired, failures
+
+    def __getattr__(self, name: str) -> object:
+        async def call(*args: object, **options: object) -> object:
+            if self.failures.get(name, 0) > 0:
+                self.failures[name] -= 1
+                raise JournalError("the storage is away")
+            return await getattr(self.desired, name)(*args, **options)
+
+        return call
+
+
+@pytest.mark.parametrize("method", ["take", "change", "wait_for_change", "select"])
+async def test_storage_that_is_away_delays_a_worker(harness: Harness, journal: MemoryJournal, method: str) -> None:
+    """The term ends, what was taken is taken again in the next one, and nothing is created twice."""
+    client = ProvisioningClient(journal)
+    harness.sandbox.world.ready_after = ReadyPolicy.after_seconds(20)
+    async with harness.provisioner(journal=journal) as provisioner:
+        await client.submit(plain_tenants(5))
+        journal.desired = FailingDesired(journal.desired, **{method: 1})
+        task = asyncio.create_task(provisioner.serve())
+        await asyncio.sleep(300)
+        assert (await client.counts())[DesiredState.DONE] == 5
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert harness.sandbox.count(CREATE) == 5
+
+
+class FailingElection:
+    """An election whose storage fails while `is_away`."""
+
+    def __init__(self, election: object) -> None:
+        self.election, self.is_away = election, False
+
+    def __getattr__(self, name: str) -> object:
+        async def call(*args: object) -> object:
+            if self.is_away:
+                raise JournalError("the storage is away")
+            return await getattr(self.election, name)(*args)
+
+        return call
+
+
+async def test_worker_that_cannot_reach_the_election_stops_before_its_lease_ends(
+    harness: Harness, journal: MemoryJournal
+) -> None:
+    """A short absence does not end its term."""
+    journal.election = election = FailingElection(journal.election)
+    events = []
+    async with harness.provisioner(journal=journal, lease=30.0) as provisioner:
+        task = asyncio.create_task(provisioner.serve(on_event=events.append))
+        await asyncio.sleep(1)
+        for seconds in (15, 5):
+            election.is_away = not election.is_away
+            await asyncio.sleep(seconds)
+        assert [type(event) for event in events] == [TermStarted]
+        election.is_away = True
+        await asyncio.sleep(26)
+        assert events[-1].reason == "the lease could not be renewed in time"
+        election.is_away = False
+        await asyncio.sleep(31)
+        assert isinstance(events[-1], TermStarted)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_specification_that_cannot_be_read_needs_attention(harness: Harness, journal: MemoryJournal) -> None:
+    """It may come from a newer version; the other tenants are provisioned."""
+    async with serving(harness, journal):
+        client = ProvisioningClient(journal)
+        await journal.desired.change([Submit(tenant="a", alias="x", spec=b"{}")])
+        await client.submit(plain_tenants(1))
+        await wait_for_state(client, plain_tenants(1)[0].name, DesiredState.DONE)
+        (row,) = await journal.desired.select(["a"])
+        record = (await journal.load())["a"]
+    assert row.state is DesiredState.NEEDS_ATTENTION
+    assert (record.outcome, "'a'" in record.problem) == ("failed", True)
+
+
+@pytest.mark.parametrize("seconds", [0.0005, 0.0015, 1.0])
+async def test_worker_cancelled_while_it_plans_sends_nothing(
+    harness: Harness, journal: MemoryJournal, seconds: float
+) -> None:
+    """The tenants are left to the next one."""
+    harness.sandbox.faults.slow(3, path=LIST)
+    client = ProvisioningClient(journal)
+    async with harness.provisioner(journal=journal) as provisioner:
+        await client.submit(plain_tenants(3))
+        task = asyncio.create_task(provisioner.serve())
+        await asyncio.sleep(seconds)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert harness.sandbox.count(CREATE) == 0
+        harness.sandbox.faults.clear()
+        assert (await provisioner.drain()).waiting == 0
+    assert harness.sandbox.count(CREATE) == 3
+
+
+async def test_cancel_during_a_pause_ends_the_worker_at_once(harness: Harness, journal: MemoryJournal) -> None:
+    """Nothing is in progress."""
+    harness.sandbox.faults.script(CREATE, [Fault(FaultKind.ERRCODE, errcode=45009)])
+    async with harness.provisioner(journal=journal) as provisioner:
+        await ProvisioningClient(journal).submit(plain_tenants(1))
+        task = asyncio.create_task(provisioner.serve())
+        await asyncio.sleep(10)
+        task.cancel()
+        async with asyncio.timeout(1):
+            await asyncio.gather(task, return_exceptions=True)
+        assert await journal.election.leader() is None
+
+
+async def test_many_tenants_are_taken_in_batches(harness: Harness, journal: MemoryJournal) -> None:
+    """More than one batch is provisioned with few listings; a tenant that waits holds no slot."""
+    harness.sandbox.world.ready_after = ReadyPolicy.after_seconds(30)
+    async with serving(harness, journal, concurrency=8):
+        client = ProvisioningClient(journal)
+        await client.submit(plain_tenants(1_200))
+        await wait_for_requests(harness.sandbox, CREATE, 1_200)
+        await asyncio.sleep(100)
+        assert (await client.counts())[DesiredState.DONE] == 1_200
+    assert harness.sandbox.count(LIST) < 40
+
+
+async def test_errors_of_user_code_do_not_end_a_worker(harness: Harness, journal: MemoryJournal) -> None:
+    """A function for events, and a step, may raise anything: the loop's handler gets it, other tenants are done."""
+    caught = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: caught.append(context["exception"]))
+
+    def fail_once(event: object) -> None:
+        if isinstance(event, TermStarted):
+            raise ZeroDivisionError
+
+    async def fail_for_one(context: StepContext) -> None:
+        if context.tenant.name == "a":
+            raise KeyError
+
+    mine = Step(name="mine", is_needed=lambda _, __, ___: True, run=fail_for_one)
+    async with harness.provisioner(journal=journal, steps=[*STEPS, mine]) as provisioner:
+        task = asyncio.create_task(provisioner.serve(on_event=fail_once))
+        client = ProvisioningClient(journal)
+        await client.submit([Tenant("a"), Tenant("b")])
+        await wait_for_state(client, "a", DesiredState.NEEDS_ATTENTION)
+        await wait_for_state(client, "b", DesiredState.DONE)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert [type(error) for error in caught] == [ZeroDivisionError, KeyError]
+
+
+async def test_term_that_was_won_while_the_worker_was_cancelled_is_released(
+    harness: Harness, journal: MemoryJournal
+) -> None:
+    """Otherwise no other process could work until the lease ends."""
+
+    class Slow:
+        def __getattr__(self, name: str) -> object:
+            return getattr(real, name)
+
+        async def acquire(self, holder: str, lease: float) -> object:
+            term = await real.acquire(holder, lease)
+            await asyncio.sleep(1)
+            return term
+
+    real = journal.election
+    journal.election = Slow()
+    async with harness.provisioner(journal=journal) as provisioner:
+        task = asyncio.create_task(provisioner.serve())
+        await asyncio.sleep(0.5)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert await real.leader() is None
+
+
+async def test_run_and_worker_of_one_provisioner_share_a_term(harness: Harness, journal: MemoryJournal) -> None:
+    """A run that began first keeps its term until it has ended; the worker is elected afterwards."""
+    journal.wait = 0.0
+    harness.sandbox.world.ready_after = ReadyPolicy.after_seconds(20)
+    events = []
+    async with harness.provisioner(journal=journal) as provisioner:
+        run = provisioner.apply(plain_tenants(1))
+        await asyncio.sleep(1)
+        task = asyncio.create_task(provisioner.serve(on_event=events.append))
+        await asyncio.sleep(5)
+        assert events == []
+        assert (await run).all_done
+        await asyncio.sleep(1)
+        assert isinstance(events[-1], TermStarted)
+        assert (await provisioner.apply([Tenant("b")])).all_done
+        assert await journal.election.leader() is not None
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert await journal.election.leader() is None

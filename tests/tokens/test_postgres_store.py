@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import itertools
 import logging
 import os
@@ -18,6 +17,7 @@ from collections import Counter
 
 import anyio
 import psycopg
+import psycopg_pool
 import pytest
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, AsyncNullConnectionPool
@@ -29,7 +29,7 @@ from wxtcb.errors import InvalidArgument, TokenStoreError
 from wxtcb.secret import Secret
 from wxtcb.tokens.encrypted import EncryptedStore
 from wxtcb.tokens.postgres import PostgresStore
-from wxtcb.tokens.state_repository import StateRepository
+from wxtcb.tokens.state_repository import STORE_TIMEOUT, StateRepository
 from wxtcb.tokens.store_urls import StoreURL, open_store
 
 from .bounded_wait import LONG, finish
@@ -37,7 +37,7 @@ from .conftest import KEY
 from .token_harness import CacheHarness
 
 APPID = "wx0123456789abcdef"
-ANSWER = 0.9
+REPLY_TIMEOUT = module.REPLY_TIMEOUT
 
 
 @pytest.fixture
@@ -144,6 +144,7 @@ async def relay(server, change):
             while data := await reader.read(65536):
                 request = data
                 to_server.write(data)
+            to_server.close()
 
         forwarding = asyncio.create_task(forward())
         with contextlib.closing(writer), contextlib.closing(to_server):
@@ -181,7 +182,8 @@ async def test_many_tasks_share_eight_connections(postgres, database, store, oth
     waits = [other.wait_for_change(APPID, version=version, timeout=0.3) for _ in range(10)]
     stored = await asyncio.gather(*(store.load(APPID) for _ in range(200)), *waits)
     assert {each.document for each in stored[:200]} == {"one"}
-    assert count_connections(postgres, database) <= 2 * module.MAX_CONNECTIONS
+    # And two listeners, which may be about to end.
+    assert count_connections(postgres, database) <= 2 * module.MAX_CONNECTIONS + 2
 
 
 async def test_concurrent_writes_lose_nothing(postgres):
@@ -194,11 +196,9 @@ async def test_concurrent_writes_lose_nothing(postgres):
 
             async def increment(store):
                 while True:
-                    # At the stricter levels, the database may reject any of several transactions.
-                    with contextlib.suppress(TokenStoreError):
-                        stored = await store.load(APPID)
-                        if await store.compare_and_set(APPID, str(int(stored.document) + 1), version=stored.version):
-                            return
+                    stored = await store.load(APPID)
+                    if await store.compare_and_set(APPID, str(int(stored.document) + 1), version=stored.version):
+                        return
 
             await write(stores[0], "0")
             await asyncio.gather(*(increment(each) for _ in range(10) for each in stores))
@@ -251,9 +251,10 @@ async def test_forgotten_store_is_a_resource_warning(url):
     """It names the server without its user, and the connections are closed."""
     store = PostgresStore.from_url(url)
     await store.load(APPID)
+    references = [store]
+    del store
     with pytest.warns(ResourceWarning, match=r"a PostgresStore was never closed: postgresql://\*\*\*@/test"):
-        del store
-        gc.collect()
+        references.clear()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
@@ -267,7 +268,7 @@ def test_forked_process_does_not_end_the_connections_of_its_parent(url):
             if (child := os.fork()) == 0:
                 store.__del__()
                 os._exit(0)
-            os.waitpid(child, 0)
+            os.waitpid(child, 0)  # noqa: ASYNC222 - it ends at once
             assert (await store.load(APPID)).document == "one"
             assert store._client().idle == [connection]
 
@@ -309,14 +310,17 @@ async def test_statements_and_logs_contain_no_document(own_server, caplog):
     loop.set_debug(True)
     loop.slow_callback_duration = 0.0
     async with PostgresStore.from_url(own_server.url()) as store:
-        await write(store, "S3CRET")
-        own_server.execute("ALTER TABLE wxtcb_tokens ADD CHECK (length(document) < 10)")
-        error = await catch(store.compare_and_set(APPID, "S3CRET" * 5, version=(await store.load(APPID)).version))
+        version = await write(store, "S3CRET")
+        log = own_server.log()
         shown = own_server.execute("SELECT string_agg(query, ' ') FROM pg_stat_activity")[0][0]
+        # The server's message quotes the row, as does its log.
+        own_server.execute("ALTER TABLE wxtcb_tokens ADD CHECK (length(document) < 10)")
+        error = await catch(store.compare_and_set(APPID, "S3CRET" * 5, version=version))
     loop.set_debug(False)
     assert "CheckViolation (23514)" in str(error)
+    assert "INSERT INTO wxtcb_tokens" in log
     assert "wxtcb_tokens" in shown
-    for text in (shown, own_server.log(), caplog.text):
+    for text in (log, shown, caplog.text):
         assert "S3CRET" not in text
         assert b"S3CRET".hex() not in text
 
@@ -324,7 +328,7 @@ async def test_statements_and_logs_contain_no_document(own_server, caplog):
 async def test_repr_shows_neither_user_nor_password():
     """The repr has the address only."""
     store = PostgresStore.from_url("postgresql://someone:S3CRET@127.0.0.1:1/shop")
-    assert repr(store) == "PostgresStore(masked_url='postgresql://***@127.0.0.1:1/shop')"
+    assert repr(store) == "PostgresStore()"
     async with AsyncConnectionPool("host=127.0.0.1 password=S3CRET", open=False) as pool:
         assert "S3CRET" not in repr(PostgresStore(pool))
 
@@ -387,6 +391,17 @@ async def test_broken_listener_is_replaced_by_polling(postgres, database, store,
     postgres.disconnect(database)
     assert await other.compare_and_set(APPID, "two", version=version)
     await finish(waiting)
+
+
+async def test_listener_whose_connection_breaks_closes_it(postgres, url, database):
+    """It pauses instead from then on."""
+    listener = module._Listener()
+    listener.connection = await psycopg.AsyncConnection.connect(url, autocommit=True)
+    waiting = asyncio.create_task(listener.wait_for_message())
+    await asyncio.sleep(0)
+    postgres.disconnect(database)
+    await finish(waiting)
+    assert listener.connection is None
 
 
 async def test_failed_listener_is_replaced_by_polling(postgres, database, store, other, monkeypatch):
@@ -511,7 +526,7 @@ async def test_read_only_database_rejects_writes(postgres, database, store):
     assert "cannot be written: this server or database is read-only" in str(error)
     assert not error.permanent
     assert (await store.load(APPID)).document == "one"
-    postgres.execute("SET default_transaction_read_only = off; DROP TABLE wxtcb_tokens", database=database)
+    postgres.execute("SET default_transaction_read_only = off", "DROP TABLE wxtcb_tokens", database=database)
     assert "is read-only" in str(await catch(store.load(APPID)))
     postgres.execute(settings.format("off"))
     await store.aclose()
@@ -539,7 +554,7 @@ async def test_rows_of_unused_platforms_are_deleted_after_a_day(postgres, databa
 
 def test_write_survives_a_crash_although_the_database_commits_asynchronously():
     """Each acknowledged write is there after a crash; a transaction with the setting of the database is lost."""
-    server = start_postgres(synchronous_commit="off", wal_writer_delay="10000", wal_writer_flush_after="0")
+    server = start_postgres(synchronous_commit="off", wal_writer_delay="10000")
     try:
 
         async def main():
@@ -561,7 +576,7 @@ def test_write_survives_a_crash_although_the_database_commits_asynchronously():
 
 async def test_stronger_setting_of_the_database_is_kept(url, monkeypatch):
     """`remote_apply` waits for stand-by servers, too, and is not lowered; every other setting becomes `on`."""
-    expression = module._WRITE.partition("set_config(")[2].rpartition(")\nFROM")[0]
+    expression = module._UPDATE.partition("set_config(")[2].rpartition(")\nFROM")[0]
     async with await psycopg.AsyncConnection.connect(url) as connection:
         for default, used in (("remote_apply", "remote_apply"), ("off", "on"), ("local", "on")):
             await connection.execute(f"SET synchronous_commit = {default}")
@@ -644,7 +659,7 @@ async def test_state_repository_limits_the_wait_for_a_hanging_server(own_server,
 
 def test_store_gives_up_before_state_repository_does():
     """Two attempts take less than `STORE_TIMEOUT`, so the error names the reason."""
-    assert 2 * ANSWER < 2
+    assert 2 * REPLY_TIMEOUT < STORE_TIMEOUT
 
 
 @pytest.mark.parametrize("lost", [1, 2])
@@ -686,7 +701,6 @@ async def test_error_says_why_there_is_no_connection(postgres, database, role, f
         f"postgresql://a:S3CRET@/x?host={tmp_path}": ("the server has no such socket", False),
         "postgresql://a:S3CRET@no-such-host.invalid/x?wxtcb_plain=1": ("the host name could not be resolved", False),
         postgres.url(user="postgres", tcp=True) + "?sslmode=require": ("the TLS handshake failed", False),
-        postgres.url(user="postgres", tcp=True) + "?sslmode=verify-full&sslrootcert=/S3CRET": ("certificate", False),
     }
     for url, (reason, permanent) in cases.items():
         async with PostgresStore.from_url(url) as store:
@@ -710,6 +724,7 @@ class Conflict(psycopg.Error):
         (psycopg.OperationalError("FATAL:  S3CRET the database system is starting up"), "starting or stopping"),
         (psycopg.OperationalError("session is read-only S3CRET"), "no server of the URL accepts writes"),
         (psycopg.OperationalError("connection timeout expired"), "no reply in time"),
+        (psycopg.OperationalError("SSL error: certificate verify failed S3CRET"), "its TLS certificate is not trusted"),
         (psycopg.OperationalError('no pg_hba.conf entry for host "S3CRET"'), "does not permit this connection"),
         (psycopg.errors.DiskFull("S3CRET"), "the disk of the server is full"),
         (psycopg.errors.UndefinedFile("S3CRET"), "cannot be accessed: UndefinedFile (58P01)"),
@@ -724,6 +739,7 @@ async def test_no_message_of_the_client_or_server_is_quoted(monkeypatch, error, 
         raise error
 
     monkeypatch.setattr(module._Client, "_connect", fail)
+    monkeypatch.setattr(module, "REPLY_TIMEOUT", 0.01)
     async with PostgresStore.from_url("postgresql://127.0.0.1:1") as store:
         caught = await catch(store.load(APPID))
     assert reason in str(caught)
@@ -838,6 +854,8 @@ POOLS = {
 async def pool(request, url):
     """Return an open pool of the requested kind."""
     if request.param == "of functions":
+        if psycopg_pool.__version__ < "3.3":
+            pytest.skip("this version has no such pools")
         pool = AsyncConnectionPool(lambda: conninfo_later(url), kwargs=dict, min_size=1, open=False)
     elif request.param == "without idle connections":
         pool = AsyncNullConnectionPool(url, open=False)
@@ -892,6 +910,38 @@ async def test_dead_connections_of_a_pool_are_replaced(postgres, url, database):
         for _ in range(3):
             postgres.disconnect(database)
             assert (await store.load(APPID)).version == version
+
+
+async def test_cancellation_while_a_connection_is_given_back_leaves_it_whole(url):
+    """The pool gets its connection back, and the next operation uses it."""
+    giving_back, go_on = asyncio.Event(), asyncio.Event()
+
+    class SlowPool(AsyncConnectionPool):
+        @contextlib.asynccontextmanager
+        async def connection(self, timeout=None):
+            async with super().connection(timeout) as connection:
+                yield connection
+                giving_back.set()
+                await go_on.wait()
+
+    async with SlowPool(url, min_size=1, max_size=1) as pool:
+        store = PostgresStore(pool)
+        loading = asyncio.create_task(store.load(APPID))
+        await giving_back.wait()
+        loading.cancel()
+        await asyncio.sleep(0)
+        go_on.set()
+        await asyncio.wait([loading])
+        assert loading.cancelled()
+        number = pool.get_stats()["connections_num"]
+        assert (await store.load(APPID)).document is None
+        assert pool.get_stats()["connections_num"] == number
+
+
+def test_missing_argument_is_a_type_error():
+    """Nothing else is reported when the object is deleted."""
+    with pytest.raises(TypeError, match="pool"):
+        PostgresStore()
 
 
 @pytest.mark.parametrize("pool", [None, "postgresql://localhost", object()], ids=["none", "url", "object"])
@@ -978,7 +1028,7 @@ def test_url_of_an_unprotected_connection_needs_an_option(url, option):
 
 
 def test_server_of_the_environment_is_checked(monkeypatch):
-    """Libpq takes a missing host from PGHOST, and a missing mode from PGSSLMODE."""
+    """A missing host is taken from PGHOST, and a missing mode from PGSSLMODE."""
     monkeypatch.setenv("PGHOST", "db")
     with pytest.raises(InvalidArgument, match="allow_plain"):
         PostgresStore.from_url("postgresql:///shop")
@@ -1041,8 +1091,8 @@ async def test_thousand_callers_cause_one_fetch(url):
         ]
         tokens = await finish(asyncio.gather(*(each.token() for each in processes for _ in range(100))))
         assert sum(each.fetches for each in processes) == 1
-        for process in processes:
-            process.cache.invalidate(tokens[0], 42001)
+        for process, token in zip(processes, tokens[::100], strict=True):
+            process.cache.invalidate(token, 42001)
         again = await finish(asyncio.gather(*(each.token() for each in processes for _ in range(100))))
         assert len({token.value for token in again}) == 1
         assert sum(each.fetches for each in processes) == 2

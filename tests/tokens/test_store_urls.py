@@ -69,7 +69,9 @@ def test_redis_urls_are_passed_to_the_store(redis_urls, url):
     ("url", "words"),
     [
         ("", "begin with sqlite:///"),
-        ("postgres://me:S3CRET@db/x", "begin with sqlite:///"),
+        ("mysql://me:S3CRET@db/x", "begin with sqlite:///"),
+        ("postgres://me:S3CRET@db/x", "sslmode=verify-full"),
+        ("postgresql://me:S3CRET@[db/x", "must be postgresql://"),
         ("/var/lib/S3CRET.db", "begin with sqlite:///"),
         (None, "begin with sqlite:///"),
         (Secret("S3CRET"), "begin with sqlite:///"),

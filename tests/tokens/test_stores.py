@@ -145,7 +145,7 @@ def test_sqlite_is_imported_at_the_first_use():
     finished = python(
         "import json, sys, wxtcb, wxtcb.tokens.stores, wxtcb.tokens.store_urls; print(json.dumps([*sys.modules]))"
     )
-    assert {"sqlite3", "cryptography", "redis"} & set(json.loads(finished.stdout)) == set()
+    assert {"sqlite3", "cryptography", "redis", "psycopg"} & set(json.loads(finished.stdout)) == set()
 
 
 def test_interpreter_exits_without_waiting_for_an_open_store(tmp_path):

@@ -10,6 +10,7 @@ from typing import Any, assert_type
 
 import aiohttp
 import attrs
+import psycopg_pool
 import redis.asyncio
 
 import wxtcb
@@ -31,6 +32,7 @@ from wxtcb.api.environment import EnvInfo, EnvList, NewEnv, Relation, Relations,
 from wxtcb.events import Event, RetryScheduled
 from wxtcb.telemetry import LoggingHook, OpenTelemetryHook, PrometheusHook
 from wxtcb.tokens.encrypted import EncryptedStore
+from wxtcb.tokens.postgres import PostgresStore
 from wxtcb.tokens.providers import ComponentToken
 from wxtcb.tokens.redis import RedisStore
 
@@ -88,7 +90,9 @@ async def central() -> tokens.ComponentToken:
     return tokens.ComponentToken(component_access_token=Secret("t"), expires_in=7200)
 
 
-async def shared_sessions(pool: aiohttp.TCPConnector, client: redis.asyncio.Redis) -> None:
+async def shared_sessions(
+    pool: aiohttp.TCPConnector, client: redis.asyncio.Redis, database: psycopg_pool.AsyncConnectionPool
+) -> None:
     """Create sessions with a shared store, pool or token."""
     Session(component_appid="wx1", component_appsecret="s", token_store="sqlite:///tokens.db", ticket_timeout=60)
     Session(component_appid="wx1", component_appsecret="s", token_store=tokens.MemoryStore(), http=pool)
@@ -97,6 +101,9 @@ async def shared_sessions(pool: aiohttp.TCPConnector, client: redis.asyncio.Redi
     assert_type(plain.masked_url, str)
     Session(component_appid="wx1", component_appsecret="s", token_store=plain, store_required=False)
     Session(component_appid="wx1", token_source=central)
+    Session(component_appid="wx1", component_appsecret="s", token_store=PostgresStore(database))
+    assert_type(PostgresStore.from_url("postgresql://host", allow_plain=True).masked_url, str)
+    assert_type(PostgresStore.schema_sql(), str)
     async with tokens.SqliteStore("tokens.db") as file:
         store: tokens.TokenStore = EncryptedStore(file, key=["new", b"old"])
         Session(component_appid="wx1", component_appsecret=None, token_source=tokens.ReadOnly(), token_store=store)
@@ -109,6 +116,7 @@ async def refused_sessions(session: Session) -> None:
     Session(component_appid="wx1", component_appsecret=None, token_source=newest_ticket)  # type: ignore[arg-type]
     Session(component_appid="wx1", component_appsecret="s", ticket_timeout="60")  # type: ignore[arg-type]
     RedisStore("redis://host")  # type: ignore[arg-type]
+    PostgresStore("postgresql://host")  # type: ignore[arg-type]
     Session(component_appid="wx1", component_appsecret="s", store_required=None)  # type: ignore[arg-type]
     Session("wx1", component_appsecret="s")  # type: ignore[call-arg]
     Session(component_appid=1, component_appsecret="s")  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import islice
 from typing import Generic, TypeVar
 
 import attrs
@@ -57,7 +58,8 @@ class Batcher(Generic[T]):
 
     async def _handle_batch(self, first: T) -> None:
         batch = {first: self._queue.pop(first)}
-        for item in tuple(self._queue):
+        # Bounded: each of thousands of items would otherwise be compared with all others.
+        for item in tuple(islice(self._queue, 2 * self.max_size)):
             if len(batch) == self.max_size:
                 break
             if all(self.can_batch(each, item) for each in batch):

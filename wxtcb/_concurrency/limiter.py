@@ -156,16 +156,23 @@ class RequestLimiter:
                 return
             self.release()
 
-    async def reserve(self, path: str) -> PathReservation:
-        """Wait until *path* is open and pass it, without taking a slot; see `acquire_reserved`."""
+    def try_reserve(self, path: str) -> PathReservation | None:
+        """Pass *path*, without taking a slot, if it is open; see `acquire_reserved`."""
         self._raise_if_closed()
         state = self._paths.get(path)
         if state is None:
             state = self._paths[path] = _PathState(self.now())
         if state.waiters or state.seconds_until_open(self.now()) > 0:
-            await self._wait_for_path(state)
-        else:
-            state.passed += 1
+            return None
+        state.passed += 1
+        return PathReservation(state, state.opens_at)
+
+    async def reserve(self, path: str) -> PathReservation:
+        """Wait until *path* is open and pass it, without taking a slot; see `acquire_reserved`."""
+        if (reservation := self.try_reserve(path)) is not None:
+            return reservation
+        state = self._paths[path]
+        await self._wait_for_path(state)
         return PathReservation(state, state.opens_at)
 
     async def acquire_reserved(self, path: str, reservation: PathReservation) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from fnmatch import fnmatchcase
-from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 import attrs
 
 from wxtcb._http.retry import RetryDecision, classify, decide
 from wxtcb._protocol.endpoint import Repeat
-from wxtcb.errors import OperationFailed, OperationNotFound, OperationTimeout, WxtcbError
+from wxtcb.errors import OperationFailed, OperationNotFound, OperationNotReady, OperationTimeout, WxtcbError
 from wxtcb.validation import check_seconds
 
 if TYPE_CHECKING:
@@ -41,19 +41,13 @@ class PollSource(Protocol[S]):
         ...
 
 
-class ErrorFactory(Protocol):
-    """Constructor of the error that ends a wait."""
-
-    def __call__(self, message: str, /, *, status: str | None) -> WxtcbError: ...
-
-
 @attrs.frozen(kw_only=True)
 class WaitCondition(Generic[S, T]):
     """Condition that a waiter waits for: how to find the resource in a snapshot, and what its statuses mean.
 
     A status in `ready_statuses` ends the wait. A status that matches a key of `failure_statuses` raises; the value
     explains it, and ``*`` in a key matches any text. Every other status, including unknown ones, keeps waiting.
-    `reason_of` returns the platform's reason for a failure, or "".
+    `reason_of` returns the platform's reason for a failure, or "". `env` is the environment if one is waited for.
     """
 
     resource: str
@@ -62,33 +56,32 @@ class WaitCondition(Generic[S, T]):
     ready_statuses: frozenset[str]
     failure_statuses: Mapping[str, str]
     reason_of: Callable[[T], str] = lambda _: ""
-    timeout_error: ErrorFactory = attrs.field(
-        default=attrs.Factory(lambda self: partial(OperationTimeout, resource=self.resource), True)
-    )
-    failure_error: ErrorFactory = attrs.field(
-        default=attrs.Factory(lambda self: partial(OperationFailed, resource=self.resource), True)
-    )
-    not_found_error: ErrorFactory = attrs.field(
-        default=attrs.Factory(lambda self: partial(OperationNotFound, resource=self.resource), True)
-    )
+    env: str | None = None
+
+    def to_error(self, error_type: type[OperationNotReady], message: str, status: str | None) -> OperationNotReady:
+        """Return the error that ends the wait."""
+        return error_type(message, resource=self.resource, status=status, env=self.env)
 
     def failure_meaning(self, status: str) -> str | None:
         """Return the explanation of a failure status, or None for any other status."""
         return next((self.failure_statuses[each] for each in self.failure_statuses if fnmatchcase(status, each)), None)
 
 
+# Shared, because thousands of environments may be waited for at the same time.
+_STATUS_OF: Final = attrgetter("status")
+_NORMAL: Final = frozenset({"NORMAL"})
+_ENV_FAILURES: Final = {"HALTED": "the platform stopped it (quota exceeded or blocked); see its page in the console"}
+
+
 def env_normal(env: str) -> WaitCondition[EnvList, EnvInfo]:
     """Return the condition that environment *env* is NORMAL."""
-    resource = f"environment {env}"
     return WaitCondition(
-        resource=resource,
+        resource=f"environment {env}",
         find=lambda listing: listing.by_env.get(env),
-        status_of=lambda info: info.status,
-        ready_statuses=frozenset({"NORMAL"}),
-        failure_statuses={"HALTED": "the platform stopped it (quota exceeded or blocked); see its page in the console"},
-        timeout_error=partial(OperationTimeout, resource=resource, env=env),
-        failure_error=partial(OperationFailed, resource=resource, env=env),
-        not_found_error=partial(OperationNotFound, resource=resource, env=env),
+        status_of=_STATUS_OF,
+        ready_statuses=_NORMAL,
+        failure_statuses=_ENV_FAILURES,
+        env=env,
     )
 
 
@@ -121,7 +114,8 @@ class WaitState(Generic[S, T]):
         self.status, self.missing_since, self.missing_polls = status, None, 0
         if (meaning := self.condition.failure_meaning(status or "")) is not None:
             reason = self.condition.reason_of(found)
-            raise self.condition.failure_error(f"{status}: {meaning}{reason and f' ({reason})'}", status=status)
+            message = f"{status}: {meaning}{reason and f' ({reason})'}"
+            raise self.condition.to_error(OperationFailed, message, status)
         return found if status in self.condition.ready_statuses else None
 
     def timeout_error(self, timeout: float) -> WxtcbError:
@@ -130,7 +124,7 @@ class WaitState(Generic[S, T]):
         hint = f"; the last poll failed: {self.last_error.reason}" if self.last_error else ""
         ready = " or ".join(sorted(self.condition.ready_statuses))
         message = f"{state} after {timeout:g} s; it may become {ready} later, so wait again{hint}"
-        return self.condition.timeout_error(message, status=self.status)
+        return self.condition.to_error(OperationTimeout, message, self.status)
 
     def record_error(self, error: WxtcbError) -> None:
         """Record that a poll failed; raise *error* if the next poll would fail for the same reason."""
@@ -148,7 +142,7 @@ class WaitState(Generic[S, T]):
             message = (
                 f"missing from {self.missing_polls} polls in a row over {missing:.0f} s: removed, or never created"
             )
-            raise self.condition.not_found_error(message, status=self.status)
+            raise self.condition.to_error(OperationNotFound, message, self.status)
 
 
 async def wait_until(source: PollSource[S], condition: WaitCondition[S, T], *, timeout: float, interval: float) -> T:

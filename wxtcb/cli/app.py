@@ -28,10 +28,10 @@ app: Final = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Client for batch cloud development (批量云开发) of WeChat Open Platform.\n\n"
     "Credentials are read from environment variables only: WXTCB_COMPONENT_APPID, WXTCB_COMPONENT_APPSECRET, and a "
-    "token store or a ticket. WXTCB_TOKEN_STORE (sqlite:////..., rediss://...) is the token store of your backend; "
-    "WXTCB_TOKEN_STORE_KEY decrypts it. WXTCB_TICKET is a ticket, WXTCB_TICKET_FILE a file that contains one; with a "
-    "token store they are used only if it contains no valid ticket. WXTCB_BASE_URL is the address of another "
-    "platform, such as a sandbox.\n\n"
+    "token store or a ticket. WXTCB_TOKEN_STORE (sqlite:////..., postgresql://..., rediss://...) is the token store of "
+    "your backend; WXTCB_TOKEN_STORE_KEY decrypts it. WXTCB_TICKET is a ticket, WXTCB_TICKET_FILE a file that contains "
+    "one; with a token store they are used only if it contains no valid ticket. WXTCB_BASE_URL is the address of "
+    "another platform, such as a sandbox.\n\n"
     "With the suffix _FILE, each variable is the path of a file with the value. WXTCB_ENV_FILE is a file of lines "
     "NAME=VALUE for variables that are not set. With WXTCB_PROFILE=shop, all names start with WXTCB_SHOP_.",
     epilog="To try it without an account, run `wxtcb sandbox`. Paste the lines that it prints into another terminal, "
@@ -334,8 +334,8 @@ def _ticket_group() -> None:
     "address of a proxy in front of this server as the authorisation event URL (授权事件接收URL).\n\n"
     "Environment variables: WXTCB_COMPONENT_APPID, WXTCB_MESSAGE_TOKEN and WXTCB_ENCODING_AES_KEY as in WeChat's "
     "console, WXTCB_PREVIOUS_ENCODING_AES_KEY while the key is being changed, WXTCB_TOKEN_STORE (sqlite:////..., "
-    "rediss://...), and WXTCB_TOKEN_STORE_KEY if the store is encrypted. Other notifications are acknowledged and "
-    "discarded.\n\n"
+    "postgresql://..., rediss://...), and WXTCB_TOKEN_STORE_KEY if the store is encrypted. Other notifications are "
+    "acknowledged and discarded.\n\n"
     "WeChat's cloud hosting (微信云托管) pushes plain JSON to its services. With WXTCB_PLAIN_PUSH_KEY, a secret of 32 "
     "characters or more, such pushes are accepted at PATH/KEY.",
     epilog="Exit codes: 2 rejected before anything was received; 130 or 143 ended by Ctrl-C or SIGTERM.",

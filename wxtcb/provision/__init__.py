@@ -23,6 +23,8 @@ from wxtcb.provision.tenant import Service, Tenant, derive_alias
 
 if TYPE_CHECKING:
     from wxtcb.provision.client import ProvisioningClient, Submission, TenantStatus, UnknownTenant
+    from wxtcb.provision.journal_urls import open_journal
+    from wxtcb.provision.postgres.journal import PostgresJournal
     from wxtcb.provision.report_csv import render_csv
     from wxtcb.provision.report_html import render_html
     from wxtcb.provision.sqlite.journal import SqliteJournal
@@ -43,6 +45,7 @@ __all__ = [
     "MemoryJournal",
     "Outcome",
     "Plan",
+    "PostgresJournal",
     "Problem",
     "Progress",
     "Provisioner",
@@ -63,20 +66,23 @@ __all__ = [
     "TenantsFileError",
     "UnknownTenant",
     "derive_alias",
+    "open_journal",
     "read_adoptions",
     "read_tenants",
     "render_csv",
     "render_html",
 ]
 
-# Not every program reads files or renders reports: these modules load sqlite3, csv, tomllib and html.
+# Not every program needs them: these modules load psycopg, sqlite3, csv, tomllib and html.
 _LAZY_IMPORTS: Final = {
     "ProvisioningClient": "wxtcb.provision.client",
+    "PostgresJournal": "wxtcb.provision.postgres.journal",
     "SqliteJournal": "wxtcb.provision.sqlite.journal",
     "Submission": "wxtcb.provision.client",
     "TenantStatus": "wxtcb.provision.client",
     "TenantsFileError": "wxtcb.provision.tenants_file",
     "UnknownTenant": "wxtcb.provision.client",
+    "open_journal": "wxtcb.provision.journal_urls",
     "read_adoptions": "wxtcb.provision.tenants_file",
     "read_tenants": "wxtcb.provision.tenants_file",
     "render_csv": "wxtcb.provision.report_csv",

@@ -67,8 +67,8 @@ class Engine:
     shared: SharedContext
     uniform: Callable[[float, float], float] = random.uniform
     groups: list[WorkGroup] = attrs.field(init=False, factory=list[WorkGroup])
-    _in_progress: dict[str, asyncio.Future[TenantReport]] = attrs.field(
-        init=False, factory=dict[str, "asyncio.Future[TenantReport]"]
+    _in_progress: dict[str, asyncio.Future[TenantReport] | None] = attrs.field(
+        init=False, factory=dict[str, "asyncio.Future[TenantReport] | None"]
     )
 
     @contextlib.contextmanager
@@ -119,37 +119,38 @@ class Engine:
         Never raises an `Exception`: what went wrong is in the report, and in `WorkGroup.unexpected_error` too if it was
         not expected.
         """
-        context = StepContext(self.shared, group, TenantState.from_plan(index, plan))
-        context.holds_slot = True
-        name = context.state.name
+        context = StepContext(self.shared, group, TenantState.from_plan(index, plan), holds_slot=True)
+        name, report = context.state.name, None
         group.active[name] = context.state
         try:
             group.emit(TenantStarted(name, plan.alias))
-            while (other := self._in_progress.get(name)) is not None:
+            while report is None and name in self._in_progress:
                 context.release_slot()
-                report = await asyncio.shield(other)
+                report = await self._join(name)
                 # If the other caller was stopped, this one continues.
-                if report.outcome is not Outcome.UNFINISHED or group.stopped:
-                    break
-            else:
-                report = await self._run_shared(context)
+                if report.outcome is Outcome.UNFINISHED and not group.stopped:
+                    report = None
+            if report is None:
+                self._in_progress[name] = None
+                try:
+                    await self._run(context)
+                    report = context.state.to_report()
+                    await self._store_outcome(context, report)
+                finally:
+                    if (joined := self._in_progress.pop(name)) is not None:
+                        joined.set_result(report or context.state.to_report())
             del group.active[name]
             group.emit(TenantFinished(report))
             return report
         finally:
             context.release_slot()
 
-    async def _run_shared(self, context: StepContext) -> TenantReport:
-        name = context.state.name
-        future = self._in_progress[name] = asyncio.get_running_loop().create_future()
-        try:
-            await self._run(context)
-            report = context.state.to_report()
-            await self._store_outcome(context, report)
-            return report
-        finally:
-            del self._in_progress[name]
-            future.set_result(context.state.to_report())
+    async def _join(self, name: str) -> TenantReport:
+        """Return the report of a tenant that another caller works on."""
+        # Made only now: most of thousands of tenants are worked on by one caller.
+        joined = self._in_progress[name] or asyncio.get_running_loop().create_future()
+        self._in_progress[name] = joined
+        return await asyncio.shield(joined)
 
     async def _run(self, context: StepContext) -> None:
         stale_count = 0

@@ -74,3 +74,24 @@ class EventStream:
                     await subscriber.wakeup.wait()
         finally:
             self._subscribers.remove(subscriber)
+
+
+@attrs.define(eq=False)
+class EventNotifier:
+    """Caller of a function for each event, of a worker that has no end; `callback` may be None."""
+
+    wall_clock: Callable[[], float]
+    callback: Callable[[RunEvent], None] | None
+    _sequence: int = attrs.field(init=False, default=0)
+
+    def emit(self, event: RunEvent) -> None:
+        if self.callback is None:
+            return
+        self._sequence += 1
+        at = datetime.fromtimestamp(self.wall_clock(), UTC)
+        try:
+            self.callback(attrs.evolve(event, at=at, sequence=self._sequence))
+        # The function is the user's. What it raises must neither fail a tenant nor end the worker.
+        except Exception as error:
+            context = {"message": "a function for provisioning events failed", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(context)

@@ -260,12 +260,7 @@ class PlanInput:
             after = attrs.evolve(after, creates_sent=0, outcome="", problem="")
         if name in self.aliases:
             after = attrs.evolve(after, retired=False) if after.retired else after
-        elif (
-            self.decisions.all_tenants
-            and self.decisions.removed
-            and after.may_have_environment
-            and not self._is_settled(after)
-        ):
+        elif self._is_removed(after):
             after = attrs.evolve(after, retired=True)
         return None if after is record else RecordChange(record, attrs.evolve(after, version=record.version + 1))
 

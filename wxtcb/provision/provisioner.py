@@ -23,6 +23,7 @@ from wxtcb.provision.context import SharedContext
 from wxtcb.provision.desired import DesiredTenants
 from wxtcb.provision.election import Election
 from wxtcb.provision.engine import Engine
+from wxtcb.provision.event_stream import EventNotifier
 from wxtcb.provision.events import RunEvent
 from wxtcb.provision.journal import Journal
 from wxtcb.provision.listing_watch import ListingWatch
@@ -245,7 +246,8 @@ class Provisioner:
         further request is sent, another process is elected within a second, and `CancelledError` is raised once the
         responses of earlier requests have arrived, at most *grace* seconds later.
 
-        *on_event* gets every event; it must return quickly. Raises `InvalidArgument` if the journal has no election.
+        *on_event* gets every event, and must return quickly; if it raises, the loop's exception handler is called.
+        Raises `InvalidArgument` if the journal has no election.
         """
         await self._create_worker(on_event).serve()
 
@@ -306,8 +308,8 @@ class Provisioner:
             )
         self._check_journal()
         create_group = partial(self._create_group, opened.engine)
-        notify = on_event or (lambda _: None)
-        return Worker(opened.engine, opened.terms, desired, create_group, notify, self._grace)
+        notifier = EventNotifier(self.clock, on_event)
+        return Worker(opened.engine, opened.terms, desired, create_group, notifier.emit, self._grace)
 
     def _check_journal(self) -> None:
         base_url = self.session.base_url

@@ -158,15 +158,10 @@ class EnvironmentListing:
         # Without the second limit, no create would ever be sent where a listing takes longer than 5 seconds.
         return self.started_at >= now - max(MAX_LISTING_AGE, min(2 * self._last_duration, MAX_SLOW_LISTING_AGE))
 
-    async def find_by_alias(self, alias: str, now: float) -> tuple[str, ...]:
-        if not self.is_fresh(now):
-            await self._refresh(now - MAX_LISTING_AGE)
-        return self.alias_index.find(alias)
-
-    async def _refresh(self, newer_than: float) -> None:
-        loop = asyncio.get_running_loop()
-        requested_at = loop.time()
-        snapshot = await self._poll_with_retries(newer_than)
+    async def refresh(self, now: float) -> None:
+        """Poll a listing that shows everything expected; raise `IncompleteListing`, or the errors of listing."""
+        loop, requested_at = asyncio.get_running_loop(), now
+        snapshot = await self._poll_with_retries(now - MAX_LISTING_AGE)
         # Before the journal is read: a slow journal makes no listing fresh for longer.
         answered_at = loop.time()
         # After the listing: what was bound before it must be in it, or be recent.

@@ -182,6 +182,7 @@ def _describe_differences(before: TenantRecord, after: TenantRecord) -> Iterator
     if after.retired != before.retired:
         yield "tenant removed" if after.retired else "tenant added again"
     yield from _describe_environment_change(before, after)
+    yield from _describe_outcome_change(before, after)
     if shared := [appid for appid, url in after.links.items() if before.links.get(appid) != url]:
         yield f"shared with {', '.join(shared)}"
     for name, state in after.services.items():
@@ -194,6 +195,13 @@ def _describe_differences(before: TenantRecord, after: TenantRecord) -> Iterator
     for name, value in after.metadata.items():
         if before.metadata.get(name) != value:
             yield f"{name}: {value}"
+
+
+def _describe_outcome_change(before: TenantRecord, after: TenantRecord) -> Iterator[str]:
+    if after.outcome and (after.outcome, after.problem) != (before.outcome, before.problem):
+        yield f"{after.outcome}: {after.problem}"
+    if after.creates_sent < before.creates_sent and after.env == before.env and after.intent == before.intent:
+        yield "creates allowed again"
 
 
 def _describe_environment_change(before: TenantRecord, after: TenantRecord) -> Iterator[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 from typing import Final
 
 import anyio
@@ -19,7 +18,7 @@ __all__ = ["TermHolder"]
 # Seconds between two attempts to be elected. A process that was asked to stop is replaced within twice that time.
 _CAMPAIGN_INTERVAL: Final = 0.4
 _RELEASE_TIMEOUT: Final = 5.0
-_MAX_SLEEP: Final = 3600.0
+_FOREVER: Final = 1e9
 
 
 @attrs.define(eq=False)
@@ -68,32 +67,48 @@ class TermHolder:
             await asyncio.sleep(_CAMPAIGN_INTERVAL)
 
     async def try_acquire(self) -> Term | None:
-        """Return a new term, or None if another process is elected."""
-        if term := await self.election.acquire(self.holder, self.lease):
-            self._begin(term)
+        """Return a new term, or None if another process, or other work of this provisioner, has one."""
+        async with self._lock:
+            return await self._acquire() if self.shared.term is None else None
+
+    async def _acquire(self) -> Term | None:
+        task = asyncio.ensure_future(self.election.acquire(self.holder, self.lease))
+        try:
+            term = await asyncio.shield(task)
+        except asyncio.CancelledError:
+            # This process may be elected all the same, and would keep the others waiting until its lease ends.
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait([task], timeout=_RELEASE_TIMEOUT)
+                if task.done() and not task.cancelled() and task.exception() is None and (term := task.result()):
+                    await self.release(term)
+            task.cancel()
+            raise
+        if term is not None:
+            self.shared.term = term
+            # Another process may have bound environments.
+            self.shared.listing.bindings.expire()
         return term
 
     async def keep(self, term: Term) -> str:
         """Renew *term* until it is lost, and return why; a term without a lease is never lost."""
-        lease = math.inf if term.lease is None else term.lease
         now = asyncio.get_running_loop().time
-        renewed_at = now()
+        if (lease := term.lease) is None:
+            # Such a term ends with the process.
+            lease = _FOREVER
+        renewed_at, pause = now(), lease / 3
         while True:
-            # In slices, because the timer of a loop does not take an infinite delay.
-            await asyncio.sleep(min(lease / 3, _MAX_SLEEP))
-            if math.isinf(lease):
-                continue
-            asked_at = now()
             # Before the storage ends the lease: by this process's monotonic clock, which runs also during a pause.
             give_up_at = renewed_at + lease * 5 / 6
+            await asyncio.sleep(min(pause, give_up_at - now()))
+            if (asked_at := now()) >= give_up_at:
+                return "the lease could not be renewed in time"
             try:
                 async with asyncio.timeout_at(give_up_at):
                     if not await self.election.renew(term):
                         return "another process was elected"
-                renewed_at = asked_at
+                renewed_at, pause = asked_at, lease / 3
             except (JournalError, TimeoutError):
-                if now() >= give_up_at:
-                    return "the lease could not be renewed in time"
+                pause = lease / 30
 
     async def release(self, term: Term) -> None:
         """End *term*, so that another process is elected at once; if that fails, its lease ends it."""
@@ -103,15 +118,10 @@ class TermHolder:
         with anyio.CancelScope(shield=True), contextlib.suppress(JournalError), anyio.move_on_after(_RELEASE_TIMEOUT):
             await self.election.release(term)
 
-    def _begin(self, term: Term) -> None:
-        self.shared.term = term
-        # Another process may have bound environments.
-        self.shared.listing.bindings.expire()
-
     async def _acquire_within(self, seconds: float) -> Term:
         deadline = asyncio.get_running_loop().time() + seconds
         while True:
-            if term := await self.try_acquire():
+            if term := await self._acquire():
                 return term
             if asyncio.get_running_loop().time() >= deadline:
                 leader = await self.election.leader()

@@ -67,23 +67,11 @@ FROM (VALUES (1)) AS one_row LEFT JOIN wxtcb_tokens ON appid = %(appid)s
 # Behind a pooler, notifications get lost. A pooler gives the client another number than that of the server's process.
 _LISTEN: Final = "SELECT pg_backend_pid(); LISTEN wxtcb_tokens"
 _VERSIONS: Final = "SELECT appid, version FROM wxtcb_tokens WHERE appid = ANY(%(appids)s)"
-# A client that got no reply sends the statement again. If the new version is there, the first attempt succeeded.
-_INSERT: Final = """
-    INSERT INTO wxtcb_tokens AS stored (appid, document, version, changed_at)
-    VALUES (%(appid)s, %(document)s, %(new)s, clock_timestamp())
-    ON CONFLICT (appid) DO UPDATE SET changed_at = excluded.changed_at WHERE stored.version = excluded.version
-    RETURNING appid
-"""
-_UPDATE: Final = """
-    UPDATE wxtcb_tokens SET document = %(document)s, version = %(new)s, changed_at = clock_timestamp()
-    WHERE appid = %(appid)s AND version IN (%(version)s, %(new)s)
-    RETURNING appid
-"""
 # The rows of other platforms are deleted after the write, and without waiting for locks: two processes could otherwise
 # wait for each other. `synchronous_commit` is raised for this transaction only: the setting of a session would reach
 # other clients of a pooler.
 _WRITE: Final = """
-WITH written AS ({change}), deleted AS (
+WITH written AS ({change} RETURNING appid), deleted AS (
     DELETE FROM wxtcb_tokens WHERE appid IN (
         SELECT old.appid FROM wxtcb_tokens AS old
         WHERE EXISTS (SELECT FROM written) AND old.appid <> %(appid)s AND old.changed_at < now() - interval '24 hours'
@@ -94,6 +82,18 @@ SELECT pg_notify('wxtcb_tokens', appid), set_config('synchronous_commit',
     CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, true)
 FROM written
 """
+# A client that got no reply sends the statement again. If the new version is there, the first attempt succeeded.
+_INSERT: Final = _WRITE.format(
+    change="""
+    INSERT INTO wxtcb_tokens AS stored (appid, document, version, changed_at)
+    VALUES (%(appid)s, %(document)s, %(new)s, clock_timestamp())
+    ON CONFLICT (appid) DO UPDATE SET changed_at = excluded.changed_at WHERE stored.version = excluded.version"""
+)
+_UPDATE: Final = _WRITE.format(
+    change="""
+    UPDATE wxtcb_tokens SET document = %(document)s, version = %(new)s, changed_at = clock_timestamp()
+    WHERE appid = %(appid)s AND version IN (%(version)s, %(new)s)"""
+)
 
 
 @attrs.frozen
@@ -109,16 +109,17 @@ _TIMED_OUT: Final = _Failure("cannot be reached: no reply in time", may_retry=Tr
 _FOREIGN_TABLE: Final = _Failure(
     "has a table wxtcb_tokens of another program, which was left unchanged; use another database or schema", True
 )
-_SERIALIZATION: Final = _Failure("cannot be accessed: transactions of other processes conflict", may_retry=True)
+_CONFLICT: Final = _Failure("cannot be accessed: transactions of other processes conflict", may_retry=True)
 _MISSING_TABLE: Final = "42P01"
 # By SQLSTATE. Waiting does not fix those that are permanent.
 _FAILURES: Final = {
     "25006": _Failure("cannot be written: this server or database is read-only"),
-    "40001": _SERIALIZATION,
-    "40P01": _SERIALIZATION,
+    "40001": _CONFLICT,
+    "40P01": _CONFLICT,
     "42501": _Failure(
         "cannot be accessed: the user needs the permissions SELECT, INSERT, UPDATE and DELETE on wxtcb_tokens", True
     ),
+    "22P02": _FOREIGN_TABLE,
     "42703": _FOREIGN_TABLE,
     "42804": _FOREIGN_TABLE,
     "42809": _FOREIGN_TABLE,
@@ -292,17 +293,15 @@ class _Client:
 
     async def run(self, statement: str, params: Mapping[str, object]) -> list[tuple[Any, ...]]:
         """Return the rows of *statement*; send it again if it failed for a moment, and create a missing table."""
-        operation = _Operation(statement, params)
-        async with self._slots:
-            await self._run(operation)
-            if operation.sqlstate == _MISSING_TABLE:
-                await self._run(creation := _Operation(_CREATE_TABLE, None))
-                if creation.failure is None:
-                    await self._run(operation)
-                elif creation.sqlstate in _NO_PERMISSION_TO_CREATE:
-                    operation.failure = _TABLE_NEEDED
-                else:
-                    operation.failure = creation.failure
+        await self._run(operation := _Operation(statement, params))
+        if operation.sqlstate == _MISSING_TABLE:
+            await self._run(creation := _Operation(_CREATE_TABLE, None))
+            if creation.failure is None:
+                await self._run(operation)
+            elif creation.sqlstate in _NO_PERMISSION_TO_CREATE:
+                operation.failure = _TABLE_NEEDED
+            else:
+                operation.failure = creation.failure
         if (failure := operation.failure) is not None:
             raise TokenStoreError(f"{self._masked_url} {failure.message}", permanent=failure.permanent)
         return operation.rows
@@ -334,17 +333,21 @@ class _Client:
         self._wake_all("was closed", permanent=True)
 
     async def _run(self, operation: _Operation) -> None:
-        deadline = asyncio.get_running_loop().time() + 2 * REPLY_TIMEOUT
         # After a restart of the server, every connection of a pool is dead, and the pool notices at their next use.
         attempts = 2 if isinstance(self._source, Secret) else max(self._source.max_size, 1) + 1
-        for _ in range(attempts):
-            await operation.run(self._connection())
-            if operation.failure is None or not operation.failure.may_retry:
-                return
-            # Probably the others are dead, too.
-            self._close_idle()
-            if asyncio.get_running_loop().time() >= deadline:
-                return
+        async with self._slots:
+            deadline = asyncio.get_running_loop().time() + 2 * REPLY_TIMEOUT
+            while attempts:
+                await operation.run(self._connection())
+                if operation.failure is None or not operation.failure.may_retry:
+                    break
+                if asyncio.get_running_loop().time() >= deadline:
+                    break
+                # After a conflict, another transaction has succeeded.
+                if operation.failure is not _CONFLICT:
+                    attempts -= 1
+                    # Probably the others are dead, too.
+                    self._close_idle()
 
     @contextlib.asynccontextmanager
     async def _connection(self) -> AsyncGenerator[psycopg.AsyncConnection[Any]]:
@@ -416,16 +419,15 @@ class _Client:
             listener.close()
 
     def _wake_all(self, reason: str, *, permanent: bool) -> None:
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(TokenStoreError(reason, permanent=permanent))
+        for waiter in [each for each in self._waiters if not each.done()]:
+            # One for each, because each gets a traceback of its own.
+            waiter.set_result(TokenStoreError(reason, permanent=permanent))
 
     def _close_idle(self) -> None:
         connections, self.idle = self.idle, []
         # After a fork they are those of the parent.
-        if self._process_id == os.getpid():
-            for connection in connections:
-                connection.pgconn.finish()
+        for connection in connections if self._process_id == os.getpid() else ():
+            connection.pgconn.finish()
 
 
 def _check_pool(_: str, pool: object) -> None:
@@ -452,9 +454,13 @@ class PostgresStore:
 
     # The connection string, or the caller's pool.
     _source: AsyncConnectionPool[Any] | Secret = attrs.field(repr=False, alias="pool", validator=validator(_check_pool))
-    masked_url: str = attrs.field(init=False, default=attrs.Factory(lambda self: _mask(self._source), takes_self=True))
     # One for each event loop, because connections do not outlive their loop.
     _clients: dict[asyncio.AbstractEventLoop, _Client] = attrs.field(init=False, repr=False, factory=dict)
+
+    @property
+    def masked_url(self) -> str:
+        """The URL of the server, without user and password."""
+        return _mask(self._source)
 
     @classmethod
     def from_url(cls, url: str | Secret, *, allow_plain: bool = False, allow_unverified: bool = False) -> Self:
@@ -542,7 +548,7 @@ class PostgresStore:
         await self.aclose()
 
     def __del__(self) -> None:
-        # The attribute is missing if the constructor has raised.
+        # The attribute is missing if arguments were.
         clients = [*getattr(self, "_clients", {}).values()]
         if any(client.idle for client in clients):
             warnings.warn(f"a PostgresStore was never closed: {self.masked_url}", ResourceWarning, stacklevel=2)
@@ -568,8 +574,8 @@ def _parse(url: Secret) -> dict[str, Any]:
             return conninfo_to_dict(url.reveal())
     # Outside the block: the exceptions quote parts of the URL.
     raise InvalidArgument(
-        "the URL of a PostgreSQL store must be postgresql:// with [user:password@][host][:port][/database]; it must not "
-        "have options that libpq does not know"
+        "the URL of a PostgreSQL store must be postgresql:// with [user:password@][host][:port][/database]; it must "
+        "not have options that libpq does not know"
     )
 
 

@@ -77,7 +77,7 @@ def _find_driver(connection: object) -> Any:
         _check_dialect(connection)
         return _run_in_sqlalchemy
     raise InvalidArgument(
-        f"connection must be a connection of psycopg or asyncpg, or an AsyncConnection or AsyncSession of SQLAlchemy on "
+        "connection must be a connection of psycopg or asyncpg, or an AsyncConnection or AsyncSession of SQLAlchemy on "
         f"one of them, not {type(connection).__name__}; for other drivers, execute `submission(...)` yourself"
     )
 
@@ -91,14 +91,14 @@ def _check_dialect(connection: Any) -> None:
 async def _run_in_async_psycopg(connection: psycopg.AsyncConnection[Any], statement: Statement) -> Any:
     # A cursor of its own: the connection may have another row factory, or a cursor with other placeholders.
     async with psycopg.AsyncRawCursor(connection, row_factory=tuple_row) as cursor:
-        await cursor.execute(statement.sql, statement.arguments, prepare=False)
+        await cursor.execute(statement.sql.encode(), statement.arguments, prepare=False)
         return await cursor.fetchone()
 
 
 async def _run_in_psycopg(connection: psycopg.Connection[Any], statement: Statement) -> Any:
     # It blocks, as everything does that its owner does with it.
     with psycopg.RawCursor(connection, row_factory=tuple_row) as cursor:
-        return cursor.execute(statement.sql, statement.arguments, prepare=False).fetchone()
+        return cursor.execute(statement.sql.encode(), statement.arguments, prepare=False).fetchone()
 
 
 async def _run_in_asyncpg(connection: Any, statement: Statement) -> Any:

@@ -22,15 +22,18 @@ MAX_BATCH: Final = 500
 MAX_RACES: Final = 20
 
 # The versions, the epoch and the unique keys are checked by the statement that writes.
-# - `collides`: a commit claims a key that a tenant of the same batch has so far. Which of the two was requested first
-#   matters, so they are executed one by one.
-# - `fit`: the two records of a change of owner are stored together or not at all.
+# `may` is false, and nothing is stored:
+# - in a batch, if a commit claims a key that another one releases. Which of the two was requested first matters, so
+#   they are executed one by one.
+# - for the two records of a change of owner, if one of them is not the next version.
 _COMMIT: Final = f"""\
 WITH given AS MATERIALIZED (
     SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
         AS g (tenant, version, env, open_alias, document, line, token)
 ), stored AS MATERIALIZED (
-    SELECT t.tenant, t.version, t.env, t.open_alias FROM wxtcb_tenants t WHERE t.tenant IN (SELECT tenant FROM given)
+    SELECT t.tenant, t.version,
+        nullif(t.env, g.env) AS released_env, nullif(t.open_alias, g.open_alias) AS released_alias
+    FROM given g JOIN wxtcb_tenants t USING (tenant)
     /*lock*/
 ), fence AS MATERIALIZED (
     -- The lock makes the next election wait for the end of this commit.
@@ -60,12 +63,12 @@ _COMMIT_BATCH: Final = (
     .replace("/*conflict*/", "ON CONFLICT (tenant) DO NOTHING")
     .replace(
         "/*may*/",
-        "NOT EXISTS (SELECT FROM given g JOIN stored s ON s.env = g.env AND s.tenant <> g.tenant)"
-        " AND NOT EXISTS (SELECT FROM given g JOIN stored s ON s.open_alias = g.open_alias AND s.tenant <> g.tenant)",
+        "NOT EXISTS (SELECT FROM given WHERE env IN (SELECT released_env FROM stored WHERE released_env IS NOT NULL)"
+        " OR open_alias IN (SELECT released_alias FROM stored WHERE released_alias IS NOT NULL))",
     )
 )
 _COMMIT_PAIR: Final = (
-    _COMMIT.replace("/*lock*/", "ORDER BY t.tenant FOR UPDATE")
+    _COMMIT.replace("/*lock*/", "ORDER BY t.tenant FOR UPDATE OF t")
     .replace("/*conflict*/", "")
     .replace(
         "/*may*/",
@@ -108,7 +111,7 @@ class RecordRow:
             token,
         )
 
-    def keys(self) -> Iterable[tuple[str, str | None]]:
+    def unique_keys(self) -> Iterable[tuple[str, str | None]]:
         """Return what no other commit of a batch may have."""
         return (key for key in (("tenant", self.tenant), ("env", self.env), ("alias", self.open_alias)) if key[1])
 
@@ -145,6 +148,7 @@ class CommitQueue:
     _calls: deque[Call] = attrs.field(init=False, factory=deque["Call"])
     # Runs while calls wait; the task belongs to this object, so a cancelled caller affects no other.
     _worker: asyncio.Task[None] | None = attrs.field(init=False, default=None)
+    _closed: bool = attrs.field(init=False, default=False)
     _tokens: Callable[[], str] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -162,13 +166,16 @@ class CommitQueue:
         rows: list[Row] = await self._enqueue(statement=statement, arguments=arguments)
         return rows
 
-    async def join(self) -> None:
-        """Wait until all calls have ended."""
+    async def aclose(self) -> None:
+        """Refuse further calls, and wait until those that wait have ended."""
+        self._closed = True
         if self._worker is not None:
             await asyncio.wait([self._worker])
 
     async def _enqueue(self, **call: Any) -> Any:
         self._lane.check_usable()
+        if self._closed:
+            raise JournalError("the journal was closed; open a new one")
         future = asyncio.get_running_loop().create_future()
         self._calls.append(Call(future, **call))
         if self._worker is None:
@@ -191,12 +198,12 @@ class CommitQueue:
     def _next_batch(self) -> list[Call]:
         """Return the next call, and the commits after it that can share its statement."""
         first = self._calls.popleft()
-        batch, keys = [first], {key for row in first.rows for key in row.keys()}
+        batch, keys = [first], {key for row in first.rows for key in row.unique_keys()}
         while len(first.rows) == 1 and self._calls and len(batch) < MAX_BATCH:
             call = self._calls[0]
-            if len(call.rows) != 1 or call.epoch != first.epoch or not keys.isdisjoint(call.rows[0].keys()):
+            if len(call.rows) != 1 or call.epoch != first.epoch or not keys.isdisjoint(call.rows[0].unique_keys()):
                 break
-            keys.update(call.rows[0].keys())
+            keys.update(call.rows[0].unique_keys())
             batch.append(self._calls.popleft())
         return batch
 
@@ -222,10 +229,9 @@ class CommitQueue:
         if not elected or not may:
             return False
         rejected = [row for row in rows if row.tenant not in written]
-        stored = await self._read_stored(rejected) if rejected else {}
+        stored = (await self._read_stored(rejected))[1] if rejected else {}
         for call, row in zip(batch, rows, strict=True):
-            record = stored.get(row.tenant, row)
-            call.resolve(Committed() if record is row else Stale(record))
+            call.resolve(Stale(stored[row.tenant]) if row.tenant in stored else Committed())
         return True
 
     async def _commit_alone(self, call: Call) -> CommitResult | Exception:
@@ -235,16 +241,17 @@ class CommitQueue:
                 elected, _may, written = await self._write(statement, rows, call.epoch)
             except UniqueConflict:
                 elected, written = True, set[str]()
-            if not elected:
-                return Deposed(f"another process was elected (epoch {call.epoch} has ended); nothing was stored")
             if len(written) == len(rows):
                 return Committed()
-            stored = await self._read_stored(rows)
-            if all(stored[row.tenant] is row for row in rows):
+            kept, stored = await self._read_stored(rows)
+            if len(kept) == len(rows):
                 return Committed()
+            if not elected:
+                return Deposed(f"another process was elected (epoch {call.epoch} has ended); nothing was stored")
             # Versions are compared before keys: who has an old record must read it anew before it judges by its keys.
-            for record, row in ((stored[row.tenant], row) for row in rows):
-                if not isinstance(record, RecordRow) and (record.version if record else 0) != row.record.version - 1:
+            for row in rows:
+                record = stored.get(row.tenant)
+                if row.tenant in stored and (record.version if record else 0) != row.record.version - 1:
                     return Stale(record)
             if owner := await self._lane.fetch(_READ_OWNER, (rows[-1].env, rows[-1].open_alias, rows[-1].tenant)):
                 return KeyTaken(decode_text(owner[0][0]))
@@ -265,13 +272,11 @@ class CommitQueue:
             self._on_commit()
         return elected, may, set(written)
 
-    async def _read_stored(self, rows: Sequence[RecordRow]) -> dict[str, TenantRecord | RecordRow | None]:
-        """Return the stored record of each tenant of *rows*, or the row itself if it is the one that is stored."""
+    async def _read_stored(self, rows: Sequence[RecordRow]) -> tuple[set[str], dict[str, TenantRecord | None]]:
+        """Return the tenants of *rows* whose stored row is that of *rows*, and the stored records of the others."""
         found = await self._lane.fetch(_READ_STORED, ([row.tenant for row in rows],))
         stored = {tenant: (token, document) for tenant, token, document in found}
-        records: dict[str, TenantRecord | RecordRow | None] = {}
-        for row in rows:
-            token, document = stored.get(row.tenant, (None, None))
-            # The response to an earlier attempt was lost with its connection, and the row is stored.
-            records[row.tenant] = row if token == row.token else document and load_document(row.tenant, document)
-        return records
+        # The response to an earlier attempt was lost with its connection, and the row is stored.
+        kept = {row.tenant for row in rows if stored.get(row.tenant, ("",))[0] == row.token}
+        names = [row.tenant for row in rows if row.tenant not in kept]
+        return kept, {name: load_document(name, stored[name][1]) if name in stored else None for name in names}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 import warnings
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from wxtcb.errors import InvalidArgument
 from wxtcb.provision.journal import JournalError
 from wxtcb.provision.postgres import schema
 from wxtcb.secret import Secret
+from wxtcb.tokens.user_code import cancellation_count, raise_if_cancelled
 
 try:
     import psycopg
@@ -59,12 +61,16 @@ _STORE_META: Final = (
 
 @attrs.frozen
 class Failure:
-    """Failed attempt: its error, and whether another attempt may succeed."""
+    """Failed attempt: its error, and whether another attempt may succeed.
+
+    `rejected`: a server that accepts connections has rejected this one, unless it has started only since then.
+    """
 
     error: JournalError
     transient: bool
     sqlstate: str | None = None
     constraint: str | None = None
+    rejected: bool = False
 
 
 class UniqueConflict(JournalError):
@@ -72,7 +78,7 @@ class UniqueConflict(JournalError):
 
 
 def parse_conninfo(conninfo: str | Secret) -> Secret:
-    """Return a URL or connection string of libpq with wxtcb's defaults; raise `InvalidArgument`, which quotes nothing."""
+    """Return a URL or connection string of libpq with wxtcb's defaults; raise `InvalidArgument` without quoting it."""
     given = conninfo.reveal() if isinstance(conninfo, Secret) else str(conninfo)
     options: dict[str, Any] = {"host": "@"}
     # The message quotes a part of the URL, which may be the password. Raised below, without it as context.
@@ -103,20 +109,23 @@ class Database:
     rolled_back_at: float | None = attrs.field(init=False, default=None)
     _open: set[Connection] = attrs.field(init=False, factory=set["Connection"])
     _loop: asyncio.AbstractEventLoop | None = attrs.field(init=False, default=None)
-    _connected_before: bool = attrs.field(init=False, default=False)
+    _pid: int = attrs.field(init=False, default=0)
+    connected_before: bool = attrs.field(init=False, default=False)
     _closed: bool = attrs.field(init=False, default=False)
 
     @property
     def is_open(self) -> bool:
-        return any(not connection.closed for connection in self._open)
+        # In a forked child, to close the connections would close them for the parent, too.
+        return self._pid == os.getpid() and any(not connection.closed for connection in self._open)
 
     @property
     def backends(self) -> set[int]:
         """The process numbers of the server's ends of the connections."""
         return {connection.info.backend_pid for connection in self._open if not connection.closed}
 
-    def sql(self, statement: str) -> str:
-        return schema.qualify(statement, self.schema)
+    def sql(self, statement: str) -> bytes:
+        # psycopg takes a `str` only if it is a literal.
+        return schema.qualify(statement, self.schema).encode()
 
     def check_usable(self) -> None:
         """Raise `JournalError` in another event loop, and after `aclose`."""
@@ -133,6 +142,8 @@ class Database:
 
     async def connect(self) -> Connection:
         """Open a connection and check the tables; raise `psycopg.Error` or `JournalError`."""
+        # A call that was under way when the journal was closed ends here.
+        self.check_usable()
         failure: BaseException
         try:
             connection = await psycopg.AsyncConnection.connect(
@@ -152,12 +163,13 @@ class Database:
 
     async def _introduce(self, connection: Connection) -> Connection:
         self._open.add(connection)
+        self._pid = os.getpid()
         try:
             await self._check_tables(connection)
         except BaseException:
             await self.discard(connection)
             raise
-        self._connected_before = True
+        self.connected_before = True
         return connection
 
     async def discard(self, connection: Connection) -> None:
@@ -169,7 +181,7 @@ class Database:
         try:
             stored = await (await connection.execute(self.sql(_READ_META))).fetchone()
         except (errors.UndefinedTable, errors.InvalidSchemaName):
-            await connection.execute(schema.creation_script(self.schema), prepare=False)
+            await connection.execute(schema.creation_script(self.schema).encode())
             stored = None
         if stored is not None and stored[0] != schema.FORMAT:
             raise JournalError(
@@ -186,43 +198,42 @@ class Database:
     @staticmethod
     async def _read_cluster(connection: Connection) -> tuple[str | None, str | None]:
         try:
-            row = await (await connection.execute(_READ_CLUSTER)).fetchone()
+            ((timeline, system),) = await (await connection.execute(_READ_CLUSTER)).fetchall()
         except (errors.InsufficientPrivilege, errors.UndefinedFunction, errors.FeatureNotSupported):
             # Some hosted databases do not allow it. Then a fail-over goes unnoticed.
             return None, None
-        assert row is not None
-        return row[0], row[1]
+        return timeline, system
 
     async def describe(self, error: Exception) -> Failure:
-        """Return the failure for an exception of an attempt; its message has no password and no value of a statement."""
+        """Return the failure for an exception of an attempt; its message has no password and no stored value."""
         if isinstance(error, JournalError):
             return Failure(error, transient=False)
         sqlstate = getattr(error, "sqlstate", None)
         problem, advice, transient = _explain(error, sqlstate)
-        if transient and sqlstate is None and not self._connected_before:
+        rejected = False
+        if transient and sqlstate is None and not self.connected_before:
             # A wrong password, or a database that does not exist, looks the same; then the server does answer.
             accepted = await asyncio.to_thread(pq.PGconn.ping, self._conninfo.reveal().encode())
-            transient = accepted in (pq.Ping.REJECT, pq.Ping.NO_RESPONSE)
+            rejected = accepted not in (pq.Ping.REJECT, pq.Ping.NO_RESPONSE)
         message = f"the database of the journal failed: {problem}"
         text = f"{message}; {advice}" if advice else message
         diagnostics = getattr(error, "diag", None)
         constraint = getattr(diagnostics, "constraint_name", None)
         conflict = isinstance(error, errors.UniqueViolation)
-        return Failure(UniqueConflict(text) if conflict else JournalError(text), transient, sqlstate, constraint)
-
-    def refuse_calls(self) -> None:
-        self._closed = True
+        failed = UniqueConflict(text) if conflict else JournalError(text)
+        return Failure(failed, transient, sqlstate, constraint, rejected)
 
     async def aclose(self) -> None:
+        self._closed = True
         for connection in [*self._open]:
             await self.discard(connection)
 
     def abandon(self) -> None:
         """Close the sockets of a journal that was not closed, outside of any event loop."""
-        warnings.warn("a PostgresJournal was never closed", ResourceWarning, stacklevel=3, source=self)
         for connection in self._open:
             # psycopg would warn of each of them, too.
             connection.pgconn.finish()
+        warnings.warn("a PostgresJournal was never closed", ResourceWarning, stacklevel=3, source=self)
 
 
 @attrs.define(eq=False)
@@ -241,6 +252,12 @@ class Lane:
         """Raise `JournalError` in another event loop, and after the journal was closed."""
         self._database.check_usable()
 
+    async def ensure_tables(self) -> None:
+        """Create the tables if they are missing, on a connection of its own."""
+        self.check_usable()
+        if not self._database.connected_before:
+            await self.fetch("SELECT 1")
+
     async def fetch(
         self,
         statement: str,
@@ -257,13 +274,17 @@ class Lane:
         self.check_usable()
         database = self._database
         time_of_loop = asyncio.get_running_loop().time
-        deadline, pause = time_of_loop() + database.timeout, FIRST_PAUSE
+        deadline, pause, rejections = time_of_loop() + database.timeout, FIRST_PAUSE, 0
+        cancellations = cancellation_count()
         async with self._slots:
             while True:
                 result = await self._attempt(database.sql(statement), arguments, deadline)
                 if not isinstance(result, Failure):
                     return result
-                if not result.transient or time_of_loop() + pause >= deadline:
+                # If the connection is lost while psycopg cancels a statement, it raises that error instead.
+                await raise_if_cancelled(cancellations)
+                rejections += result.rejected
+                if not result.transient or rejections > 1 or time_of_loop() + pause >= deadline:
                     break
                 await asyncio.sleep(pause)
                 statement, arguments = again or (statement, arguments)
@@ -271,7 +292,7 @@ class Lane:
         # Outside of any `except`: the cause could hold values of the statement.
         raise result.error
 
-    async def _attempt(self, sql: str, arguments: Sequence[object], deadline: float) -> list[Row] | Failure:
+    async def _attempt(self, sql: bytes, arguments: Sequence[object], deadline: float) -> list[Row] | Failure:
         connection: Connection | None = None
         failed: Exception
         try:

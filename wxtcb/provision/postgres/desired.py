@@ -21,25 +21,24 @@ from wxtcb.provision.desired import (
     DesiredState,
     DesiredTenant,
     Effect,
-    Finish,
     Submit,
 )
-from wxtcb.provision.journal import Deposed, JournalError
+from wxtcb.provision.journal import Deposed, JournalError, UnserializableRecord
 from wxtcb.provision.postgres import schema
 from wxtcb.provision.postgres.caller_connection import Statement, fetch_one
 from wxtcb.provision.postgres.connection import Lane, Row, UniqueConflict
 from wxtcb.provision.postgres.notifications import ChangeListener
 from wxtcb.provision.postgres.schema import DURABLE, NOTIFY, decode_text, encode_key, encode_names, encode_text
 
-__all__ = ["PostgresDesired", "Submission"]
+__all__ = ["PostgresDesired", "ChangeStatement"]
 
 # Attempts for a submission of an alias that another transaction submits at the same time.
 MAX_RACES: Final = 3
 # A delay beyond it is no time of PostgreSQL.
 MAX_DELAY: Final = 10 * 365 * 86400.0
 
-# What is not changed is only read: the same 100,000 tenants again write nothing. `stored` locks the tenants of all other
-# changes, so that what is judged about them holds for the update.
+# What is not changed is only read: the same 100,000 tenants again write nothing. `stored` locks the tenants of all
+# other changes, so that what is decided about them holds for the update.
 _CHANGE: Final = f"""\
 WITH submit AS MATERIALIZED (
     SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[]) AS s (tenant, alias, alias_key, spec)
@@ -56,7 +55,8 @@ WITH submit AS MATERIALIZED (
     JOIN wxtcb_desired d ON d.alias_key = w.alias_key AND d.tenant <> w.tenant
     WHERE NOT EXISTS (SELECT FROM wanted o WHERE o.tenant = d.tenant) LIMIT 1
 ), pending AS MATERIALIZED (
-    SELECT o.tenant FROM other o JOIN stored s USING (tenant) WHERE o.kind = 'decide' AND s.decision <> o.decision LIMIT 1
+    SELECT o.tenant FROM other o JOIN stored s USING (tenant)
+    WHERE o.kind = 'decide' AND s.decision <> o.decision LIMIT 1
 ), verdict AS MATERIALIZED (
     SELECT NOT EXISTS (SELECT FROM conflict) AND NOT EXISTS (SELECT FROM pending) AS may
 ), submitted AS (
@@ -94,21 +94,31 @@ _COLUMNS: Final = (
     "d.tenant, d.alias, d.spec, d.revision, d.state, d.decision, d.tries,"
     " greatest(0, extract(epoch FROM d.due - clock_timestamp()))::float8, extract(epoch FROM d.changed_at)::float8"
 )
-# `taken` grows with the epochs, so the index finds those that were not taken in this one.
+# Tenants that changed since they were last taken have `taken` 0, so the index returns them in the order of `due`. Those
+# that an earlier term has taken are sorted: there are as many as were under way.
 _TAKE: Final = f"""\
 WITH fence AS MATERIALIZED (
     SELECT epoch FROM wxtcb_leader WHERE epoch = $1 FOR SHARE
-), picked AS MATERIALIZED (
-    SELECT d.tenant FROM wxtcb_desired d WHERE d.state = 'waiting' AND /*untaken*/ AND d.due <= now()
+), fresh AS MATERIALIZED (
+    SELECT tenant, due FROM wxtcb_desired WHERE state = 'waiting' AND taken = 0 AND due <= now()
         AND EXISTS (SELECT FROM fence)
-    ORDER BY d.due, d.tenant LIMIT $2 FOR UPDATE SKIP LOCKED
+    ORDER BY due LIMIT $2 FOR UPDATE SKIP LOCKED
+), inherited AS MATERIALIZED (
+    SELECT tenant, due FROM wxtcb_desired WHERE state = 'waiting' AND /*inherited*/ AND due <= now()
+        AND EXISTS (SELECT FROM fence)
+    ORDER BY due LIMIT $2 FOR UPDATE SKIP LOCKED
+), picked AS MATERIALIZED (
+    SELECT tenant FROM (SELECT * FROM fresh UNION ALL SELECT * FROM inherited) AS due_tenants
+    ORDER BY due, tenant LIMIT $2
 ), taken AS (
     UPDATE wxtcb_desired d SET taken = $1, taken_by = $3 FROM picked p WHERE d.tenant = p.tenant
     RETURNING {_COLUMNS}, d.due
 )
-SELECT (SELECT epoch FROM fence), * FROM (SELECT) AS always LEFT JOIN taken ON true ORDER BY due, tenant"""
-_TAKE_UNTAKEN: Final = _TAKE.replace("/*untaken*/", "d.taken < $1")
-_TAKE_LOST: Final = _TAKE.replace("/*untaken*/", "(d.taken < $1 OR d.taken = $1 AND d.taken_by = ANY($4::text[]))")
+SELECT (SELECT epoch FROM fence), taken.* FROM (SELECT) AS always LEFT JOIN taken ON true ORDER BY due, tenant"""
+_TAKE_FIRST: Final = _TAKE.replace("/*inherited*/", "taken > 0 AND taken < $1")
+_TAKE_AGAIN: Final = _TAKE.replace(
+    "/*inherited*/", "taken > 0 AND (taken < $1 OR taken = $1 AND taken_by = ANY($4::text[]))"
+)
 _SELECT: Final = (
     f"SELECT {_COLUMNS} FROM wxtcb_desired d WHERE ($1::text[] IS NULL OR d.tenant = ANY($1::text[]))"
     " AND ($2::text[] IS NULL OR d.state = ANY($2::text[])) AND d.tenant > $3::text ORDER BY d.tenant LIMIT $4::bigint"
@@ -117,7 +127,7 @@ _COUNT: Final = "SELECT state, count(*) FROM wxtcb_desired GROUP BY state"
 
 
 @attrs.frozen
-class Submission(Statement):
+class ChangeStatement(Statement):
     """Statement that makes changes of the desired state, to be executed in a transaction of the caller.
 
     Its only row is the argument of `effects`.
@@ -154,7 +164,7 @@ class PostgresDesired:
     # Marks of calls of `take` whose tenants may not have reached the caller, and when each can be forgotten.
     _lost_takes: dict[str, float] = attrs.field(init=False, factory=dict[str, float])
 
-    def submission(self, changes: Sequence[DesiredChange]) -> Submission:
+    def submission(self, changes: Sequence[DesiredChange]) -> ChangeStatement:
         """Return the statement for *changes*, to be executed with any driver in a transaction of the caller.
 
         Raises `AliasInUse` if two of *changes* have the same alias, `UnserializableRecord` for a name or alias that
@@ -178,17 +188,17 @@ class PostgresDesired:
                     others.append((tenant, "cancel", None, None, "cancelled", 0.0, False))
                 case Decide():
                     others.append((tenant, "decide", _dump(change.decision), None, "waiting", 0.0, False))
-                case Finish():
+                case _:
                     delay = min(max(change.delay, 0.0), MAX_DELAY)
                     state = change.state.value
                     others.append((tenant, "finish", None, change.revision, state, delay, change.failed))
         arguments = (*_transpose(submits, 4), *_transpose(others, 7))
-        return Submission(schema.qualify(_CHANGE, self._schema), arguments, tuple(changes), tenants)
+        return ChangeStatement(schema.qualify(_CHANGE, self._schema), arguments, tuple(changes), tenants)
 
     async def change(self, changes: Sequence[DesiredChange], *, connection: Any = None) -> tuple[Effect, ...]:
-        # 100,000 changes keep a thread busy for a good part of a second; most calls have a few.
         submission = self.submission(changes)
         if connection is not None:
+            await self._lane.ensure_tables()
             return submission.effects(await fetch_one(connection, submission))
         for _ in range(MAX_RACES):
             try:
@@ -209,8 +219,8 @@ class PostgresDesired:
         # statement may still run when the call has failed, so the mark is kept for a while.
         self._lost_takes = {each: self._lost_takes[each] for each in lost} | {mark: now + 3600.0}
         arguments = (epoch, limit, mark)
-        again = (_TAKE_LOST, (*arguments, [*lost, mark]))
-        rows = await self._lane.fetch(*(again if lost else (_TAKE_UNTAKEN, arguments)), again=again)
+        again = (_TAKE_AGAIN, (*arguments, [*lost, mark]))
+        rows = await self._lane.fetch(*(again if lost else (_TAKE_FIRST, arguments)), again=again)
         del self._lost_takes[mark]
         if rows[0][0] is None:
             raise Deposed(f"another process was elected (epoch {epoch} has ended)")
@@ -230,7 +240,7 @@ class PostgresDesired:
         return tuple(map(_to_tenant, rows))
 
     async def counts(self) -> Mapping[DesiredState, int]:
-        found = dict(await self._lane.fetch(_COUNT))
+        found: dict[str, int] = {state: count for state, count in await self._lane.fetch(_COUNT)}  # noqa: C416
         return {state: found.get(state.value, 0) for state in DesiredState}
 
     async def wait_for_change(self, seen: int, timeout: float) -> int:
@@ -242,7 +252,10 @@ def _transpose(rows: list[tuple[object, ...]], width: int) -> tuple[Sequence[obj
 
 
 def _dump(decision: Decision) -> str:
-    return encode_text(orjson.dumps(attrs.asdict(decision)).decode())
+    try:
+        return encode_text(orjson.dumps(attrs.asdict(decision)).decode())
+    except orjson.JSONEncodeError as error:
+        raise UnserializableRecord(f"{decision} cannot be stored: use only text that UTF-8 can encode") from error
 
 
 def _to_tenant(row: Row) -> DesiredTenant:

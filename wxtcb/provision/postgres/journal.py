@@ -54,11 +54,12 @@ DESIRED_CONNECTIONS: Final = 4
 @hide_arguments_in_traceback
 @attrs.define(eq=False, init=False, repr=False)
 class PostgresJournal:
-    """Journal in a PostgreSQL database (14 or later), for any number of processes and hosts. Use it with ``async with``.
+    """Journal in a PostgreSQL database, for any number of processes and hosts. Use it with ``async with``.
 
-    *conninfo* is a URL such as ``postgresql://user:password@host/database``, or a connection string of libpq. *schema*
-    is the PostgreSQL schema of the tables; each platform needs a database or a schema of its own. The first call
-    creates the tables if they are missing; a role without that right needs the script of `schema_sql`.
+    *conninfo* is a URL such as ``postgresql://user:password@host/database``, or a connection string of libpq; the
+    server must be PostgreSQL 14 or later. *schema* is the PostgreSQL schema of the tables: each platform needs a
+    database or a schema of its own. The first call creates the tables if they are missing; if the role may not do that,
+    run the script of `schema_sql` first.
 
     Calls wait up to *timeout* seconds for a database that restarts or fails over. A statement whose connection is lost
     is executed again, and recognizes what it has stored. Afterwards, and for any other failure, they raise
@@ -90,6 +91,10 @@ class PostgresJournal:
 
     def __repr__(self) -> str:
         return f"PostgresJournal(schema={self._database.schema!r})"
+
+    @property
+    def wait(self) -> None:
+        return None
 
     @property
     def durable(self) -> bool:
@@ -145,10 +150,11 @@ class PostgresJournal:
 
     async def aclose(self) -> None:
         """Finish the pending commits and reads, and close the connections; later calls fail."""
-        self._database.refuse_calls()
-        await self._queue.join()
-        await self._listener.aclose()
-        await self._database.aclose()
+        try:
+            await self._queue.aclose()
+        finally:
+            await self._listener.aclose()
+            await self._database.aclose()
 
     async def __aenter__(self) -> Self:
         return self

@@ -8,16 +8,19 @@ import os
 import sqlite3
 import threading
 import time
+import weakref
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Final
 
 import attrs
 
+from wxtcb._files.sqlite import file_identity
 from wxtcb.provision.election import Leader, Term
 from wxtcb.provision.sqlite.thread import JournalThread
 
-_LOCKED_FDS: Final[set[int]] = set()
+_locks: Final[weakref.WeakSet[ProcessLock]] = weakref.WeakSet()
 
 
 @attrs.define(eq=False)
@@ -32,6 +35,9 @@ class ProcessLock:
     _fd: int | None = attrs.field(init=False, default=None)
     _mutex: threading.Lock = attrs.field(init=False, factory=threading.Lock)
 
+    def __attrs_post_init__(self) -> None:
+        _locks.add(self)
+
     @property
     def is_held(self) -> bool:
         return self._fd is not None
@@ -43,9 +49,9 @@ class ProcessLock:
             for _ in range(3):
                 fd = os.open(self.path, os.O_RDONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
                 # Another process may have deleted the file, with its lock, since it was opened.
-                if _try_lock(fd) and os.path.samestat(os.fstat(fd), self.path.stat()):
+                status = os.fstat(fd)
+                if _try_lock(fd) and file_identity(self.path) == (status.st_dev, status.st_ino):
                     self._fd = fd
-                    _LOCKED_FDS.add(fd)
                     return True
                 os.close(fd)
                 time.sleep(0.001)
@@ -59,8 +65,16 @@ class ProcessLock:
                 # Before the lock ends, so that no lock of another process is deleted. Windows deletes no open file.
                 with contextlib.suppress(OSError):
                     self.path.unlink()
-                _LOCKED_FDS.discard(fd)
                 os.close(fd)
+
+    def forget(self) -> None:
+        """Leave the lock to the parent of this forked process."""
+        # Another thread of the parent may have held the mutex.
+        fd, self._fd, self._mutex = self._fd, None, threading.Lock()
+        # A ``flock`` belongs to the open file, which both share. If the child kept its descriptor and outlived a killed
+        # parent, no process could be elected.
+        if fd is not None:
+            os.close(fd)
 
     def is_held_elsewhere(self) -> bool:
         """Return whether another process, or another object, has the lock."""
@@ -78,9 +92,8 @@ def _try_lock(fd: int) -> bool:
     try:
         from fcntl import LOCK_EX, LOCK_NB, flock
     except ImportError:
-        from msvcrt import LK_NBLCK, locking  # type: ignore[attr-defined]
-
-        lock = partial(locking, fd, LK_NBLCK, 1)
+        msvcrt = import_module("msvcrt")
+        lock = partial(msvcrt.locking, fd, msvcrt.LK_NBLCK, 1)
     else:
         lock = partial(flock, fd, LOCK_EX | LOCK_NB)
     try:
@@ -90,16 +103,13 @@ def _try_lock(fd: int) -> bool:
     return True
 
 
-def _close_inherited_fds() -> None:
-    # A ``flock`` belongs to the open file, which a forked child shares. If the child kept its descriptor and outlived
-    # a killed parent, no process could be elected.
-    while _LOCKED_FDS:
-        os.close(_LOCKED_FDS.pop())
+def _forget_locks() -> None:
+    for lock in tuple(_locks):
+        lock.forget()
 
 
-# `register_at_fork` exists only where processes can fork.
-with contextlib.suppress(AttributeError):
-    os.register_at_fork(after_in_child=_close_inherited_fds)
+# The function is missing on Windows, which has no fork.
+getattr(os, "register_at_fork", dict)(after_in_child=_forget_locks)
 
 
 @attrs.define(eq=False)
@@ -173,5 +183,6 @@ class SqliteElection:
 
     def _find_leader(self, db: sqlite3.Connection) -> Leader | None:
         epoch, holder = db.execute("SELECT epoch, holder FROM leader").fetchone()
-        is_elected = holder is not None and (self.lock.is_held or self.lock.is_held_elsewhere())
-        return Leader(holder, epoch, None) if is_elected else None
+        if holder is None or not (self.lock.is_held or self.lock.is_held_elsewhere()):
+            return None
+        return Leader(holder, epoch, None)

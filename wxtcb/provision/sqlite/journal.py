@@ -13,6 +13,7 @@ from typing import Self
 import attrs
 
 from wxtcb._files.sqlite import sidecar_path
+from wxtcb.errors import InvalidArgument
 from wxtcb.provision.journal import CommitResult, JournalError
 from wxtcb.provision.record import Binding, HistoryEntry, JournalEntry, JournalIdentity, TenantRecord
 from wxtcb.provision.sqlite import schema
@@ -31,6 +32,8 @@ def _as_path(path: str | os.PathLike[str]) -> Path:
 
 def _check_wait(_: object, attribute: attrs.Attribute[float], value: float) -> None:
     check_number(attribute.name, value)
+    if value < 0:
+        raise InvalidArgument(f"{attribute.name} must be at least 0 seconds, not {value!r}")
 
 
 def default_journal_path(file: str | os.PathLike[str]) -> Path:

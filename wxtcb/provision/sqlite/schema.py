@@ -131,12 +131,14 @@ def commit_rows(db: sqlite3.Connection, row: RecordRow, previous_owner: RecordRo
     """Store a record, and with it the record of the previous owner of its keys."""
     if previous_owner is None:
         return _write_row(db, row)
-    # The previous owner first: until its row is written, the UNIQUE columns still hold its keys.
+    result: CommitResult = Committed()
     with contextlib.suppress(_Undo), savepoint(db):
-        for each in (previous_owner, row):
-            result = _write_row(db, each)
-            if not isinstance(result, Committed):
-                raise _Undo
+        # The previous owner first: until its row is written, the UNIQUE columns still hold its keys.
+        result = _write_row(db, previous_owner)
+        if isinstance(result, Committed):
+            result = _write_row(db, row)
+        if not isinstance(result, Committed):
+            raise _Undo
     return result
 
 

@@ -115,6 +115,8 @@ class JournalThread:
         # Each batch in a call of its own: its jobs must not stay alive while the thread waits for the next.
         while self._run_batch():
             pass
+        # Those who wait call again, and get the error.
+        self._note_change()
         try:
             self.file.close()
         except UnusableFile as error:

@@ -24,7 +24,7 @@ from wxtcb.provision.record import Intent
 from wxtcb.provision.report import Outcome, Problem
 from wxtcb.provision.step import Step
 from wxtcb.provision.tenant_state import ENVIRONMENT_STEP_NAME
-from wxtcb.session import reserve_path
+from wxtcb.session import reserve_path, try_reserve_path
 
 MAX_AMBIGUOUS_CREATES: Final = 3
 
@@ -50,7 +50,7 @@ def _remaining_seconds(context: StepContext, intent: Intent) -> float:
 
 async def _create(context: StepContext) -> None:
     """Send a create, if the alias is not in use; return without an environment if it was not sent."""
-    state = context.state
+    state, listing = context.state, context.shared.listing
     if state.record.creates_sent >= MAX_AMBIGUOUS_CREATES:
         message = (
             f"{state.record.creates_sent} creates had no known effect, and no further one is sent until you decide: "
@@ -60,13 +60,16 @@ async def _create(context: StepContext) -> None:
     await _wait_after_rollback(context)
     for _ in range(3):
         # Before the intent: while the platform's minute limit pauses creates, an intent would only expire.
-        with context.group.interruptible():
-            reservation = await reserve_path(context.session, CREATE_ENV)
-        try:
-            # The listing may take long enough for the run to be stopped.
+        if (reservation := try_reserve_path(context.session, CREATE_ENV)) is None:
             with context.group.interruptible():
-                matches = await context.shared.listing.find_by_alias(state.record.alias, context.loop_time())
-            if matches:
+                reservation = await reserve_path(context.session, CREATE_ENV)
+        try:
+            if not listing.is_fresh(context.loop_time()):
+                with context.group.interruptible():
+                    await listing.refresh(context.loop_time())
+            if context.stopped:
+                raise SendVetoed(endpoint=CREATE_ENV.path)
+            if matches := listing.alias_index.find(state.record.alias):
                 raise await context.block(matches)
             # The deadline is fixed before the commit: another process counts from the moment when it reads the intent.
             deadline = context.loop_time() + context.create_window
@@ -75,7 +78,7 @@ async def _create(context: StepContext) -> None:
             record, sent = state.record, state.record.creates_sent + 1
             await context.commit(attrs.evolve(record, attempt=record.attempt + 1, intent=intent, creates_sent=sent))
             # A slow disk may have used up both: the listing's freshness and the time within which the create must end.
-            if context.shared.listing.is_fresh(context.loop_time()) and context.loop_time() < deadline:
+            if listing.is_fresh(context.loop_time()) and context.loop_time() < deadline:
                 await _send_create(context, deadline, reservation)
                 return
             await _clear_intent(context)
@@ -90,14 +93,16 @@ async def _create(context: StepContext) -> None:
 
 async def _wait_after_rollback(context: StepContext) -> None:
     # A create whose intent the storage has lost may still take effect, and then needs the delay until it is listed.
-    while (at := context.shared.journal.rolled_back_at) is not None:
-        remaining = at + context.create_window + context.settle - time.monotonic()
-        if remaining <= 0:
-            return
-        context.release_slot()
-        with context.group.interruptible():
-            await asyncio.sleep(remaining)
-        await context.acquire_slot(resumed=True)
+    waited_for: float | None = None
+    # Again if it was rolled back once more meanwhile.
+    while (at := context.shared.journal.rolled_back_at) not in (None, waited_for):
+        waited_for = at
+        remaining = (at or 0.0) + context.create_window + context.settle - time.monotonic()
+        if remaining > 0:
+            context.release_slot()
+            with context.group.interruptible():
+                await asyncio.sleep(remaining)
+            await context.acquire_slot(resumed=True)
 
 
 async def _send_create(context: StepContext, deadline: float, reservation: PathReservation) -> None:
