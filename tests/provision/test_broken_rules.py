@@ -83,10 +83,11 @@ def _let_journal_accept_bound_environments(patch):
 
 
 def create_without_listing(patch):
-    async def find_by_alias(self, alias, now):
-        return ()
+    async def refresh(self, now):
+        """List nothing."""
 
-    patch.setattr(reconciliation.EnvironmentListing, "find_by_alias", find_by_alias)
+    patch.setattr(reconciliation.EnvironmentListing, "refresh", refresh)
+    patch.setattr(reconciliation.EnvironmentListing, "offer", lambda self, *_, **__: None)
     patch.setattr(reconciliation.EnvironmentListing, "is_fresh", lambda self, now: True)
 
 

@@ -9,8 +9,8 @@ import importlib
 import os
 import sys
 import traceback
-from types import SimpleNamespace
 import warnings
+from types import SimpleNamespace
 
 import attrs
 import psycopg
@@ -703,8 +703,10 @@ async def test_errors_of_the_server_are_explained(error, words):
 
 
 async def test_records_survive_the_process(url):
-    """A platform outside of loopback may be provisioned with it."""
-    assert PostgresJournal(url).durable
+    """A platform outside of loopback may be provisioned with it, and an apply needs no election."""
+    journal = PostgresJournal(url)
+    assert journal.durable
+    assert journal.wait is None
 
 
 @pytest.mark.parametrize(("missing", "message"), [("psycopg", "wxtcb\\[postgres\\]"), ("libpq", "libpq")])

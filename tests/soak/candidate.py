@@ -45,7 +45,7 @@ class CarelessJournal:
     def __getattr__(self, name):
         return getattr(self.journal, name)
 
-    async def commit(self, record, entry, previous_owner=None, *, epoch=None):  # noqa: ARG002 - it ignores the epoch
+    async def commit(self, record, entry, previous_owner=None, *, epoch=None):
         while isinstance(answer := await self.journal.commit(record, entry, previous_owner), Stale):
             version = answer.record.version if answer.record else 0
             record = attrs.evolve(record, version=version + 1)
@@ -79,7 +79,12 @@ async def serve(provisioner, _options):
 async def apply(provisioner, options):
     result = await provisioner.apply(make_tenants(options["count"]))
     outcomes = Counter(entry.outcome.value for entry in result.tenants)
-    report("applied", outcomes=outcomes, stopped=result.stop_message, problems=sorted({entry.summary for entry in result.tenants if not entry.outcome.is_done})[:20])
+    report(
+        "applied",
+        outcomes=outcomes,
+        stopped=result.stop_message,
+        problems=sorted({entry.summary for entry in result.tenants if not entry.outcome.is_done})[:20],
+    )
 
 
 async def main(options):

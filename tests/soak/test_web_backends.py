@@ -68,7 +68,7 @@ async def test_every_browser_sees_the_end(name: str, tmp_path, scale: float) -> 
     )
     print(backends.log()) if "Traceback" in backends.log() else None
     assert [len(browser.ends) for browser in browsers] == [1] * tenants
-    print(collections.Counter((e["state"],e["outcome"],e["problem"]) for b in browsers for e in b.ends))
+    print(collections.Counter((e["state"], e["outcome"], e["problem"]) for b in browsers for e in b.ends))
     assert [end for browser in browsers if (end := browser.ends[0])["state"] != "done"] == []
     assert set(aliases.values()) == {1}
     assert len(aliases) == tenants

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from wxtcb.errors import InvalidArgument
-from wxtcb.provision.journal import SharedJournal
 from wxtcb.secret import Secret
 from wxtcb.validation import check_string
+
+if TYPE_CHECKING:
+    from wxtcb.provision.postgres.journal import PostgresJournal
+    from wxtcb.provision.sqlite.journal import SqliteJournal
 
 __all__ = ["open_journal"]
 
 
-def open_journal(url: str | os.PathLike[str] | Secret) -> SharedJournal:
+def open_journal(url: str | os.PathLike[str] | Secret) -> SqliteJournal | PostgresJournal:
     """Return the journal at *url*; the caller closes it with `aclose`. Nothing is connected before its first use.
 
     - ``postgresql://user:password@host/database`` is a `PostgresJournal` and needs the extra ``postgres``. The option
@@ -32,7 +36,7 @@ def open_journal(url: str | os.PathLike[str] | Secret) -> SharedJournal:
     return journal
 
 
-def _journal_from_url(url: str | os.PathLike[str] | Secret) -> SharedJournal | InvalidArgument:
+def _journal_from_url(url: str | os.PathLike[str] | Secret) -> SqliteJournal | PostgresJournal | InvalidArgument:
     """Return the journal, or the error without a traceback: its frames hold the URL."""
     try:
         address = os.fspath(url.reveal() if isinstance(url, Secret) else url)
@@ -53,13 +57,13 @@ def _journal_from_url(url: str | os.PathLike[str] | Secret) -> SharedJournal | I
     )
 
 
-def _open_file(path: str) -> SharedJournal:
+def _open_file(path: str) -> SqliteJournal | PostgresJournal:
     from wxtcb.provision.sqlite.journal import SqliteJournal
 
     return SqliteJournal(Path(path))
 
 
-def _open_sqlite(rest: str) -> SharedJournal:
+def _open_sqlite(rest: str) -> SqliteJournal | PostgresJournal:
     path = unquote(rest.removeprefix("/"))
     if not rest.startswith("/") or not path or "?" in rest or "#" in rest:
         raise InvalidArgument(
@@ -69,7 +73,7 @@ def _open_sqlite(rest: str) -> SharedJournal:
     return _open_file(path)
 
 
-def _open_postgres(rest: str) -> SharedJournal:
+def _open_postgres(rest: str) -> SqliteJournal | PostgresJournal:
     from wxtcb.provision.postgres.journal import PostgresJournal
 
     server, _, query = rest.partition("?")

@@ -30,7 +30,7 @@ from wxtcb.provision.postgres.connection import Lane, Row, UniqueConflict
 from wxtcb.provision.postgres.notifications import ChangeListener
 from wxtcb.provision.postgres.schema import DURABLE, NOTIFY, decode_text, encode_key, encode_names, encode_text
 
-__all__ = ["PostgresDesired", "ChangeStatement"]
+__all__ = ["ChangeStatement", "PostgresDesired"]
 
 # Attempts for a submission of an alias that another transaction submits at the same time.
 MAX_RACES: Final = 3
