@@ -69,7 +69,10 @@ def _as_immutable(pairs: Mapping[str, str]) -> Mapping[str, str]:
 
 @attrs.frozen(kw_only=True)
 class OperatorDecisions:
-    """Decisions of an operator about tenants; the fields are the arguments of `Provisioner.plan`."""
+    """Decisions of an operator about tenants; the fields are the arguments of `Provisioner.plan`.
+
+    `revision` is that of the desired tenant, if a worker carries out its decision.
+    """
 
     adopt: Mapping[str, str] = attrs.field(default=EMPTY_MAPPING, converter=_as_immutable)
     adopt_all: bool = False
@@ -78,6 +81,7 @@ class OperatorDecisions:
     all_tenants: bool = False
     removed: bool = False
     retry: frozenset[str] = frozenset()
+    revision: int = 0
 
 
 @attrs.frozen(kw_only=True)

@@ -256,8 +256,12 @@ class PlanInput:
         name, after = record.tenant, record
         if name in self.decisions.forget and record.env == self.decisions.forget[name]:
             after = reset_record(record)
-        if name in self.decisions.retry and (record.creates_sent or record.outcome):
-            after = attrs.evolve(after, creates_sent=0, outcome="", problem="")
+        revision = self.decisions.revision
+        # A worker that takes over may find a decision that was carried out already: it allows no further creates.
+        is_new = record.decided_revision < revision if revision else record.creates_sent or record.outcome
+        if name in self.decisions.retry and is_new:
+            decided_revision = revision or record.decided_revision
+            after = attrs.evolve(after, creates_sent=0, outcome="", problem="", decided_revision=decided_revision)
         if name in self.aliases:
             after = attrs.evolve(after, retired=False) if after.retired else after
         elif self._is_removed(after):

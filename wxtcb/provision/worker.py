@@ -305,6 +305,7 @@ class Period:
                 forget={name: decision.forget} if decision.forget else {},
                 # Every decision of a person allows further creates.
                 retry=frozenset({name}),
+                revision=pairs[0][0].revision,
             )
         aliases = [desired.alias for desired, _ in pairs]
         with self.group.interruptible():
