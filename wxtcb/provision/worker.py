@@ -272,8 +272,6 @@ class Period:
             self._unstarted.remove(desired)
             self._entries[desired.tenant] = _Entry(desired)
             tenants.create_task(self._run_tenant(desired, plan))
-            # Thousands of tenants may need no request at all; without this they would block the loop.
-            await asyncio.sleep(0)
 
     async def _plan_all(self, batch: Sequence[DesiredTenant]) -> list[tuple[DesiredTenant, TenantPlan]]:
         """Plan the tenants of *batch* together, and carry out their decisions; what is invalid needs attention."""
