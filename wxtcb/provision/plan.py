@@ -200,11 +200,12 @@ class Plan:
         return dump_json(document)
 
 
-def alias_in_use_message(alias: str, envs: tuple[str, ...]) -> str:
-    """Return the message of an alias that existing environments have."""
-    one, several = (
-        "adopt it if it is this tenant's, else choose another alias",
-        "adopt one of them and delete the others",
-    )
-    advice = one if len(envs) == 1 else several
+def alias_in_use_message(alias: str, envs: tuple[str, ...], own_env: str | None = None) -> str:
+    """Return the message of an alias that existing environments have; *own_env* is that of the tenant."""
+    if own_env in envs:
+        advice = f"keep {own_env}, which is this tenant's, and delete the others"
+    elif len(envs) == 1:
+        advice = "adopt it if it is this tenant's, else choose another alias"
+    else:
+        advice = "adopt one of them and delete the others"
     return f"alias {alias} is in use by {', '.join(envs)}: {advice}"
