@@ -31,6 +31,7 @@ BENCHMARKS: Final = (
     "tenants --slow",
     "journal",
     "journal --plan",
+    "postgres_journal",
     "web_latency",
     "import_time",
 )

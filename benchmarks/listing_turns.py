@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
-import math
 import statistics
 import sys
 import time
@@ -23,9 +22,10 @@ from typing import Final
 from loops import new_session, run_server
 
 import wxtcb
-from wxtcb.api.environment import DESCRIBE_ENVS
-from wxtcb.provision.plan import AliasIndex
-from wxtcb.provision.reconciliation import EnvironmentListing, ExpectedEnvironments
+from wxtcb.api.environment import DESCRIBE_ENVS, EnvList
+from wxtcb.provision import MemoryJournal
+from wxtcb.provision.reconciliation import EnvironmentListing, ExpectedEnvironments, KnownBindings
+from wxtcb.provision.record import Binding
 
 ENVIRONMENTS: Final = 10_000
 WAITERS: Final = 64
@@ -66,22 +66,35 @@ def watch_collections(loop: MeasuredLoop, collections: list[float]) -> None:
     gc.callbacks.append(record)
 
 
+class FullJournal(MemoryJournal):
+    """A journal that has every environment of a list."""
+
+    def __init__(self, listed: EnvList) -> None:
+        super().__init__()
+        self.listed = listed
+
+    async def bindings(self, now: float) -> dict[str, Binding]:
+        """Return one tenant for each environment; all were bound long before *now*."""
+        return {env: Binding(env, now - 1e6) for env in self.listed.by_env}
+
+
 async def list_once(session: wxtcb.Session, loop: MeasuredLoop) -> tuple[float, float]:
     """Let all waiters wait for a new listing; return the longest turn meanwhile, and the time of all turns."""
     poller = session.shared_poller(DESCRIBE_ENVS)
     poller.min_interval = 0.0
     known = (await poller.poll(loop.time())).value
-    bound_since = dict.fromkeys(known.by_env, -math.inf)
     # A turn of its own, so that the preparation does not count.
     await asyncio.sleep(0)
     loop.longest = loop.total = 0.0
-    expected = ExpectedEnvironments(5.0, bound_since)
-    listing = EnvironmentListing(poller, AliasIndex(frozenset(), {}), -math.inf, expected)
+    expected = ExpectedEnvironments(5.0)
+    bindings = KnownBindings(FullJournal(known), expected, lambda: 0.0, lambda: True)
+    await bindings.read()
+    listing = EnvironmentListing(poller, bindings)
     now = loop.time() + 5.0
     aliases = [info.alias for info in known.info_list[:WAITERS]]
-    found = await asyncio.gather(*(listing.find_by_alias(alias, now) for alias in aliases))
+    await asyncio.gather(*(listing.refresh(now) for _ in aliases))
     await asyncio.sleep(0)
-    assert all(len(envs) == 1 for envs in found)
+    assert all(len(listing.alias_index.find(alias)) == 1 for alias in aliases)
     return loop.longest, loop.total
 
 

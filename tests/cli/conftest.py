@@ -31,6 +31,8 @@ VARIABLES += (
     "PREVIOUS_ENCODING_AES_KEY",
     "ENV_FILE",
     "PROFILE",
+    "JOURNAL",
+    "JOURNAL_FILE",
 )
 INTERVAL = 0.001
 CREATE = "/componenttcb/createenv"

@@ -21,7 +21,20 @@ from wxtcb.cli.endpoints import endpoint_groups, endpoint_row, print_endpoint_ta
 from .children import HANG_TIMEOUT, start
 from .conftest import Cli, width_of
 
-COMMANDS = ("plan", "provision", "audit", "call", "sandbox", "endpoints", "token")
+COMMANDS = (
+    "plan",
+    "provision",
+    "audit",
+    "submit",
+    "status",
+    "decide",
+    "worker",
+    "init",
+    "call",
+    "sandbox",
+    "endpoints",
+    "token",
+)
 
 
 @pytest.mark.parametrize(

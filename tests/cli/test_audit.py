@@ -134,7 +134,7 @@ def test_signal_interrupts_the_audit(platform: Platform, provisioned: Path) -> N
 def test_interrupted_audit_prints_no_result(cli: Cli, provisioned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The message names the signal."""
 
-    def interrupt(work: Coroutine[object, object, object]) -> Interrupted:
+    def interrupt(work: Coroutine[object, object, object], **_: object) -> Interrupted:
         work.close()
         return Interrupted(signal.SIGINT)
 

@@ -18,6 +18,7 @@ from wxtcb.cli.options import complete_body_file, complete_endpoint_name, join_a
 from .children import HANG_TIMEOUT
 
 NAMES = [endpoint.name for endpoint in wxtcb.endpoints()]
+JOURNAL_COMMANDS = ["submit", "status", "decide", "worker", "init"]
 COMPLETE = """
 PATH="$PWD:$PATH"
 eval "$(_WXTCB_COMPLETE=source_bash wxtcb)"
@@ -31,7 +32,9 @@ complete -p wxtcb
 """
 # The words of a command line as bash splits them, with Tab pressed at "_", and the expected completions.
 COMPLETIONS = {
-    "wxtcb _": ["plan", "provision", "audit", "call", "endpoints", "token", "sandbox", "ticket"],
+    "wxtcb _": ["plan", "provision", "audit", *JOURNAL_COMMANDS, "call", "endpoints", "token", "sandbox", "ticket"],
+    "wxtcb status --w_": ["--watch"],
+    "wxtcb status shop_": [],
     "wxtcb ticket _": ["serve"],
     "wxtcb call _": NAMES,
     "wxtcb call cre_": [name for name in NAMES if name.startswith("cre")],

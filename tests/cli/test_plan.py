@@ -251,7 +251,7 @@ def test_interrupted_planning_ends_the_command(
 ) -> None:
     """Nothing is printed or requested afterwards."""
 
-    def interrupt(work: Coroutine[object, object, object]) -> Interrupted:
+    def interrupt(work: Coroutine[object, object, object], **_: object) -> Interrupted:
         work.close()
         return Interrupted(signal.SIGTERM)
 

@@ -24,7 +24,7 @@ def test_state_shows_which_variables_are_set(cli: Cli, platform: Platform) -> No
     """No secret is shown, and no request is sent."""
     result = cli("token")
     assert result.exit_code == 0
-    states = dict(line.split("  ", 1) for line in result.stdout.splitlines()[:9])
+    states = dict(line.split("  ", 1) for line in result.stdout.splitlines()[:10])
     assert {name: state.strip() for name, state in states.items()} == {
         **dict.fromkeys(
             (f"WXTCB_{name}" for name in VARIABLES if not name.endswith("_FILE") and name != "PROFILE"), "not set"

@@ -11,6 +11,7 @@ import orjson
 from yarl import URL
 
 from wxtcb._http.transport import Response, SendCancelled, SendFailure, Vetoed
+from wxtcb.errors import WxtcbError
 from wxtcb.provision import JournalError
 from wxtcb.provision.journal import Committed
 from wxtcb.sandbox import Fault, FaultKind
@@ -22,6 +23,8 @@ from .constants import CREATE, LIST
 from .virtual_time import DelayedResult
 
 LATENCY = 0.01
+# Seconds for which a call waits for a storage that is away.
+PATIENCE = 30.0
 AMBIGUOUS_ERRCODES = (-1, -1000)
 CONNECTION_LOST = SendFailure("the connection was lost", sent=True)
 UNANSWERED = (DeliveryMode.DROPPED, DeliveryMode.TRUNCATED)
@@ -137,6 +140,7 @@ class FakeTransport:
         query = {**(request.query or {}), "access_token": request.token.reveal()}
         fault = self.platform.next_fault(request.path)
         self.platform.checker.on_process_acts(self.process)
+        self.platform.checker.on_request_sent(self.process)
         self.process.count("sent", request.path)
         prepare = self._prepare_create if request.path == CREATE else self._prepare_list
         delay, handle = prepare(request.body.data, query, fault)
@@ -200,6 +204,53 @@ class FakeTransport:
         return DelayedResult(response, outgoing.delay, on_arrival if document else lambda: None)
 
 
+class StorageFault(Enum):
+    """A write that fails, although it was stored, or without that; a read fails in either case."""
+
+    STORED = True
+    NOT_STORED = False
+
+
+@attrs.define(eq=False)
+class PendingWrite:
+    """A write in flight; it is executed once, or never."""
+
+    process: object
+    action: object
+
+    def execute(self, fault=None):
+        # A kill executes or drops what is in flight; the event that is still scheduled must not repeat it.
+        if self not in self.process.pending_writes:
+            return None
+        self.process.pending_writes.remove(self)
+        return None if fault is StorageFault.NOT_STORED else self.action()
+
+
+@attrs.define(eq=False)
+class JournalBackend:
+    """The journal behind all connections.
+
+    *call* executes a method of the journal at once. `faults` holds the faults of the next commits of any process, and
+    `call_faults` those of its next other calls: seconds until the response, or a `StorageFault`. `away_until` is the
+    time until which it cannot be reached; then calls wait for at most `PATIENCE` seconds.
+    """
+
+    timeline: object
+    checker: object
+    call: object
+    journal: object = None
+    faults: deque = attrs.field(factory=deque)
+    call_faults: deque = attrs.field(factory=deque)
+    away_until: float = 0.0
+    notifies: bool = True
+
+    def clear_faults(self):
+        """Stop all faults."""
+        self.faults.clear()
+        self.call_faults.clear()
+        self.away_until, self.notifies = 0.0, True
+
+
 @attrs.define(eq=False)
 class JournalConnection:
     """The journal as one process reaches it (`wxtcb.provision.journal.Journal`)."""
@@ -214,85 +265,97 @@ class JournalConnection:
     rolled_back_at = None
 
     async def bind_identity(self, identity=None):
-        return await self._call("bind_identity", identity)
+        return await self.read("bind_identity", identity)
 
     async def load(self, tenants=None, *, aliases=(), envs=()):
         names = None if tenants is None else tuple(tenants)
-        return await self._call("load", names, aliases=tuple(aliases), envs=tuple(envs))
+        records, read_at = await self._read_at("load", names, aliases=tuple(aliases), envs=tuple(envs))
+        self.backend.checker.on_records_read(self.process, records if names is None else names, read_at)
+        return records
 
     async def bindings(self, now):
-        bindings = await self._call("bindings", now)
-        bound = self.backend.checker.bound
-        self.process.known_envs = {env: bound[env][1] for env in bindings if env in bound}
-        return bindings
+        requested_at = self.backend.timeline.now
+        bindings, read_at = await self._read_at("bindings", now)
+        bound, known = self.backend.checker.bound, self.process.known_envs
+        since = {env: bound[env][1] if env in bound else read_at for env in bindings}
+        # What is recent when it is read first must be listed after the propagation delay from then on.
+        required = {env: at if at <= read_at - self.process.settle else requested_at for env, at in since.items()}
+        own = {env: at for env, at in known.items() if at > requested_at}
+        self.process.known_envs = {env: known.get(env, at) for env, at in required.items()} | own
+        # The storage measures the age by its own clock: those of the processes may differ.
+        return {env: attrs.evolve(each, since=now - (read_at - since[env])) for env, each in bindings.items()}
 
     async def history(self, tenants):
-        return await self._call("history", tuple(tenants))
+        return await self.read("history", tuple(tenants))
 
     async def commit(self, record, entry, previous_owner=None, *, epoch=None):
-        requested_at, fault = self.backend.timeline.now, self.backend.next_fault()
-        self.backend.checker.on_process_acts(self.process)
+        backend, requested_at = self.backend, self.backend.timeline.now
+        fault = backend.faults.popleft() if backend.faults else None
+        backend.checker.on_process_acts(self.process)
         self.process.count("requested", "commit")
-        pending = PendingCommit(self, record, entry, previous_owner, requested_at, epoch)
-        self.process.pending_commits.append(pending)
+
+        def action():
+            answer = backend.call("commit", record, entry, previous_owner, epoch=epoch)
+            if answer == Committed():
+                backend.checker.on_commit(self.process, epoch)
+                if previous_owner is not None:
+                    backend.checker.on_record_stored(self.process, previous_owner[0], requested_at)
+                backend.checker.on_record_stored(self.process, record, requested_at)
+                self.process.count("stored", "commit")
+            return answer
+
         delay = fault if isinstance(fault, float) else LATENCY
-        answer = await self.process.call_external(delay, lambda: pending.execute(fault), LATENCY)
+        answer = await self._write(action, fault, delay, LATENCY)
         if answer == Committed() and record.env is not None:
-            self.process.known_envs[record.env] = self.backend.timeline.now
-        if isinstance(fault, CommitFault):
+            self.process.known_envs[record.env] = backend.timeline.now
+        return answer
+
+    async def write(self, action):
+        """Execute a write that is no commit."""
+        fault = self._next_call_fault()
+        return await self._write(action, fault, LATENCY, fault if isinstance(fault, float) else LATENCY)
+
+    async def read(self, name, *args, **kwargs):
+        return (await self._read_at(name, *args, **kwargs))[0]
+
+    async def _read_at(self, name, *args, **kwargs):
+        """Return the result of a method of the journal, and the moment when it was executed."""
+        backend, fault = self.backend, self._next_call_fault()
+        await self._reach()
+        delay = fault if isinstance(fault, float) else LATENCY
+
+        def action():
+            return backend.call(name, *args, **kwargs), backend.timeline.now
+
+        result = await self.process.call_external(LATENCY, action, delay)
+        if isinstance(fault, StorageFault):
+            raise JournalError("the connection was lost")
+        return result
+
+    async def _write(self, action, fault, delay, return_delay):
+        await self._reach()
+        pending = PendingWrite(self.process, action)
+        self.process.pending_writes.append(pending)
+
+        def execute():
+            try:
+                return pending.execute(fault)
+            except WxtcbError as error:
+                return error
+
+        answer = await self.process.call_external(delay, execute, return_delay)
+        if isinstance(fault, StorageFault):
             raise JournalError("the disk is full")
+        if isinstance(answer, WxtcbError):
+            raise answer
         return answer
 
-    async def _call(self, name, *args, **kwargs):
-        return await self.process.call_external(LATENCY, lambda: self.backend.call(name, *args, **kwargs), LATENCY)
+    def _next_call_fault(self):
+        return self.backend.call_faults.popleft() if self.backend.call_faults else None
 
-
-class CommitFault(Enum):
-    """A commit that fails, although the record was stored, or without that."""
-
-    STORED = True
-    NOT_STORED = False
-
-
-@attrs.define(eq=False)
-class PendingCommit:
-    """A commit in flight; it is executed once, or never."""
-
-    connection: JournalConnection
-    record: object
-    entry: object
-    previous_owner: object
-    requested_at: float
-    epoch: int | None
-
-    def execute(self, fault=None):
-        process, backend = self.connection.process, self.connection.backend
-        # A kill executes or drops what is in flight; the event that is still scheduled must not repeat it.
-        if self not in process.pending_commits:
-            return None
-        process.pending_commits.remove(self)
-        if fault is CommitFault.NOT_STORED:
-            return None
-        answer = backend.call("commit", self.record, self.entry, self.previous_owner, epoch=self.epoch)
-        if answer == Committed():
-            if self.previous_owner is not None:
-                backend.checker.on_record_stored(process, self.previous_owner[0], self.requested_at)
-            backend.checker.on_record_stored(process, self.record, self.requested_at)
-            process.count("stored", "commit")
-        return answer
-
-
-@attrs.define(eq=False)
-class JournalBackend:
-    """The journal behind all connections.
-
-    *call* executes a method of the journal at once. `faults` holds the faults of the next commits of any process.
-    """
-
-    timeline: object
-    checker: object
-    call: object
-    faults: deque = attrs.field(factory=deque)
-
-    def next_fault(self):
-        return self.faults.popleft() if self.faults else None
+    async def _reach(self):
+        remaining = self.backend.away_until - self.backend.timeline.now
+        if remaining > 0:
+            await asyncio.sleep(min(remaining, PATIENCE))
+        if remaining > PATIENCE:
+            raise JournalError("the database cannot be reached")

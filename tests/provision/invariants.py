@@ -4,8 +4,20 @@ from __future__ import annotations
 
 import attrs
 
+from wxtcb.provision import Outcome
+from wxtcb.provision.desired import DesiredState
+from wxtcb.provision.journal import JournalConflict
+
+JUDGED_OUTCOMES = (Outcome.CONFLICT, Outcome.DUPLICATE, Outcome.UNKNOWN, Outcome.FAILED)
 EPSILON = 1e-6
 MAX_LISTING_AGE = 5.0
+MAX_SLOW_LISTING_AGE = 30.0
+# Seconds after which a process reads again what others have bound: if none is elected, and if it is elected.
+MAX_BINDINGS_AGE = 5.0
+MAX_ELECTED_BINDINGS_AGE = 60.0
+MAX_CREATES = 3
+# Seconds after a pause for which a process may still act as if it were elected.
+THAW_SECONDS = 0.05
 REQUIRED_COMPLETE_LISTINGS = 2
 
 
@@ -25,6 +37,7 @@ class ObservedCreate:
     """A request for an environment, and its outcome; from `over_at` on it cannot take effect any more.
 
     `rejected`: its sender was answered that it had no effect. `excused`: an operator's decision ended the ambiguity.
+    `counts`: neither an environment nor a decision has come after it.
     """
 
     process: object
@@ -35,6 +48,7 @@ class ObservedCreate:
     env: str | None = None
     rejected: bool = False
     excused: bool = False
+    counts: bool = True
 
 
 @attrs.define(eq=False)
@@ -78,6 +92,8 @@ class InvariantChecker:
     owners: dict = attrs.field(factory=dict)
     released: set = attrs.field(factory=set)
     histories: dict = attrs.field(factory=dict)
+    current_epoch: object = lambda: None
+    conflicts_are_false: bool = False
 
     def violation(self, rule, *details):
         self.violations.append(f"{self.timeline.now:.3f}: {rule} ({', '.join(map(str, details))})")
@@ -89,28 +105,51 @@ class InvariantChecker:
             self.violation("create without an intent", alias)
         elif self.timeline.now > intent.requested_at + self.window + EPSILON:
             self.violation("create after its deadline", alias)
-        elif not self._has_fresh_listing(process, intent):
+        elif not (fresh := self._fresh_listings(process, intent)):
             self.violation("create without a fresh listing", alias)
+        elif missing := min((self._missing(process, listing) for listing in fresh), key=len):
+            self.violation("create after an incomplete listing", alias, *missing)
         for earlier in self.creates:
             if earlier.alias == alias.lower() and not (earlier.rejected or earlier.excused):
                 self._require_proof(earlier)
         over_at = (intent.requested_at if intent else self.timeline.now) + self.window
         tenant = intent.tenant if intent else ""
+        if (
+            len([1 for each in self.creates if each.tenant == tenant and each.counts and not each.rejected])
+            >= MAX_CREATES
+        ):
+            self.violation("more than three creates between two decisions", alias)
         create = ObservedCreate(process, alias.lower(), tenant, self.timeline.now, over_at)
         self.creates.append(create)
         return create
 
-    def _has_fresh_listing(self, process, intent):
-        """Return whether the process received a recent listing without the alias.
+    def _fresh_listings(self, process, intent):
+        """Return the recent listings without the alias that the process has received.
 
         A listing that took long may be up to twice as old as the time it took.
         """
+        fresh = []
         for listing in self.listings:
             age, took = intent.requested_at - listing.began_at, listing.received_at - listing.began_at
-            fresh = 0 <= age <= max(MAX_LISTING_AGE, 2 * took) + EPSILON
-            if listing.process is process and fresh and intent.alias not in listing.aliases:
-                return True
-        return False
+            is_recent = 0 <= age <= max(MAX_LISTING_AGE, 2 * took) + EPSILON
+            # A wait for a token is part of the time that it took, but perhaps that token was for another request.
+            is_recent &= intent.requested_at - listing.sent_at <= MAX_SLOW_LISTING_AGE + EPSILON
+            if listing.process is process and is_recent and intent.alias not in listing.aliases:
+                fresh.append(listing)
+        return fresh
+
+    def _missing(self, process, listing):
+        """Return what a listing lacks of the environments that were bound long enough before it.
+
+        Those that the process knows: for longer than the propagation delay, from the moment when it read of them or,
+        if that was later, when they were bound. Those of other processes: for that twice, because the process may read
+        of one just before its first delay is over, and for as long as it may not read of any.
+        """
+        age = MAX_BINDINGS_AGE if process.epoch is None else MAX_ELECTED_BINDINGS_AGE
+        settled = listing.sent_at - 2 * self.settle - age - EPSILON
+        bound = {env for env, (_, at) in self.bound.items() if at <= settled}
+        known = process.missing_from(listing.envs, listing.sent_at - EPSILON)
+        return (bound - listing.envs) | (known & self.bound.keys())
 
     def _require_proof(self, earlier):
         """Require two complete listings of one process since an earlier create was over and visible."""
@@ -168,6 +207,43 @@ class InvariantChecker:
     def newest_listing(self, process):
         return next((each for each in reversed(self.listings) if each.process is process), None)
 
+    def on_request_sent(self, process):
+        """Check that only the elected process sends requests, if processes are elected."""
+        is_thawing = self.timeline.now <= process.thawed_at + THAW_SECONDS
+        if process.is_candidate and not is_thawing and process.epoch != self.current_epoch():
+            self.violation("request of a process that is not elected", process.epoch)
+
+    def on_commit(self, process, epoch):
+        """Check the epoch of a commit at the moment when it is stored."""
+        if epoch is not None and epoch != self.current_epoch():
+            self.violation("commit of a deposed process", epoch)
+
+    def on_finish(self, process, row, finish):
+        """Check the end of an attempt at the moment when it changes a desired tenant."""
+        if process.taken.get(finish.tenant) != row.revision:
+            self.violation("end of a revision that was not worked on", finish.tenant, row.revision)
+        if row.state is DesiredState.DONE and finish.state is not DesiredState.DONE:
+            self.violation("tenant that is done is set back", finish.tenant, finish.state)
+        for tenants in process.decisions.values():
+            tenants.pop(finish.tenant, None)
+
+    def on_records_read(self, process, tenants, at):
+        """Record that a process has read the records of tenants, as they were at that moment."""
+        process.records_read_at |= dict.fromkeys(tenants, at)
+
+    def on_reported(self, process, report):
+        """Check that what a process reports of a tenant was true when it last looked."""
+        error = report.problems[-1].error if report.problems else None
+        is_judgement = error is None or isinstance(error, JournalConflict)
+        if report.outcome not in JUDGED_OUTCOMES or report.env is not None or not is_judgement:
+            return
+        if self.conflicts_are_false and report.existing:
+            self.violation("false report", report.tenant, report.outcome.value, report.reason)
+        listing, record = self.newest_listing(process), self.records.get(report.tenant)
+        looked_at = max(process.records_read_at.get(report.tenant, 0.0), listing.began_at if listing else 0.0)
+        if record is not None and record.env is not None and self.bound[record.env][1] <= looked_at:
+            self.violation("false report", report.tenant, report.outcome.value, report.reason or report.problems)
+
     def on_record_stored(self, process, after, requested_at):
         """Check a record at the moment when it is stored."""
         before = self.records.get(after.tenant)
@@ -178,7 +254,17 @@ class InvariantChecker:
             self._check_unbinding(process, before, after)
         if after.env is not None and (before is None or before.env != after.env):
             self._check_binding(process, after)
+        self._count_creates_anew(process, before, after)
         self.records[after.tenant] = after
+
+    def _count_creates_anew(self, process, before, after):
+        """Count the creates of a tenant anew if it gets an environment, or by the decision of a person, once."""
+        counted = after.creates_sent == 0 and before is not None and before.creates_sent > 0
+        decided = counted and after.tenant in process.allowances
+        if after.env is not None or decided:
+            process.allowances -= {after.tenant} if decided else set()
+            for create in self.creates:
+                create.counts &= create.tenant != after.tenant
 
     def _follow_intent(self, process, before, after, requested_at):
         if after.attempt > (before.attempt if before else 0):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
+from operator import attrgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,6 +15,7 @@ import pytest
 import wxtcb
 from wxtcb import session as session_module
 from wxtcb.provision import MemoryJournal, Outcome, Provisioner, SqliteJournal, Tenant
+from wxtcb.provision.engine import Engine
 from wxtcb.sandbox import Sandbox, World
 
 from .fake_platform import FakeTransport, JournalBackend, JournalConnection, Platform
@@ -29,12 +33,15 @@ LOOP_CLOCK_OFFSET = 4096.0
 class InMemoryStore:
     """A journal in memory that outlives the processes of a history."""
 
-    journal: object = attrs.field(factory=MemoryJournal)
+    journal: MemoryJournal = attrs.field(init=False)
+
+    def start(self, clock):
+        self.journal = MemoryJournal(clock=clock)
 
     def call(self, name, *args, **kwargs):
         """Execute a method of the journal at once."""
         try:
-            getattr(self.journal, name)(*args, **kwargs).send(None)
+            attrgetter(name)(self.journal)(*args, **kwargs).send(None)
         except StopIteration as end:
             return end.value
         raise AssertionError(f"{name} waits")
@@ -54,6 +61,9 @@ class OnDiskStore:
     loop: asyncio.AbstractEventLoop = attrs.field(factory=asyncio.new_event_loop)
     journal: SqliteJournal = attrs.field(init=False, default=None)
 
+    def start(self, clock):
+        """Do nothing: what depends on the clock of the storage is not used."""
+
     def call(self, name, *args, **kwargs):
         return self.loop.run_until_complete(getattr(self.journal, name)(*args, **kwargs))
 
@@ -70,28 +80,34 @@ class OnDiskStore:
 
 @attrs.define(eq=False)
 class ProvisioningProcess(VirtualProcess):
-    """A process that provisions once.
+    """A process that provisions; `skew` is the error of its own wall clock.
 
-    `known_envs` maps the environments that it knows to the time of their binding. `misled`: its last list was
-    incomplete.
+    `known_envs` maps the environments that it knows to the time after which they must be listed, less the propagation
+    delay. `misled`: its last list was incomplete. `epoch`: that of its term. `allowances`: tenants for which decisions
+    of a person allow further creates.
     """
 
     platform: Platform = attrs.field(kw_only=True)
     backend: JournalBackend = attrs.field(kw_only=True)
     decisions: dict = attrs.field(kw_only=True, factory=dict)
+    allowances: set = attrs.field(kw_only=True, factory=set)
+    skew: float = attrs.field(kw_only=True, default=0.0)
+    settle: float = attrs.field(init=False, default=SETTLE)
     known_envs: dict = attrs.field(init=False, factory=dict)
     intents: dict = attrs.field(init=False, factory=dict)
-    pending_commits: list = attrs.field(init=False, factory=list)
+    pending_writes: list = attrs.field(init=False, factory=list)
     misled: bool = attrs.field(init=False, default=False)
-    run: object = attrs.field(init=False, default=None)
-    report: object = attrs.field(init=False, default=None)
+    thawed_at: float = attrs.field(init=False, default=-math.inf)
+    records_read_at: dict = attrs.field(init=False, factory=dict)
+    is_candidate: bool = attrs.field(init=False, default=False)
+    epoch: int | None = attrs.field(init=False, default=None)
     error: object = attrs.field(init=False, default=None)
 
-    def begin(self, tenants, pause, concurrency):
+    def begin(self, concurrency):
         self.loop.transport = FakeTransport(self, self.platform, TIMEOUT.total)
-        self.start(self._provision(tenants, pause, concurrency))
+        self.start(self._provision(concurrency))
 
-    async def _provision(self, tenants, pause, concurrency):
+    async def _provision(self, concurrency):
         session = wxtcb.Session(
             component_appid=self.platform.sandbox.component_appid,
             component_appsecret="unused",
@@ -99,35 +115,38 @@ class ProvisioningProcess(VirtualProcess):
             max_fetches_per_hour=None,
             token_source=self.loop.transport.fetch_token,
         )
-        wall_time = self.timeline.wall_time
-        options = {"settle": SETTLE, "timeout": 600.0, "clock": wall_time, "concurrency": concurrency}
-        connection = JournalConnection(self, self.backend)
+        options = {"settle": SETTLE, "timeout": 600.0, "clock": self.wall_time, "concurrency": concurrency}
         try:
-            async with session, Provisioner(session, journal=connection, **options) as provisioner:
-                session._lifecycle.resources.limiter.wall_clock = wall_time
-                plan = await provisioner.plan(tenants, **self.decisions)
-                await asyncio.sleep(pause)
-                self.run = provisioner.apply(plan)
-                self.report = await self.run.wait()
+            async with session, Provisioner(session, journal=self.connect(), **options) as provisioner:
+                session._lifecycle.resources.limiter.wall_clock = self.wall_time
+                await self.work(provisioner)
         except wxtcb.WxtcbError as error:
             self.error = error
 
+    def wall_time(self):
+        return self.timeline.wall_time() + self.skew
+
+    def connect(self):
+        return JournalConnection(self, self.backend)
+
+    async def work(self, provisioner):
+        raise NotImplementedError
+
     def cancel(self):
         """Cancel its work, as Ctrl-C does."""
-        if self.run is None:
-            self.main.cancel()
-        else:
-            self.loop.create_task(self.run.cancel())
+        self.main.cancel()
 
     def thaw(self):
         super().thaw()
+        self.thawed_at = self.timeline.now
         self.platform.checker.on_thawed(self)
 
     def kill(self, *, stored):
-        """End it, as kill -9 does; its commits in flight are stored, or lost."""
-        for pending in [*self.pending_commits] if stored else ():
-            pending.execute()
-        self.pending_commits.clear()
+        """End it, as kill -9 does; its writes in flight are stored, or lost."""
+        for pending in [*self.pending_writes] if stored else ():
+            with contextlib.suppress(wxtcb.WxtcbError):
+                pending.execute()
+        self.pending_writes.clear()
         self.terminate()
 
     def count(self, event, name):
@@ -136,6 +155,28 @@ class ProvisioningProcess(VirtualProcess):
     def missing_from(self, envs, at):
         """Return the known environments that a list of that moment must contain, and does not."""
         return {env for env, since in self.known_envs.items() if since + SETTLE <= at} - envs
+
+
+@attrs.define(eq=False)
+class ApplyingProcess(ProvisioningProcess):
+    """A process that provisions a list of tenants once, *pause* seconds after it has planned."""
+
+    tenants: list = attrs.field(kw_only=True)
+    pause: float = attrs.field(kw_only=True, default=0.0)
+    run: object = attrs.field(init=False, default=None)
+    report: object = attrs.field(init=False, default=None)
+
+    async def work(self, provisioner):
+        plan = await provisioner.plan(self.tenants, **self.decisions)
+        await asyncio.sleep(self.pause)
+        self.run = provisioner.apply(plan)
+        self.report = await self.run.wait()
+
+    def cancel(self):
+        if self.run is None:
+            super().cancel()
+        else:
+            self.loop.create_task(self.run.cancel())
 
 
 @attrs.define(eq=False)
@@ -162,7 +203,9 @@ class SimulatedHistory:
         self.sandbox = Sandbox(world=world)
         self.checker = InvariantChecker(self.timeline, world, SETTLE, WINDOW)
         self.platform = Platform(self.sandbox, self.timeline, self.checker)
+        self.store.start(lambda: EPOCH + self.timeline.now)
         self.backend = JournalBackend(self.timeline, self.checker, self.store.call)
+        self.patch.setattr(Engine, "run_tenant", self._check_reports(Engine.run_tenant))
         self.patch.setattr(session_module, "open_transport", lambda *_, **__: asyncio.get_running_loop().transport)
 
     @property
@@ -173,18 +216,36 @@ class SimulatedHistory:
         ]
         return self.timeline.processes
 
-    def begin(self, *, pause=0.0, concurrency=4, tenants=None, **decisions):
-        """Start a process."""
+    def begin(self, *, pause=0.0, concurrency=4, tenants=None, skew=0.0, **decisions):
+        """Start a process that provisions *tenants*."""
         if not self.processes:
             self.store.reopen()
+        process = self._create(
+            ApplyingProcess,
+            decisions=decisions,
+            allowances={*decisions.get("adopt", ()), *decisions.get("forget", ()), *decisions.get("retry", ())},
+            tenants=[*(self.tenants if tenants is None else tenants)],
+            pause=pause,
+            skew=skew,
+        )
+        process.begin(concurrency)
+        return process
+
+    def _create(self, factory, **fields):
         self.started_processes += 1
         # Each process has another monotonic clock: a time that crosses a process boundary by mistake is far off.
         base = LOOP_CLOCK_OFFSET * self.started_processes
-        process = ProvisioningProcess(
-            self.timeline, base, platform=self.platform, backend=self.backend, decisions=decisions
-        )
-        process.begin([*(self.tenants if tenants is None else tenants)], pause, concurrency)
-        return process
+        return factory(self.timeline, base, platform=self.platform, backend=self.backend, **fields)
+
+    def _check_reports(self, run_tenant):
+        async def run_and_check(engine, group, plan, *, index=0):
+            report = await run_tenant(engine, group, plan, index=index)
+            # What is unknown to a process that was stopped may be known to another one.
+            if not group.halted:
+                self.checker.on_reported(asyncio.get_running_loop().transport.process, report)
+            return report
+
+        return run_and_check
 
     def environments(self):
         """Return all environments that people can see, by id."""
@@ -219,15 +280,20 @@ class SimulatedHistory:
     def finish(self):
         """Stop all faults, let all processes end, and run two more to the end; return the last one."""
         self.platform.clear_faults()
-        self.backend.faults.clear()
+        self.backend.clear_faults()
         for process in self.processes:
             process.thaw()
-        self.begin(tenants=self._requested_tenants(), forget=self.deleted_envs())
+        self._begin_last()
         self._run_to_end()
         self.timeline.advance(WINDOW + SETTLE)
-        last = self.begin(tenants=self._requested_tenants(), forget=self.deleted_envs())
+        last = self._begin_last()
         self._run_to_end()
         return last
+
+    def _begin_last(self):
+        tenants = [*self._requested_tenants()]
+        failed = [each.name for each in tenants if each.name in self.checker.records]
+        return self.begin(tenants=tenants, forget=self.deleted_envs(), retry=failed)
 
     def _run_to_end(self):
         self.timeline.run(limit=self.timeline.now + MAX_FINISH_SECONDS)

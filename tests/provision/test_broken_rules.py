@@ -13,6 +13,7 @@ from wxtcb.provision import MemoryJournal, provisioner, reconciliation
 from wxtcb.provision.context import StepContext
 from wxtcb.provision.plan import Action
 from wxtcb.provision.steps import environment
+from wxtcb.provision.work_group import WorkGroup
 from wxtcb.sandbox import Fault, FaultKind
 
 from .fake_platform import NetworkFault
@@ -21,12 +22,12 @@ from .test_histories import Histories
 
 
 def ignore_settle(patch):
-    real = environment._start_outcome_check
+    real = environment._check_outcome
 
-    def start_outcome_check(context, tenant_state, problem, remaining):
-        return real(context, tenant_state, problem, remaining - SETTLE)
+    async def check_outcome(context, problem, remaining):
+        await real(context, problem, remaining - SETTLE)
 
-    patch.setattr(environment, "_start_outcome_check", start_outcome_check)
+    patch.setattr(environment, "_check_outcome", check_outcome)
     patch.setattr(environment, "max", lambda _, seconds: seconds, raising=False)
 
 
@@ -60,10 +61,11 @@ def adopt_without_intent(patch):
 def adopt_bound_environment(patch):
     real = environment._apply_outcome
 
-    async def apply_outcome(context, tenant_state, check):
+    async def apply_outcome(context, check):
         if check.result is reconciliation.CheckResult.FOUND:
-            await context.bind_environment(tenant_state, check.found_envs[0], "found")
-            return await real(context, tenant_state, check)
+            await context.bind_environment(check.found_envs[0], "found")
+        else:
+            await real(context, check)
 
     patch.setattr(environment, "_apply_outcome", apply_outcome)
     _let_journal_accept_bound_environments(patch)
@@ -81,10 +83,11 @@ def _let_journal_accept_bound_environments(patch):
 
 
 def create_without_listing(patch):
-    async def find_by_alias(self, alias, now):
-        return ()
+    async def refresh(self, now):
+        """List nothing."""
 
-    patch.setattr(reconciliation.EnvironmentListing, "find_by_alias", find_by_alias)
+    patch.setattr(reconciliation.EnvironmentListing, "refresh", refresh)
+    patch.setattr(reconciliation.EnvironmentListing, "offer", lambda self, *_, **__: None)
     patch.setattr(reconciliation.EnvironmentListing, "is_fresh", lambda self, now: True)
 
 
@@ -95,25 +98,19 @@ def trust_old_listings(patch):
 def do_not_commit_intent(patch):
     real = StepContext.commit
 
-    async def commit(self, tenant_state, record):
+    async def commit(self, record):
         if record.intent is None:
-            await real(self, tenant_state, record)
+            await real(self, record)
 
     patch.setattr(StepContext, "commit", commit)
 
 
 def clear_ambiguous_intent(patch):
-    real = environment._send_create
+    async def check_outcome(context, _problem, _remaining):
+        context.state.ambiguous_create = None
+        await environment._clear_intent(context, sent=True)
 
-    async def send_create(context, tenant_state, deadline):
-        result = await real(context, tenant_state, deadline)
-        if result is StepResult.WAIT:
-            tenant_state.pending_wait = tenant_state.ambiguous_create = None
-            await environment._clear_intent(context, tenant_state)
-            return StepResult.RETRY
-        return result
-
-    patch.setattr(environment, "_send_create", send_create)
+    patch.setattr(environment, "_check_outcome", check_outcome)
 
 
 def ignore_deadline(patch):
@@ -122,7 +119,7 @@ def ignore_deadline(patch):
 
 def trust_wall_clock(patch):
     def remaining_seconds(context, intent):
-        return min(context.create_window, intent.deadline - context.wall_clock())
+        return min(context.create_window, intent.deadline - context.shared.wall_clock())
 
     patch.setattr(environment, "_remaining_seconds", remaining_seconds)
 
@@ -140,22 +137,22 @@ def do_not_compare_versions(patch):
 
 
 def do_not_commit_binding(patch):
-    async def bind_environment(self, tenant_state, env, _how, tranid=None):
-        tenant_state.env, tenant_state.ambiguous_create = env, None
-        await self.commit(tenant_state, attrs.evolve(tenant_state.record, intent=None))
+    async def bind_environment(self, env, _how, _tranid=None):
+        self.state.env, self.state.ambiguous_create = env, None
+        await self.commit(attrs.evolve(self.record, intent=None))
 
     patch.setattr(StepContext, "bind_environment", bind_environment)
 
 
 def busy_creates(patch):
-    real = StepContext.__attrs_post_init__
+    real = WorkGroup.__attrs_post_init__
 
     def post_init(self):
         session = self.session
         real(self)
         self.session = session.with_options(partial="return", _may_send=lambda: not self.halted)
 
-    patch.setattr(StepContext, "__attrs_post_init__", post_init)
+    patch.setattr(WorkGroup, "__attrs_post_init__", post_init)
 
 
 NO_PROOF = "without proof"

@@ -1,4 +1,4 @@
-"""PostgresDesired on a real server: submissions in a transaction of the caller, with each driver, and lost responses."""
+"""PostgresDesired on a real server: submissions in transactions of the caller, with each driver; lost responses."""
 
 from __future__ import annotations
 
@@ -70,9 +70,9 @@ async def in_asyncpg(url):
 @asynccontextmanager
 async def in_asyncpg_pool(url):
     """Open a transaction of a connection from a pool."""
-    async with asyncpg.create_pool(url, min_size=1, max_size=1) as pool, pool.acquire() as connection:
-        async with connection.transaction():
-            yield connection
+    pool = asyncpg.create_pool(url, min_size=1, max_size=1)
+    async with pool, pool.acquire() as connection, connection.transaction():
+        yield connection
 
 
 def in_sqlalchemy(driver, *, session):
@@ -123,7 +123,7 @@ async def test_roll_back_of_the_caller_leaves_nothing(postgres_url, transaction)
     async with PostgresJournal(postgres_url) as journal:
         await journal.desired.change([submit("a"), submit("b")])
         changes = [submit("a", spec=b"[]"), submit("new"), Cancel("b"), Decide("none", Decision(retry=True))]
-        with pytest.raises(RollBack):
+        with pytest.raises(RollBack):  # noqa: PT012
             async with transaction() as connection:
                 effects = await journal.desired.change(changes, connection=connection)
                 assert effects == (Effect.CHANGED, Effect.NEW, Effect.CHANGED, Effect.UNKNOWN_TENANT)
@@ -151,9 +151,12 @@ async def test_conflict_leaves_the_transaction_of_the_caller_usable(postgres_url
         assert [each.tenant for each in await journal.desired.select()] == ["a", "b", "d"]
 
 
-async def test_error_of_a_driver_shows_no_spec(postgres, postgres_url, transaction):
+async def test_error_of_a_driver_shows_no_spec(postgres_url, transaction):
     """Drivers quote the arguments of a statement, which hold secrets of services."""
-    async with PostgresJournal(postgres_url, schema="elsewhere") as journal:
+    async with PostgresJournal(postgres_url, schema="gone") as journal:
+        await journal.desired.counts()
+        with psycopg.connect(postgres_url, autocommit=True) as dropping:
+            dropping.execute("DROP SCHEMA gone CASCADE")
         async with transaction() as connection:
             with pytest.raises(JournalError, match="42P01") as caught:
                 await journal.desired.change([submit("a", spec=SECRET)], connection=connection)
@@ -163,14 +166,13 @@ async def test_error_of_a_driver_shows_no_spec(postgres, postgres_url, transacti
 
 # The blocking connection would stop this process for as long as it waits.
 @pytest.mark.parametrize("transaction", [name for name in DRIVERS if "blocking" not in name], indirect=True)
-async def test_submitted_alias_of_an_open_transaction_is_a_conflict(postgres_url, transaction):
+async def test_submitted_alias_of_an_open_transaction_is_a_conflict(postgres, postgres_url, transaction):
     """The second one waits for the first, and its transaction must be rolled back."""
     async with PostgresJournal(postgres_url) as journal:
-        await journal.desired.counts()
         with psycopg.connect(postgres_url) as first:
             await journal.desired.change([submit("a", "x")], connection=first)
             second = asyncio.create_task(change_in(journal, transaction, [submit("b", "x", SECRET)]))
-            await asyncio.sleep(0.05)
+            await postgres.wait_for_blocked()
         with pytest.raises(UniqueConflict, match="roll back"):
             await second
         assert [each.tenant for each in await journal.desired.select()] == ["a"]
@@ -182,26 +184,25 @@ async def change_in(journal, transaction, changes):
         await journal.desired.change(changes, connection=connection)
 
 
-async def test_own_submission_waits_for_an_open_transaction(postgres_url):
+async def test_own_submission_waits_for_an_open_transaction(postgres, postgres_url):
     """It names the tenant whose alias it finds afterwards."""
     async with PostgresJournal(postgres_url) as journal:
-        await journal.desired.counts()
         with psycopg.connect(postgres_url) as first:
             await journal.desired.change([submit("a", "x")], connection=first)
             second = asyncio.create_task(journal.desired.change([submit("b", "x")]))
-            await asyncio.sleep(0.05)
+            await postgres.wait_for_blocked()
         with pytest.raises(AliasInUse, match="'a'"):
             await second
 
 
-async def test_endless_race_for_an_alias_is_an_error(postgres_url, monkeypatch):
+async def test_endless_race_for_an_alias_is_an_error(postgres, postgres_url, monkeypatch):
     """Nothing is changed."""
     async with PostgresJournal(postgres_url) as journal:
         with psycopg.connect(postgres_url) as first:
             await journal.desired.change([submit("a", "x")], connection=first)
             monkeypatch.setattr(desired_module, "MAX_RACES", 1)
             second = asyncio.create_task(journal.desired.change([submit("b", "x")]))
-            await asyncio.sleep(0.05)
+            await postgres.wait_for_blocked()
         with pytest.raises(JournalError, match="without end"):
             await second
 
@@ -327,7 +328,7 @@ async def test_cancelled_take_loses_no_tenant(postgres, postgres_url):
         with psycopg.connect(postgres_url) as locking:
             locking.execute("SELECT FROM wxtcb_leader FOR UPDATE")
             taking = asyncio.create_task(journal.desired.take(term.epoch, 1))
-            await asyncio.sleep(0.05)
+            await postgres.wait_for_blocked()
             taking.cancel()
             await asyncio.wait([taking])
         assert [each.tenant for each in await journal.desired.take(term.epoch, 1)] == ["a"]
@@ -393,15 +394,14 @@ async def test_changes_of_the_caller_survive_together(postgres_tcp_url, postgres
     await engine.dispose()
 
 
-async def test_lost_race_with_a_change_of_the_same_tenant(postgres_url):
+async def test_lost_race_with_a_change_of_the_same_tenant(postgres, postgres_url):
     """Two processes submit one tenant at once: the second finds what the first has stored."""
     async with PostgresJournal(postgres_url) as journal:
-        await journal.desired.counts()
         with psycopg.connect(postgres_url) as first:
             await journal.desired.change([submit("a")], connection=first)
             same = asyncio.create_task(journal.desired.change([submit("a")]))
             other = asyncio.create_task(journal.desired.change([submit("a", spec=b"[]")]))
-            await asyncio.sleep(0.05)
+            await postgres.wait_for_blocked()
         assert await same in ((Effect.UNCHANGED,), (Effect.CHANGED,))
         assert await other == (Effect.CHANGED,)
         (stored,) = await journal.desired.select()

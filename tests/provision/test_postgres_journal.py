@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import gc
+import importlib
+import os
+import sys
 import traceback
+import warnings
+from types import SimpleNamespace
 
 import attrs
 import psycopg
@@ -14,8 +20,8 @@ from tests.postgres_server import start_postgres
 from wxtcb.errors import InvalidArgument
 from wxtcb.provision.election import Term
 from wxtcb.provision.journal import Committed, Deposed, JournalError, KeyTaken, Stale, UnserializableRecord
-from wxtcb.provision.postgres import commits, notifications
-from wxtcb.provision.postgres.connection import Lane
+from wxtcb.provision.postgres import commits, connection, notifications
+from wxtcb.provision.postgres.connection import Failure, Lane
 from wxtcb.provision.postgres.journal import PostgresJournal
 from wxtcb.provision.postgres.schema import FORMAT, schema_sql
 from wxtcb.provision.record import HistoryEntry, JournalIdentity, TenantRecord
@@ -326,6 +332,23 @@ async def test_wrong_settings_are_an_error_at_once(postgres, url, changes, word)
     postgres.execute("DROP ROLE locked")
 
 
+async def test_server_that_starts_during_the_first_call_is_waited_for(postgres, url, monkeypatch):
+    """It accepts connections when it is asked whether it does, but did not when it was connected to."""
+    pq = connection.pq
+
+    def start_and_ping(conninfo):
+        if postgres._process is None:
+            postgres.start()
+        return pq.PGconn.ping(conninfo)
+
+    # The class of psycopg cannot be changed.
+    changed = {**vars(pq), "PGconn": SimpleNamespace(ping=start_and_ping)}
+    monkeypatch.setattr(connection, "pq", SimpleNamespace(**changed))
+    async with PostgresJournal(url) as journal:
+        postgres.shutdown()
+        assert await journal.load() == {}
+
+
 async def test_cancelled_connection_shows_no_password():
     """The frames of psycopg, which hold the URL, are not in the traceback."""
     held = asyncio.Event()
@@ -464,7 +487,7 @@ async def test_cancelled_caller_affects_no_other(postgres, url):
             locking.execute("LOCK wxtcb_tenants IN EXCLUSIVE MODE")
             calls = [asyncio.create_task(journal.commit(record(name), ENTRY)) for name in "abc"]
             calls.append(asyncio.create_task(journal.load(["a"])))
-            await asyncio.sleep(0.01)
+            await postgres.wait_for_blocked()
             calls[0].cancel()
             calls[2].cancel()
             await asyncio.wait([calls[0], calls[2]])
@@ -473,14 +496,14 @@ async def test_cancelled_caller_affects_no_other(postgres, url):
         assert set(await journal.load()) == {"a", "b", "c", "z"}
 
 
-async def test_cancelled_statement_leaves_its_connection_usable(url):
+async def test_cancelled_statement_leaves_its_connection_usable(postgres, url):
     """The next statement uses it, or a new one."""
     async with PostgresJournal(url) as journal:
         await journal.desired.counts()
         with psycopg.connect(url) as locking:
             locking.execute("LOCK wxtcb_desired")
             counting = asyncio.create_task(journal.desired.counts())
-            await asyncio.sleep(0.05)
+            await postgres.wait_for_blocked()
             counting.cancel()
             await asyncio.wait([counting])
         assert counting.cancelled()
@@ -513,16 +536,16 @@ async def test_calls_after_the_close_began_fail(url):
     await closing
 
 
-async def test_cancelled_close_closes_the_connections(url):
+async def test_cancelled_close_closes_the_connections(postgres, url):
     """The calls that wait get an error."""
     journal = PostgresJournal(url)
     await journal.load()
     with psycopg.connect(url) as locking:
         locking.execute("LOCK wxtcb_tenants")
         call = asyncio.create_task(journal.load())
-        await asyncio.sleep(0.01)
+        await postgres.wait_for_blocked()
         closing = asyncio.create_task(journal.aclose())
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0)
         closing.cancel()
         await asyncio.wait([closing])
         assert not journal._database.is_open
@@ -530,14 +553,14 @@ async def test_cancelled_close_closes_the_connections(url):
             await call
 
 
-async def test_worker_that_is_cancelled_answers_its_callers(url):
+async def test_worker_that_is_cancelled_answers_its_callers(postgres, url):
     """As at the end of the event loop."""
     async with PostgresJournal(url) as journal:
         await journal.load()
         with psycopg.connect(url) as locking:
             locking.execute("LOCK wxtcb_tenants")
             calls = [asyncio.create_task(journal.load()) for _ in range(2)]
-            await asyncio.sleep(0.01)
+            await postgres.wait_for_blocked()
             journal._queue._worker.cancel()
             for call in calls:
                 with pytest.raises(JournalError, match="closed before"):
@@ -553,7 +576,47 @@ def test_forgotten_journal_warns(url):
 
     with pytest.warns(ResourceWarning, match="PostgresJournal was never closed"):
         asyncio.run(forget())
-        gc.collect()
+
+
+def test_fork_leaves_the_connections_of_the_parent(url):
+    """A child that forgets the journal neither warns nor closes them."""
+    journals = [PostgresJournal(url)]
+    with asyncio.Runner() as runner:
+        runner.run(journals[0].load())
+        backends = journals[0]._database.backends
+        if os.fork() == 0:
+            status = 1
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                journals[0].__del__()
+                status = len(caught)
+            os._exit(status)
+        assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
+        runner.run(journals[0].load())
+        assert journals[0]._database.backends == backends
+        runner.run(journals[0].aclose())
+
+
+async def test_stored_commit_is_known_to_a_deposed_process(postgres, database, url, monkeypatch):
+    """Its response was lost, and another process was elected before it was asked again."""
+    attempt, lost = Lane._attempt, []
+
+    async def lose_response(self, *args):
+        rows = await attempt(self, *args)
+        if lost or not isinstance(rows, list) or not rows or rows[0][0] is not True:
+            return rows
+        lost.append(rows)
+        postgres.execute("UPDATE wxtcb_leader SET epoch = epoch + 1", database=database)
+        return Failure(JournalError("lost"), transient=True)
+
+    async with PostgresJournal(url) as journal:
+        term = await journal.election.acquire("one", 30.0)
+        monkeypatch.setattr(Lane, "_attempt", lose_response)
+        assert await journal.commit(record(), ENTRY, epoch=term.epoch) == Committed()
+        assert lost
+        with pytest.raises(Deposed):
+            await journal.commit(record(version=2), ENTRY, epoch=term.epoch)
+        assert await journal.load() == {"a": record()}
 
 
 def test_journal_of_another_loop_is_an_error(url):
@@ -621,3 +684,42 @@ async def test_epoch_of_an_older_copy_is_not_given_again(postgres, database, url
         postgres.execute("UPDATE wxtcb_leader SET epoch = 1, holder = NULL", database=database)
         # The control: an epoch that only grows by one would be given again in time.
         assert (await two.election.acquire("two", 30.0)).epoch >= lost.epoch > 1_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (psycopg.errors.DiskFull("full"), "disk is full"),
+        (psycopg.errors.SerializationFailure("again"), "again"),
+        (psycopg.DataError("bad"), "bad"),
+    ],
+)
+async def test_errors_of_the_server_are_explained(error, words):
+    """The message says what to do where that is known."""
+    journal = PostgresJournal("postgresql:///d")
+    failure = await journal._database.describe(error)
+    assert words in str(failure.error)
+    assert failure.transient == isinstance(error, psycopg.errors.SerializationFailure)
+
+
+async def test_records_survive_the_process(url):
+    """A platform outside of loopback may be provisioned with it, and an apply needs no election."""
+    journal = PostgresJournal(url)
+    assert journal.durable
+    assert journal.wait is None
+
+
+@pytest.mark.parametrize(("missing", "message"), [("psycopg", "wxtcb\\[postgres\\]"), ("libpq", "libpq")])
+def test_missing_extra_is_named(monkeypatch, missing, message):
+    """An error of another module that psycopg needs is not hidden."""
+    importing = builtins.__import__
+
+    def fail(name, *args):
+        if name == "psycopg":
+            raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
+        return importing(name, *args)
+
+    monkeypatch.delitem(sys.modules, "wxtcb.provision.postgres.connection")
+    monkeypatch.setattr(builtins, "__import__", fail)
+    with pytest.raises(ModuleNotFoundError, match=message):
+        importlib.import_module("wxtcb.provision.postgres.connection")

@@ -393,7 +393,7 @@ def test_format_number_belongs_to_the_fields_of_a_record():
 
 async def test_new_journal_has_no_identity(journal):
     """It is not bound by a process that only reads."""
-    with pytest.raises(JournalError, match="is new: open a Provisioner"):
+    with pytest.raises(JournalError, match="is new: run `wxtcb init`"):
         await journal.bind_identity()
     assert await journal.bind_identity(IDENTITY) == IDENTITY
 

@@ -126,6 +126,26 @@ async def test_cancelled_worker_hands_over(harness: Harness, journal: MemoryJour
     assert harness.sandbox.count(CREATE) == len(harness.sandbox.world.environments) == 3
 
 
+@pytest.mark.parametrize("kind", [FaultKind.BUSY, FaultKind.BUSY_AFTER])
+async def test_worker_that_is_cancelled_during_a_check_hands_over(
+    harness: Harness, journal: MemoryJournal, kind: FaultKind
+) -> None:
+    """The next worker checks the outcome of the create; until then the tenant waits, and needs no person."""
+    harness.sandbox.faults.script(CREATE, [Fault(kind)])
+    client = ProvisioningClient(journal)
+    async with serving(harness, journal, settle=60.0):
+        await client.submit([Tenant("a")])
+        await wait_for_requests(harness.sandbox, CREATE, 1)
+        # The create has got its response, but its outcome is checked only after the propagation delay.
+        await asyncio.sleep(1)
+    status = await client.status("a")
+    assert status is not None
+    assert (status.state, status.env) == (DesiredState.WAITING, None)
+    async with serving(harness, journal):
+        assert await follow_to_end(client, "a") is DesiredState.DONE
+    assert len(harness.sandbox.world.environments) == 1
+
+
 async def test_worker_that_cannot_renew_its_term_stops(harness: Harness, journal: MemoryJournal) -> None:
     """Another one was elected meanwhile: nothing more is sent, and what it stores is rejected by its epoch."""
     harness.sandbox.world.ready_after = ReadyPolicy.after_seconds(60)
@@ -267,6 +287,34 @@ async def test_fatal_error_lets_another_process_try(harness: Harness, journal: M
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     assert sum(isinstance(event, TermStarted) for event in events) == 2
+
+
+async def test_fatal_error_is_no_failure_of_the_tenant_that_met_it(harness: Harness, journal: MemoryJournal) -> None:
+    """It waits for the next term, like the others, and needs no decision."""
+    harness.sandbox.faults.script(CREATE, [Fault(FaultKind.ERRCODE, errcode=61004)])
+    async with serving(harness, journal):
+        client = ProvisioningClient(journal)
+        await client.submit(plain_tenants(2))
+        await asyncio.sleep(30)
+        assert (await client.counts())[DesiredState.NEEDS_ATTENTION] == 0
+        for tenant in plain_tenants(2):
+            await wait_for_state(client, tenant.name, DesiredState.DONE)
+
+
+async def test_unknown_create_at_the_end_of_a_term_needs_no_decision(harness: Harness, journal: MemoryJournal) -> None:
+    """The next process finds out what became of it, and the tenant is done with one environment."""
+    harness.sandbox.faults.script(CREATE, [Fault(FaultKind.DROP_AFTER)])
+    (tenant,) = plain_tenants(1)
+    client = ProvisioningClient(journal)
+    async with serving(harness, journal):
+        await client.submit([tenant])
+        await wait_for_requests(harness.sandbox, CREATE)
+        await asyncio.sleep(5)
+    status = await client.status(tenant.name)
+    assert (status.state, status.outcome) == (DesiredState.WAITING, "unknown")
+    async with serving(harness, journal):
+        await wait_for_state(client, tenant.name, DesiredState.DONE)
+    assert len(harness.sandbox.world.environments) == 1
 
 
 async def test_journal_without_an_election_cannot_be_served(harness: Harness) -> None:

@@ -6,14 +6,15 @@ import asyncio
 import json
 import sys
 
-from wxtcb.sandbox import Faults, Sandbox, World
+from wxtcb.sandbox import Faults, ReadyPolicy, Sandbox, World
 
 
 async def main(options: dict[str, float | None]) -> None:
     faults = Faults(seed=7, expire_token_every=options.get("expire_token_every"))
     if busy := options.get("busy"):
         faults.busy(probability=busy)
-    world = World(seed=7, visible_after=options.get("visible_after", 0.0))
+    ready_after = ReadyPolicy.after_seconds(options.get("ready_after", 0.0))
+    world = World(seed=7, visible_after=options.get("visible_after", 0.0), ready_after=ready_after)
     async with Sandbox(world=world, faults=faults) as sandbox:
         session_options = {
             "base_url": sandbox.url,

@@ -47,7 +47,7 @@ class WaitCondition(Generic[S, T]):
 
     A status in `ready_statuses` ends the wait. A status that matches a key of `failure_statuses` raises; the value
     explains it, and ``*`` in a key matches any text. Every other status, including unknown ones, keeps waiting.
-    `reason_of` returns the platform's reason for a failure, or "". `env` is the environment that is waited for, or None.
+    `reason_of` returns the platform's reason for a failure, or "". `env` is the environment if one is waited for.
     """
 
     resource: str

@@ -31,7 +31,8 @@ app: Final = typer.Typer(
     "token store or a ticket. WXTCB_TOKEN_STORE (sqlite:////..., postgresql://..., rediss://...) is the token store of "
     "your backend; WXTCB_TOKEN_STORE_KEY decrypts it. WXTCB_TICKET is a ticket, WXTCB_TICKET_FILE a file that contains "
     "one; with a token store they are used only if it contains no valid ticket. WXTCB_BASE_URL is the address of "
-    "another platform, such as a sandbox.\n\n"
+    "another platform, such as a sandbox. WXTCB_JOURNAL (postgresql://..., or a path) is the journal that all "
+    "processes share.\n\n"
     "With the suffix _FILE, each variable is the path of a file with the value. WXTCB_ENV_FILE is a file of lines "
     "NAME=VALUE for variables that are not set. With WXTCB_PROFILE=shop, all names start with WXTCB_SHOP_.",
     epilog="To try it without an account, run `wxtcb sandbox`. Paste the lines that it prints into another terminal, "
@@ -102,7 +103,7 @@ def _plan(
     file: options.TenantsFile,
     *,
     sandbox: options.UseSandbox = False,
-    journal: options.JournalPath = None,
+    journal: options.FileJournal = None,
     adopt: options.Adopt = None,
     adopt_all: options.AdoptAll = False,
     adopt_from: options.AdoptFrom = None,
@@ -135,7 +136,7 @@ def _provision(
     file: options.TenantsFile,
     *,
     sandbox: options.UseSandbox = False,
-    journal: options.JournalPath = None,
+    journal: options.FileJournal = None,
     adopt: options.Adopt = None,
     adopt_all: options.AdoptAll = False,
     adopt_from: options.AdoptFrom = None,
@@ -151,19 +152,23 @@ def _provision(
     as_json: options.AsJson = False,
     report: options.ReportPaths = None,
 ) -> None:
+    from wxtcb.cli.journal import select_journal
     from wxtcb.cli.plan import PlanRequest
     from wxtcb.cli.provision import ProvisionOptions, provision
     from wxtcb.cli.report_files import ReportFiles
-    from wxtcb.provision.sqlite.journal import default_journal_path
+    from wxtcb.provision import SqliteJournal
 
     def run() -> int:
-        journal_path = journal or (None if sandbox else default_journal_path(file))
+        selected = select_journal(journal, sandbox=sandbox)
+        if selected is None and not sandbox:
+            selected = SqliteJournal.for_tenants_file(file)
+        journal_path = selected.path if isinstance(selected, SqliteJournal) else None
         flags = {"adopt_all": adopt_all, "removed": removed, "resend_links": resend_links}
         return provision(
             ProvisionOptions(
                 request=PlanRequest.from_options(file, adopt, adopt_from, forget, **flags),
                 sandbox=sandbox,
-                journal=journal_path,
+                journal=selected,
                 concurrency=concurrency,
                 settle=settle,
                 timeout=timeout,
@@ -189,13 +194,146 @@ def _provision(
 def _audit(
     file: options.TenantsFile,
     *,
-    journal: options.JournalPath = None,
+    journal: options.FileJournal = None,
     own_token: options.OwnToken = False,
     as_json: options.AsJson = False,
 ) -> None:
     from wxtcb.cli.audit import audit
 
     run_and_exit(lambda: audit(file, journal=journal, own_token=own_token, as_json=as_json))
+
+
+@command(
+    "submit",
+    short_help="Submit a tenants file to the workers of a journal.",
+    help="Store in the journal that the tenants of FILE are to be provisioned. The process that is elected "
+    "(`wxtcb worker`, or a Provisioner that serves) does it. Credentials are not needed, and no request is sent.\n\n"
+    "All tenants are stored, or none. The same tenant again changes nothing. Tenants that FILE lacks stay as they are.",
+    epilog="Exit codes: 0 stored; 2 rejected, nothing was stored; 130 or 143 interrupted by Ctrl-C or SIGTERM.",
+)
+def _submit(
+    file: options.TenantsFile, *, journal: options.SharedJournal = None, as_json: options.AsJson = False
+) -> None:
+    from wxtcb.cli.desired import submit
+
+    run_and_exit(lambda: submit(file, journal=journal, as_json=as_json))
+
+
+@command(
+    "status",
+    short_help="Show how far submitted tenants are.",
+    help="Show how far the given tenants are. Without TENANT: the number of tenants in each state, the process that is "
+    "elected, and the tenants that need attention. Credentials are not needed, and no request is sent.",
+    epilog="Exit codes: 0 status shown; 2 rejected, or the journal cannot be read; 3 with --watch: a tenant was "
+    "cancelled or needs attention at the end; 130 or 143 interrupted by Ctrl-C or SIGTERM.",
+)
+def _status(
+    tenants: options.TenantNames = None,
+    *,
+    journal: options.SharedJournal = None,
+    needs_attention: Annotated[
+        bool, typer.Option("--needs-attention", help="Show only tenants that need attention, and all of them.")
+    ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch", help="Print a line for each change, until the given tenants have ended, or until Ctrl-C."
+        ),
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document; with --watch, one in a line for each change.")
+    ] = False,
+) -> None:
+    from wxtcb.cli.desired import status
+
+    flags = {"needs_attention": needs_attention, "watch": watch, "as_json": as_json}
+    run_and_exit(lambda: status(tenants or (), journal=journal, **flags))
+
+
+@command(
+    "decide",
+    short_help="Decide about a submitted tenant that needs attention.",
+    help="Decide about a submitted tenant: exactly one of --adopt, --forget, --retry and --cancel. The process that is "
+    "elected checks the decision and carries it out; `wxtcb status TENANT` shows the result. Credentials are not "
+    "needed, and no request is sent.",
+    epilog="Exit codes: 0 stored, or nothing to change; 2 rejected, nothing was stored; 130 or 143 interrupted by "
+    "Ctrl-C or SIGTERM.",
+)
+def _decide(
+    tenant: options.TenantName,
+    *,
+    journal: options.SharedJournal = None,
+    adopt: Annotated[
+        str | None, typer.Option(metavar="ENV", help="Assign this existing environment to the tenant.")
+    ] = None,
+    forget: Annotated[
+        str | None,
+        typer.Option(metavar="ENV", help="Forget this environment of the tenant, which was deleted on purpose."),
+    ] = None,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Continue after a failure, with up to three more creates.")
+    ] = False,
+    cancel: Annotated[
+        bool, typer.Option("--cancel", help="Begin no further step. What was created stays, and may be billed.")
+    ] = False,
+) -> None:
+    from wxtcb.cli.desired import decide
+
+    run_and_exit(lambda: decide(tenant, journal=journal, adopt=adopt, forget=forget, retry=retry, cancel=cancel))
+
+
+@command(
+    "worker",
+    short_help="Provision submitted tenants, if elected, until SIGTERM.",
+    help="Provision the tenants that are submitted to the journal, until SIGTERM or Ctrl-C. Run any number of workers, "
+    "on any number of hosts if the journal is in PostgreSQL: one is elected, and another takes over when it ends. "
+    "After SIGTERM that takes a second.",
+    epilog="Exit codes: 2 rejected before a request was sent; 3 the work failed; 130 or 143 ended by Ctrl-C or "
+    "SIGTERM.",
+)
+def _worker(
+    *,
+    journal: options.SharedJournal = None,
+    sandbox: options.UseSandbox = False,
+    concurrency: options.Concurrency = 16,
+    settle: options.Settle = None,
+    timeout: options.ReadyTimeout = 600,
+    yes: options.Confirmed = False,
+    own_token: options.OwnToken = False,
+) -> None:
+    from wxtcb.cli.worker import WorkerOptions, work
+
+    worker_options = WorkerOptions(
+        sandbox=sandbox,
+        journal=journal,
+        concurrency=concurrency,
+        settle=settle,
+        timeout=timeout,
+        yes=yes,
+        own_token=own_token,
+    )
+    run_and_exit(lambda: work(worker_options))
+
+
+@command(
+    "init",
+    short_help="Create a journal.",
+    help="Create the journal of the platform in WXTCB_COMPONENT_APPID: a file, or tables in a PostgreSQL database. An "
+    "existing journal stays unchanged. No request is sent to the platform.\n\n"
+    "If the role of the URL may not create tables, let another role run the statements that --sql prints.",
+    epilog="Exit codes: 0 the journal is ready, or the statements were printed; 2 rejected, nothing was changed; "
+    "130 or 143 interrupted by Ctrl-C or SIGTERM.",
+)
+def _init(
+    *,
+    journal: options.SharedJournal = None,
+    sql: Annotated[
+        bool, typer.Option("--sql", help="Print the SQL statements for PostgreSQL, and connect to nothing.")
+    ] = False,
+) -> None:
+    from wxtcb.cli.journal import init
+
+    run_and_exit(lambda: init(journal, sql=sql))
 
 
 @command(

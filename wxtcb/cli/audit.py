@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -10,19 +11,19 @@ from typing import Final
 from rich.console import Console
 
 from wxtcb.cli.console import echo_err_newline, escape_unprintable, make_console, print_json_bytes, print_table
-from wxtcb.cli.journal_file import require_journal, run_with_journal
+from wxtcb.cli.journal import require_journal, run_with_journal, select_journal
 from wxtcb.cli.runner import EXIT_FAILED, Interrupted, run_until_signal
 from wxtcb.cli.target import select_target
-from wxtcb.provision import Audit, FindingKind, Journal, Provisioner, read_tenants
+from wxtcb.provision import Audit, FindingKind, Provisioner, SqliteJournal, read_tenants
 from wxtcb.provision.audit import BoundEnvironment
 from wxtcb.provision.error_policy import CHINA_TIMEZONE
-from wxtcb.provision.sqlite.journal import default_journal_path
+from wxtcb.provision.journal import SharedJournal
 
 _MAX_FINDINGS: Final = 50
 _MAX_ENVIRONMENTS: Final = 20
 
 
-def audit(file: Path, *, journal: Path | None, own_token: bool, as_json: bool) -> int:
+def audit(file: Path, *, journal: str | None, own_token: bool, as_json: bool) -> int:
     """Print the audit of a tenants file and return the exit code; nothing is changed, and no journal is created.
 
     Raises `WxtcbError` if the command is rejected, or if the platform cannot be read.
@@ -30,12 +31,12 @@ def audit(file: Path, *, journal: Path | None, own_token: bool, as_json: bool) -
     target = select_target("audit", sandbox=False, own_token=own_token)
     tenants = read_tenants(file, namespace=target.component_appid)
 
-    def action(journal: Journal) -> int:
+    def action(journal: SharedJournal, runner: asyncio.Runner) -> int:
         async def compute() -> Audit:
             async with target.session() as session, Provisioner(session, journal=journal) as provisioner:
                 return await provisioner.audit(tenants)
 
-        result = run_until_signal(compute())
+        result = run_until_signal(compute(), runner=runner)
         if isinstance(result, Interrupted):
             echo_err_newline(f"{result.signal_name} interrupted the audit. Nothing was changed.")
             return result.exit_code
@@ -45,7 +46,8 @@ def audit(file: Path, *, journal: Path | None, own_token: bool, as_json: bool) -
             print_audit(make_console(), result)
         return 0 if result.passed else EXIT_FAILED
 
-    return run_with_journal(require_journal(journal or default_journal_path(file)), action)
+    selected = select_journal(journal) or SqliteJournal.for_tenants_file(file)
+    return run_with_journal(require_journal(selected), action)
 
 
 def print_audit(console: Console, audit: Audit) -> None:

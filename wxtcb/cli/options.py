@@ -46,8 +46,18 @@ def join_at_sign_words(environ: MutableMapping[str, str]) -> None:
 
 TenantsFile = Annotated[Path, typer.Argument(metavar="FILE", help="Tenants file: .csv, .toml, .jsonl or .ndjson.")]
 UseSandbox = Annotated[bool, typer.Option("--sandbox", help="Use a simulated platform; ask no questions.")]
-JournalPath = Annotated[
-    Path | None, typer.Option("--journal", metavar="PATH", help="Path of the journal. Default: FILE.wxtcb.db.")
+_journal_option: Final = partial(typer.Option, "--journal", metavar="URL|PATH")
+# The default is not an option of typer, which would add it to the help: it depends on the profile, and on --sandbox.
+FileJournal = Annotated[
+    str | None,
+    _journal_option(
+        help="URL or path of the journal. Default: WXTCB_JOURNAL, where a URL may have a password, or else "
+        "FILE.wxtcb.db."
+    ),
+]
+SharedJournal = Annotated[
+    str | None,
+    _journal_option(help="URL or path of the journal. Default: WXTCB_JOURNAL, where a URL may have a password."),
 ]
 Adopt = Annotated[
     list[str] | None,
@@ -104,6 +114,19 @@ ReportPaths = Annotated[
         metavar="PATH",
         help="Write the report to this file as well, in the format of its suffix: .html, .csv or .json; "
         "may be repeated.",
+    ),
+]
+
+Confirmed = Annotated[
+    bool, _confirmation_option("--yes", help="Confirm that environments are created and billed; there is no question.")
+]
+TenantName = Annotated[
+    str, typer.Argument(metavar="TENANT", help="Name of a tenant; write -- before one that begins with a dash.")
+]
+TenantNames = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="TENANT", help="Names of tenants; write -- before one that begins with a dash.", show_default=False
     ),
 ]
 

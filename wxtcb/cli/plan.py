@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -13,22 +14,23 @@ import attrs
 from rich.console import Console
 
 from wxtcb.cli.console import echo_err_newline, escape_unprintable, make_console, print_json_bytes, print_table
-from wxtcb.cli.journal_file import require_journal, run_with_journal
+from wxtcb.cli.journal import require_journal, run_with_journal, select_journal
 from wxtcb.cli.runner import Interrupted, run_until_signal
 from wxtcb.cli.target import Target, select_target
 from wxtcb.errors import InvalidArgument
 from wxtcb.provision import (
     Action,
-    Journal,
     Outcome,
     Plan,
     Provisioner,
     Report,
+    SqliteJournal,
     Tenant,
     TenantPlan,
     read_adoptions,
     read_tenants,
 )
+from wxtcb.provision.journal import SharedJournal
 from wxtcb.provision.plan import ACTION_SYMBOLS
 from wxtcb.provision.sqlite.journal import default_journal_path
 
@@ -80,22 +82,22 @@ def _parse_pairs(option: str, values: list[str] | None) -> dict[str, str]:
     return pairs
 
 
-def plan(request: PlanRequest, *, sandbox: bool, journal: Path | None, own_token: bool, as_json: bool) -> int:
+def plan(request: PlanRequest, *, sandbox: bool, journal: str | None, own_token: bool, as_json: bool) -> int:
     """Print the plan and return the exit code; nothing is changed, and no journal is created.
 
     Raises `WxtcbError` if the command is rejected, or if the platform cannot be read.
     """
     target = select_target("plan", sandbox=sandbox, own_token=own_token)
     tenants = request.load_tenants(target)
-    journal_path: Path | None = default_journal_path(request.file)
-    if journal is not None:
+    selected = select_journal(journal, sandbox=sandbox)
+    if selected is not None:
         # A plan without a journal that was meant to be used would promise too many creations.
-        journal_path = require_journal(journal)
-    elif sandbox or not default_journal_path(request.file).exists():
-        journal_path = None
+        selected = require_journal(selected)
+    elif not sandbox and default_journal_path(request.file).exists():
+        selected = SqliteJournal.for_tenants_file(request.file)
 
-    def action(journal: Journal) -> int:
-        result = make_plan(request, tenants, target, journal, target.settle)
+    def action(journal: SharedJournal, runner: asyncio.Runner) -> int:
+        result = make_plan(request, tenants, target, journal, settle=target.settle, runner=runner)
         if isinstance(result, Interrupted):
             return result.exit_code
         if as_json:
@@ -104,20 +106,26 @@ def plan(request: PlanRequest, *, sandbox: bool, journal: Path | None, own_token
             print_plan(make_console(), result)
         return 0
 
-    return run_with_journal(journal_path, action)
+    return run_with_journal(selected, action)
 
 
 def make_plan(
-    request: PlanRequest, tenants: tuple[Tenant, ...], target: Target, journal: Journal, settle: float
+    request: PlanRequest,
+    tenants: tuple[Tenant, ...],
+    target: Target,
+    journal: SharedJournal,
+    *,
+    settle: float,
+    runner: asyncio.Runner,
 ) -> Plan | Interrupted:
-    """Make a plan in an event loop of its own; report a signal that interrupts it. *settle* is in seconds."""
+    """Make a plan with *runner*; report a signal that interrupts it. *settle* is in seconds."""
 
     async def compute() -> Plan:
         async with target.session() as session, Provisioner(session, journal=journal, settle=settle) as provisioner:
             decisions = attrs.asdict(request, filter=attrs.filters.exclude("file"))
             return await provisioner.plan(tenants, all_tenants=True, **decisions)
 
-    result = run_until_signal(compute())
+    result = run_until_signal(compute(), runner=runner)
     if isinstance(result, Interrupted):
         echo_err_newline(f"{result.signal_name} interrupted the planning. Nothing was changed.")
     return result

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any, Final
 
 import attrs
@@ -21,13 +20,14 @@ from wxtcb.cli.console import (
     print_json_bytes,
     require_terminal,
 )
-from wxtcb.cli.journal_file import run_with_journal
+from wxtcb.cli.journal import DurableJournal, announce_new_journal, run_with_journal
 from wxtcb.cli.plan import PlanRequest, make_plan, print_plan, suggestions
 from wxtcb.cli.progress import ProgressView, create_progress_view, format_tenant
 from wxtcb.cli.report_files import ReportFiles
 from wxtcb.cli.runner import EXIT_FAILED, Interrupted, run_until_signal
 from wxtcb.cli.target import Target, select_target
-from wxtcb.provision import Action, Journal, Outcome, Plan, Provisioner, Report, Run, Tenant
+from wxtcb.provision import Action, Outcome, Plan, Provisioner, Report, Run, Tenant
+from wxtcb.provision.journal import JournalInUse, SharedJournal
 from wxtcb.provision.report import OUTCOME_ADVICE
 
 _INDENT: Final = "  "
@@ -48,7 +48,7 @@ class ProvisionOptions:
 
     request: PlanRequest
     sandbox: bool
-    journal: Path | None
+    journal: DurableJournal | None
     concurrency: int
     settle: float | None
     timeout: float
@@ -70,19 +70,29 @@ def provision(options: ProvisionOptions) -> int:
     if billed_url:
         # Checked before the plan is made, which needs a token: without a terminal, no request may be sent.
         require_terminal(f"Provision {len(tenants)} tenants at {billed_url}? Environments are billed.")
-    if options.journal and not options.sandbox and not options.journal.exists() and options.journal.parent.is_dir():
-        # A mistyped path would otherwise go unnoticed: without its journal, a run treats its environments as unknown.
-        echo_err(escape_unprintable(f"{options.journal} does not exist: starting with a new journal."))
-    return run_with_journal(
-        options.journal, lambda journal: _plan_and_run(options, target, tenants, billed_url, journal)
-    )
+    if not options.sandbox:
+        announce_new_journal(options.journal)
+
+    def action(journal: SharedJournal, runner: asyncio.Runner) -> int:
+        return _plan_and_run(options, target, tenants, journal, billed_url=billed_url, runner=runner)
+
+    return run_with_journal(options.journal, action)
 
 
 def _plan_and_run(
-    options: ProvisionOptions, target: Target, tenants: tuple[Tenant, ...], billed_url: str | None, journal: Journal
+    options: ProvisionOptions,
+    target: Target,
+    tenants: tuple[Tenant, ...],
+    journal: SharedJournal,
+    *,
+    billed_url: str | None,
+    runner: asyncio.Runner,
 ) -> int:
     """Make and show the plan, ask for confirmation if *billed_url* is not None, and run; return the exit code."""
-    plan = make_plan(options.request, tenants, target, journal, options.settle or target.settle)
+    if isinstance(interrupted := run_until_signal(_check_free(journal), runner=runner), Interrupted):
+        return interrupted.exit_code
+    settle = options.settle or target.settle
+    plan = make_plan(options.request, tenants, target, journal, settle=settle, runner=runner)
     if isinstance(plan, Interrupted):
         return plan.exit_code
     # From here on, a full disk or a closed pipe behind the output must not stop the run or change its exit code.
@@ -95,8 +105,17 @@ def _plan_and_run(
     elif billed_url:
         confirm(f"{_cost_message(plan)} at {billed_url}?")
     controller = RunController(plan, create_progress_view(console, len(plan.tenants), quiet=options.as_json))
-    run_until_signal(_run_and_report(controller, options, target), controller.handle_signal)
+    run_until_signal(_run_and_report(controller, options, target), controller.handle_signal, runner=runner)
     return controller.exit_code
+
+
+async def _check_free(journal: SharedJournal) -> None:
+    """Raise `JournalInUse` if the run would have to wait for another process; otherwise only the run would find out."""
+    if journal.wait is not None and (leader := await journal.election.leader()):
+        raise JournalInUse(
+            f"another process ({leader.holder}) provisions with this journal: submit the tenants to it by "
+            "`wxtcb submit`, or end it. No request was sent"
+        )
 
 
 def _cost_message(plan: Plan) -> str:

@@ -117,14 +117,17 @@ def _cancel(_: int, task: asyncio.Task[Any]) -> None:
 SignalHandler = Callable[[int, asyncio.Task[Any]], None]
 
 
-def run_until_signal(work: Coroutine[Any, Any, T], on_signal: SignalHandler = _cancel) -> T | Interrupted:
-    """Run *work* in an event loop of its own, and handle Ctrl-C and SIGTERM until it has ended.
+def run_until_signal(
+    work: Coroutine[Any, Any, T], on_signal: SignalHandler = _cancel, *, runner: asyncio.Runner | None = None
+) -> T | Interrupted:
+    """Run *work* with *runner*, or in an event loop of its own, and handle Ctrl-C and SIGTERM until it has ended.
 
     Each signal calls *on_signal* in the event loop, with the number of the signal and the task of *work*. By default
     it cancels the task. Return `Interrupted` if the task was cancelled after a signal, else the result of *work*: a
     reply that has arrived is not discarded because of a late signal. Raise what *work* raises.
     """
-    return asyncio.run(_run_with_signal_handlers(work, on_signal))
+    run = asyncio.run if runner is None else runner.run
+    return run(_run_with_signal_handlers(work, on_signal))
 
 
 async def _run_with_signal_handlers(work: Coroutine[Any, Any, T], on_signal: SignalHandler) -> T | Interrupted:

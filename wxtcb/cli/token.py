@@ -13,7 +13,7 @@ from wxtcb.secret import Secret
 from wxtcb.session import Session
 from wxtcb.telemetry.dispatch import describe_refresh_reason
 from wxtcb.tokens import Health
-from wxtcb.tokens.env_vars import RECEIVER_NAMES, SESSION_NAMES, PlatformSettings, Variables, read_platform
+from wxtcb.tokens.env_vars import NAMES, PlatformSettings, Variables, read_platform
 from wxtcb.tokens.store_urls import StoreURL
 from wxtcb.tokens.stores import store_name
 from wxtcb.tokens.token_state import TICKET_TTL
@@ -44,7 +44,7 @@ def token(*, fetch: bool, reveal: bool, own_token: bool) -> int:
 def describe_variables(variables: Variables) -> Iterator[str]:
     """Iterate over a line for each variable, with its value if that is public, and for the file of variables."""
     rows: list[tuple[str, str]] = []
-    for name in (*SESSION_NAMES, *RECEIVER_NAMES):
+    for name in NAMES:
         state = "set" if name in variables.values else "not set"
         if name == "TICKET" and variables.ticket_file is not None:
             state = f"in the file {variables.ticket_file.absolute()}"

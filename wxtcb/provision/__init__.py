@@ -1,6 +1,6 @@
-"""Bulk provisioning: takes a list of tenants to ready environments, and reports on each of them.
+"""Bulk provisioning: takes tenants to ready environments, from one process or from many, and reports on each.
 
-Run events are in `events`. A custom journal or step needs `journal`, `context`, `step` and `tenant_state`.
+Events are in `events`. A custom step needs `context` (`StepContext`), a custom journal `journal` and `record`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from wxtcb.provision.run import Run
 from wxtcb.provision.step import Step
 from wxtcb.provision.steps import STEPS
 from wxtcb.provision.tenant import Service, Tenant, derive_alias
+from wxtcb.provision.worker import Drained
 
 if TYPE_CHECKING:
     from wxtcb.provision.client import ProvisioningClient, Submission, TenantStatus, UnknownTenant
@@ -38,6 +39,7 @@ __all__ = [
     "Decision",
     "DecisionPending",
     "DesiredState",
+    "Drained",
     "Finding",
     "FindingKind",
     "Journal",

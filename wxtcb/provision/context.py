@@ -64,8 +64,9 @@ class SharedContext:
 class StepContext:
     """One tenant at one step.
 
-    A custom step uses `tenant`, `record`, `env` and `status` of its environment, `session`, `commit` and
-    `record_problem`. While a step runs, its tenant holds one of the slots that ``Provisioner(concurrency=)`` limits.
+    A custom step uses `tenant`, `record`, `env` and `status` of its environment, `session`, `commit`, `record_problem`
+    and `wait`. A step begins with one of the slots that ``Provisioner(concurrency=)`` limits; `wait` releases it, and
+    `acquire_slot` waits for another one before further requests.
     """
 
     shared: SharedContext
@@ -235,7 +236,7 @@ class StepContext:
             self.shared.limiter.release()
 
     async def wait(self, wait: ListingWait) -> None:
-        """Wait until listings satisfy *wait*, without a slot; raise the error that ends it."""
+        """Release the slot, and wait until listings satisfy *wait*; raise the error that ends it."""
         self.release_slot()
         self.state.pending_wait = wait
         future = self.group.watch.add(wait)

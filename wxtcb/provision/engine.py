@@ -22,7 +22,7 @@ from wxtcb.provision.error_policy import (
     quota_reset_at,
 )
 from wxtcb.provision.events import StepDone, StepFailed, TenantFinished, TenantStarted
-from wxtcb.provision.journal import Deposed, commit_record, commit_record_changes
+from wxtcb.provision.journal import Deposed, JournalConflict, commit_record, commit_record_changes
 from wxtcb.provision.plan import Action, OperatorDecisions, Plan, TenantPlan
 from wxtcb.provision.planner import Planner, restrict_tenant
 from wxtcb.provision.reconciliation import MAX_LISTING_AGE
@@ -209,14 +209,19 @@ class Engine:
             await context.group.sleep(self.uniform(delay / 2, delay))
             await context.acquire_slot(resumed=True)
             decisions = OperatorDecisions(adopt=adopt, resend_links=state.resend_links)
-            newer = (await self.plan([plan.tenant], [plan.alias], decisions, max_age=MAX_LISTING_AGE)).tenants[0]
+            newer = await self.plan([plan.tenant], [plan.alias], decisions, max_age=MAX_LISTING_AGE)
+            # The tenant may have been marked as removed meanwhile, which the plan takes back.
+            await self.commit_changes(newer)
         except SendVetoed:
             return False
+        except JournalConflict:
+            # It was changed once more: the next step finds the old record stale again.
+            return True
         except WxtcbError as error:
             self._end_with_error(context, error)
             return False
         # A new environment that could not be recorded must stay in the report, and so must what was done.
-        context.state = TenantState.from_plan(state.index, restrict_tenant(newer, plan))
+        context.state = TenantState.from_plan(state.index, restrict_tenant(newer.tenants[0], plan))
         context.state.completed_steps, context.state.step = state.completed_steps, state.step
         context.state.cancelled = state.cancelled
         context.group.active[state.name] = context.state

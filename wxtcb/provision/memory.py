@@ -220,7 +220,7 @@ class MemoryJournal:
     async def bind_identity(self, identity: JournalIdentity | None = None) -> JournalIdentity:
         self._identity = self._identity or identity
         if self._identity is None:
-            raise JournalError("the journal is new: open a Provisioner with it first")
+            raise JournalError("the journal is new: run `wxtcb init`, or open a Provisioner with it first")
         return self._identity
 
     async def load(

@@ -160,8 +160,10 @@ class EnvironmentListing:
 
     async def refresh(self, now: float) -> None:
         """Poll a listing that shows everything expected; raise `IncompleteListing`, or the errors of listing."""
-        requested_at = now
+        loop, requested_at = asyncio.get_running_loop(), now
         snapshot = await self._poll_with_retries(now - MAX_LISTING_AGE)
+        # Before the journal is read: a slow journal makes no listing fresh for longer.
+        answered_at = loop.time()
         # After the listing: what was bound before it must be in it, or be recent.
         await self.bindings.read()
         first_started_at = snapshot.started_at
@@ -169,12 +171,12 @@ class EnvironmentListing:
         while snapshot.started_at < first_started_at + 30 and not self._is_complete(snapshot):
             await self.poller.sleep(self.poller.min_interval)
             snapshot = await self._poll_with_retries(snapshot.started_at + self.poller.min_interval)
+            answered_at = loop.time()
         if (diff := self.expected.compare(snapshot)).is_incomplete:
             raise IncompleteListing(diff.missing_message)
         # Another tenant may have refreshed the listing in the meantime; an older one must not replace it.
         if snapshot.started_at > self.started_at:
             self.alias_index, self.started_at = diff.alias_index, snapshot.started_at
-            answered_at = asyncio.get_running_loop().time()
             # A snapshot that was there already took no time here, so it says nothing about the platform's speed.
             self._last_duration = answered_at - snapshot.started_at if answered_at > requested_at else 0.0
 
@@ -221,7 +223,7 @@ class OutcomeCheck:
     found_envs: tuple[str, ...] = ()
     result: CheckResult | None = None
     reason: str = "no listing has succeeded since then"
-    # The last listing, if the result is ABSENT.
+    # The last listing that could show the outcome.
     snapshot: Snapshot[EnvList] | None = None
     _complete_listings: int = 0
 
@@ -234,7 +236,7 @@ class OutcomeCheck:
         # The create may take effect until `due_at`, so an earlier listing without the alias proves nothing.
         if snapshot.started_at < self.due_at:
             return False
-        diff = self.compare(snapshot)
+        diff, self.snapshot = self.compare(snapshot), snapshot
         self.found_envs = diff.alias_index.find(self.alias)
         # The result of the create may be the row whose id cannot be read; such a listing is also incomplete.
         if self.found_envs and not diff.alias_index.has_unreadable(self.alias):
@@ -247,7 +249,6 @@ class OutcomeCheck:
         self._complete_listings += 1
         if self._complete_listings < REQUIRED_COMPLETE_LISTINGS:
             return False
-        self.snapshot = snapshot
         return self._finish(CheckResult.ABSENT)
 
     def check_timeout(self, now: float) -> bool:

@@ -17,6 +17,7 @@ from wxtcb.errors import InvalidArgument, OperationTimeout, SendVetoed, WxtcbErr
 from wxtcb.provision.desired import DesiredState, DesiredTenant, DesiredTenants, Finish
 from wxtcb.provision.election import Term
 from wxtcb.provision.engine import Engine, find_stop
+from wxtcb.provision.error_policy import is_fatal
 from wxtcb.provision.events import RunEvent, RunStopped, TermEnded, TermStarted
 from wxtcb.provision.plan import OperatorDecisions, TenantPlan
 from wxtcb.provision.reconciliation import MAX_LISTING_AGE
@@ -332,8 +333,12 @@ class Period:
 
     def _judge(self, desired: DesiredTenant, report: TenantReport) -> Finish | None:
         """Return what becomes of a tenant after an attempt; None if it stays as it is for the next term."""
-        if report.outcome is Outcome.UNFINISHED:
+        # With a step, the tenant was stopped at it: the next term finds out what this one waits for no longer.
+        if report.outcome is Outcome.UNFINISHED or report.step is not None:
             return None if self._stop is None or self._stop.halts else self._waiting(desired, self._stop)
+        if any(problem.error is not None and is_fatal(problem.error) for problem in report.problems):
+            # What every tenant would meet is no failure of this one, such as a lost database or the end of the term.
+            return None
         state, delay = DesiredState.NEEDS_ATTENTION, 0.0
         if report.outcome.is_done:
             state = DesiredState.DONE

@@ -36,6 +36,8 @@ SESSION_NAMES: Final = (
     "TOKEN_STORE_KEY",
 )
 RECEIVER_NAMES: Final = ("MESSAGE_TOKEN", "ENCODING_AES_KEY", "PREVIOUS_ENCODING_AES_KEY", "PLAIN_PUSH_KEY")
+# JOURNAL is read by the command line only.
+NAMES: Final = (*SESSION_NAMES, "JOURNAL", *RECEIVER_NAMES)
 _MEANINGS: Final = {
     "COMPONENT_APPID": "AppID of the third-party platform",
     "COMPONENT_APPSECRET": "its AppSecret",
@@ -190,7 +192,7 @@ class Variables:
         errors = [*file_errors, *errors]
         values: dict[str, Secret] = {}
         ticket_file: Path | None = None
-        for name in (*SESSION_NAMES, *RECEIVER_NAMES):
+        for name in NAMES:
             variable, file_variable = prefix + name, f"{prefix}{name}_FILE"
             # Both from the same source, so that a variable of the process replaces either one in the file.
             source = next((each for each in (env, from_file) if _is_set(each, variable, file_variable)), {})
@@ -255,9 +257,7 @@ def naming_arguments(prefix: str) -> Iterator[None]:
     except InvalidArgument as error:
         argument, must, rest = str(error).partition(" must be ")
         name = argument.rpartition(" ")[2].upper()
-        raise InvalidArgument(
-            f"{prefix}{name}{must}{rest}" if must and name in (*SESSION_NAMES, *RECEIVER_NAMES) else str(error)
-        ) from error
+        raise InvalidArgument(f"{prefix}{name}{must}{rest}" if must and name in NAMES else str(error)) from error
 
 
 def read_private_file(path: Path) -> str:
@@ -312,12 +312,11 @@ def _is_set(source: Mapping[str, str], *names: str) -> bool:
 
 def _find_misspelled(names: Iterable[str], prefix: str) -> Iterator[str]:
     """Iterate over those of *names* that are similar to a variable, each as a question."""
-    known = (*SESSION_NAMES, *RECEIVER_NAMES)
     for name in names:
         # A variable of another profile ends with a known name.
-        if name.startswith(prefix) and not name.removesuffix("_FILE").endswith(known):
+        if name.startswith(prefix) and not name.removesuffix("_FILE").endswith(NAMES):
             # Compared without the prefix, which would make all names similar.
-            similar = difflib.get_close_matches(name.removeprefix(prefix), known, n=1, cutoff=0.5)
+            similar = difflib.get_close_matches(name.removeprefix(prefix), NAMES, n=1, cutoff=0.5)
             yield from (f"{name}: did you mean {prefix}{each}?" for each in similar)
 
 

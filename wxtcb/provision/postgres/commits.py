@@ -22,15 +22,18 @@ MAX_BATCH: Final = 500
 MAX_RACES: Final = 20
 
 # The versions, the epoch and the unique keys are checked by the statement that writes.
-# - `collides`: a commit claims a key that a tenant of the same batch has so far. Which of the two was requested first
-#   matters, so they are executed one by one.
-# - `fit`: the two records of a change of owner are stored together or not at all.
+# `may` is false, and nothing is stored:
+# - in a batch, if a commit claims a key that another one releases. Which of the two was requested first matters, so
+#   they are executed one by one.
+# - for the two records of a change of owner, if one of them is not the next version.
 _COMMIT: Final = f"""\
 WITH given AS MATERIALIZED (
     SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
         AS g (tenant, version, env, open_alias, document, line, token)
 ), stored AS MATERIALIZED (
-    SELECT t.tenant, t.version, t.env, t.open_alias FROM wxtcb_tenants t WHERE t.tenant IN (SELECT tenant FROM given)
+    SELECT t.tenant, t.version,
+        nullif(t.env, g.env) AS released_env, nullif(t.open_alias, g.open_alias) AS released_alias
+    FROM given g JOIN wxtcb_tenants t USING (tenant)
     /*lock*/
 ), fence AS MATERIALIZED (
     -- The lock makes the next election wait for the end of this commit.
@@ -60,12 +63,12 @@ _COMMIT_BATCH: Final = (
     .replace("/*conflict*/", "ON CONFLICT (tenant) DO NOTHING")
     .replace(
         "/*may*/",
-        "NOT EXISTS (SELECT FROM given g JOIN stored s ON s.env = g.env AND s.tenant <> g.tenant)"
-        " AND NOT EXISTS (SELECT FROM given g JOIN stored s ON s.open_alias = g.open_alias AND s.tenant <> g.tenant)",
+        "NOT EXISTS (SELECT FROM given WHERE env IN (SELECT released_env FROM stored WHERE released_env IS NOT NULL)"
+        " OR open_alias IN (SELECT released_alias FROM stored WHERE released_alias IS NOT NULL))",
     )
 )
 _COMMIT_PAIR: Final = (
-    _COMMIT.replace("/*lock*/", "ORDER BY t.tenant FOR UPDATE")
+    _COMMIT.replace("/*lock*/", "ORDER BY t.tenant FOR UPDATE OF t")
     .replace("/*conflict*/", "")
     .replace(
         "/*may*/",
@@ -238,13 +241,13 @@ class CommitQueue:
                 elected, _may, written = await self._write(statement, rows, call.epoch)
             except UniqueConflict:
                 elected, written = True, set[str]()
-            if not elected:
-                return Deposed(f"another process was elected (epoch {call.epoch} has ended); nothing was stored")
             if len(written) == len(rows):
                 return Committed()
             kept, stored = await self._read_stored(rows)
             if len(kept) == len(rows):
                 return Committed()
+            if not elected:
+                return Deposed(f"another process was elected (epoch {call.epoch} has ended); nothing was stored")
             # Versions are compared before keys: who has an old record must read it anew before it judges by its keys.
             for row in rows:
                 record = stored.get(row.tenant)

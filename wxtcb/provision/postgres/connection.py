@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 import warnings
 from collections.abc import Sequence
@@ -60,12 +61,16 @@ _STORE_META: Final = (
 
 @attrs.frozen
 class Failure:
-    """Failed attempt: its error, and whether another attempt may succeed."""
+    """Failed attempt: its error, and whether another attempt may succeed.
+
+    `rejected`: a server that accepts connections has rejected this one, unless it has started only since then.
+    """
 
     error: JournalError
     transient: bool
     sqlstate: str | None = None
     constraint: str | None = None
+    rejected: bool = False
 
 
 class UniqueConflict(JournalError):
@@ -104,12 +109,14 @@ class Database:
     rolled_back_at: float | None = attrs.field(init=False, default=None)
     _open: set[Connection] = attrs.field(init=False, factory=set["Connection"])
     _loop: asyncio.AbstractEventLoop | None = attrs.field(init=False, default=None)
-    _connected_before: bool = attrs.field(init=False, default=False)
+    _pid: int = attrs.field(init=False, default=0)
+    connected_before: bool = attrs.field(init=False, default=False)
     _closed: bool = attrs.field(init=False, default=False)
 
     @property
     def is_open(self) -> bool:
-        return any(not connection.closed for connection in self._open)
+        # In a forked child, to close the connections would close them for the parent, too.
+        return self._pid == os.getpid() and any(not connection.closed for connection in self._open)
 
     @property
     def backends(self) -> set[int]:
@@ -156,12 +163,13 @@ class Database:
 
     async def _introduce(self, connection: Connection) -> Connection:
         self._open.add(connection)
+        self._pid = os.getpid()
         try:
             await self._check_tables(connection)
         except BaseException:
             await self.discard(connection)
             raise
-        self._connected_before = True
+        self.connected_before = True
         return connection
 
     async def discard(self, connection: Connection) -> None:
@@ -202,16 +210,18 @@ class Database:
             return Failure(error, transient=False)
         sqlstate = getattr(error, "sqlstate", None)
         problem, advice, transient = _explain(error, sqlstate)
-        if transient and sqlstate is None and not self._connected_before:
+        rejected = False
+        if transient and sqlstate is None and not self.connected_before:
             # A wrong password, or a database that does not exist, looks the same; then the server does answer.
             accepted = await asyncio.to_thread(pq.PGconn.ping, self._conninfo.reveal().encode())
-            transient = accepted in (pq.Ping.REJECT, pq.Ping.NO_RESPONSE)
+            rejected = accepted not in (pq.Ping.REJECT, pq.Ping.NO_RESPONSE)
         message = f"the database of the journal failed: {problem}"
         text = f"{message}; {advice}" if advice else message
         diagnostics = getattr(error, "diag", None)
         constraint = getattr(diagnostics, "constraint_name", None)
         conflict = isinstance(error, errors.UniqueViolation)
-        return Failure(UniqueConflict(text) if conflict else JournalError(text), transient, sqlstate, constraint)
+        failed = UniqueConflict(text) if conflict else JournalError(text)
+        return Failure(failed, transient, sqlstate, constraint, rejected)
 
     async def aclose(self) -> None:
         self._closed = True
@@ -242,6 +252,12 @@ class Lane:
         """Raise `JournalError` in another event loop, and after the journal was closed."""
         self._database.check_usable()
 
+    async def ensure_tables(self) -> None:
+        """Create the tables if they are missing, on a connection of its own."""
+        self.check_usable()
+        if not self._database.connected_before:
+            await self.fetch("SELECT 1")
+
     async def fetch(
         self,
         statement: str,
@@ -258,7 +274,7 @@ class Lane:
         self.check_usable()
         database = self._database
         time_of_loop = asyncio.get_running_loop().time
-        deadline, pause = time_of_loop() + database.timeout, FIRST_PAUSE
+        deadline, pause, rejections = time_of_loop() + database.timeout, FIRST_PAUSE, 0
         cancellations = cancellation_count()
         async with self._slots:
             while True:
@@ -267,7 +283,8 @@ class Lane:
                     return result
                 # If the connection is lost while psycopg cancels a statement, it raises that error instead.
                 await raise_if_cancelled(cancellations)
-                if not result.transient or time_of_loop() + pause >= deadline:
+                rejections += result.rejected
+                if not result.transient or rejections > 1 or time_of_loop() + pause >= deadline:
                     break
                 await asyncio.sleep(pause)
                 statement, arguments = again or (statement, arguments)

@@ -21,17 +21,16 @@ from wxtcb.provision.desired import (
     DesiredState,
     DesiredTenant,
     Effect,
-    Finish,
     Submit,
 )
-from wxtcb.provision.journal import Deposed, JournalError
+from wxtcb.provision.journal import Deposed, JournalError, UnserializableRecord
 from wxtcb.provision.postgres import schema
 from wxtcb.provision.postgres.caller_connection import Statement, fetch_one
 from wxtcb.provision.postgres.connection import Lane, Row, UniqueConflict
 from wxtcb.provision.postgres.notifications import ChangeListener
 from wxtcb.provision.postgres.schema import DURABLE, NOTIFY, decode_text, encode_key, encode_names, encode_text
 
-__all__ = ["PostgresDesired", "Submission"]
+__all__ = ["ChangeStatement", "PostgresDesired"]
 
 # Attempts for a submission of an alias that another transaction submits at the same time.
 MAX_RACES: Final = 3
@@ -128,7 +127,7 @@ _COUNT: Final = "SELECT state, count(*) FROM wxtcb_desired GROUP BY state"
 
 
 @attrs.frozen
-class Submission(Statement):
+class ChangeStatement(Statement):
     """Statement that makes changes of the desired state, to be executed in a transaction of the caller.
 
     Its only row is the argument of `effects`.
@@ -165,7 +164,7 @@ class PostgresDesired:
     # Marks of calls of `take` whose tenants may not have reached the caller, and when each can be forgotten.
     _lost_takes: dict[str, float] = attrs.field(init=False, factory=dict[str, float])
 
-    def submission(self, changes: Sequence[DesiredChange]) -> Submission:
+    def submission(self, changes: Sequence[DesiredChange]) -> ChangeStatement:
         """Return the statement for *changes*, to be executed with any driver in a transaction of the caller.
 
         Raises `AliasInUse` if two of *changes* have the same alias, `UnserializableRecord` for a name or alias that
@@ -189,16 +188,17 @@ class PostgresDesired:
                     others.append((tenant, "cancel", None, None, "cancelled", 0.0, False))
                 case Decide():
                     others.append((tenant, "decide", _dump(change.decision), None, "waiting", 0.0, False))
-                case Finish():
+                case _:
                     delay = min(max(change.delay, 0.0), MAX_DELAY)
                     state = change.state.value
                     others.append((tenant, "finish", None, change.revision, state, delay, change.failed))
         arguments = (*_transpose(submits, 4), *_transpose(others, 7))
-        return Submission(schema.qualify(_CHANGE, self._schema), arguments, tuple(changes), tenants)
+        return ChangeStatement(schema.qualify(_CHANGE, self._schema), arguments, tuple(changes), tenants)
 
     async def change(self, changes: Sequence[DesiredChange], *, connection: Any = None) -> tuple[Effect, ...]:
         submission = self.submission(changes)
         if connection is not None:
+            await self._lane.ensure_tables()
             return submission.effects(await fetch_one(connection, submission))
         for _ in range(MAX_RACES):
             try:
@@ -252,7 +252,10 @@ def _transpose(rows: list[tuple[object, ...]], width: int) -> tuple[Sequence[obj
 
 
 def _dump(decision: Decision) -> str:
-    return encode_text(orjson.dumps(attrs.asdict(decision)).decode())
+    try:
+        return encode_text(orjson.dumps(attrs.asdict(decision)).decode())
+    except orjson.JSONEncodeError as error:
+        raise UnserializableRecord(f"{decision} cannot be stored: use only text that UTF-8 can encode") from error
 
 
 def _to_tenant(row: Row) -> DesiredTenant:

@@ -93,12 +93,21 @@ class PostgresJournal:
         return f"PostgresJournal(schema={self._database.schema!r})"
 
     @property
+    def schema(self) -> str:
+        """PostgreSQL schema of the tables."""
+        return self._database.schema
+
+    @property
     def wait(self) -> None:
         return None
 
     @property
     def durable(self) -> bool:
         return True
+
+    @property
+    def wait(self) -> None:
+        return None
 
     @property
     def rolled_back_at(self) -> float | None:
@@ -112,7 +121,7 @@ class PostgresJournal:
             rows = await self._queue.read(_READ_IDENTITY)
             rows = rows or await self._queue.read(_BIND, appid, identity.on_loopback, namespace)
         if not rows:
-            raise JournalError("the journal is new: open a Provisioner with it first")
+            raise JournalError("the journal is new: run `wxtcb init`, or open a Provisioner with it first")
         appid, on_loopback, namespace, *_ = rows[0]
         return JournalIdentity(
             component_appid=decode_text(appid), on_loopback=on_loopback, namespace=decode_text(namespace)

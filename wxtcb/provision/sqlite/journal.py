@@ -94,7 +94,7 @@ class SqliteJournal:
         if stored is None and identity is not None:
             stored = await self._thread.run(partial(schema.bind_identity, identity=identity), write=True)
         if stored is None:
-            raise JournalError(f"the journal {self.path} is new: open a Provisioner with it first")
+            raise JournalError(f"the journal {self.path} is new: run `wxtcb init`, or open a Provisioner with it first")
         return stored
 
     async def load(

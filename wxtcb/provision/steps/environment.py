@@ -175,13 +175,16 @@ async def _check_outcome(context: StepContext, problem: Problem, remaining: floa
     context.group.emit(StepOutcomeUnknown(state.name, problem, context.to_datetime(due_at)))
     deadline = due_at + context.shared.timeout
     while True:
+        # What is expected in a listing may have changed: a person may have decided to forget an environment.
+        await listing.bindings.read()
         check = OutcomeCheck(state.record.alias, due_at, deadline, listing.expected.compare)
         await context.wait(check)
-        if check.result is not CheckResult.ABSENT or check.snapshot is None:
+        if check.found_envs or check.snapshot is None:
             break
-        # Another process may have bound an environment that these listings lacked.
+        # Another process may have bound an environment that these listings lacked, or released one.
         await listing.bindings.read()
-        if not listing.expected.compare(check.snapshot).is_incomplete:
+        is_complete = not listing.expected.compare(check.snapshot).is_incomplete
+        if is_complete == (check.result is CheckResult.ABSENT):
             break
         due_at = context.loop_time()
     await context.acquire_slot(resumed=True)

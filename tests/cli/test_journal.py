@@ -1,4 +1,4 @@
-"""Journal file of the command line: its path, and what is done if it is missing, in use or broken."""
+"""Journal of a command: how it is selected and created, and what is done if it is missing, in use or broken."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typing import NoReturn
 
 import pytest
 
-from wxtcb.cli.journal_file import run_with_journal
+from wxtcb.cli.journal import run_with_journal, select_journal
 from wxtcb.errors import InvalidArgument
-from wxtcb.provision import Journal, JournalError, SqliteJournal
-from wxtcb.provision.record import JournalIdentity
+from wxtcb.provision import JournalError, SqliteJournal
+from wxtcb.provision.journal import SharedJournal
 
 from .children import start
 from .conftest import CREATE, Cli, Platform, Tenants, wait_for_request
@@ -71,16 +71,15 @@ def test_plan_and_sandbox_create_no_journal(cli: Cli, tenants: Tenants) -> None:
 
 
 def test_journal_in_use_is_rejected(cli: Cli, tenants: Tenants, platform: Platform) -> None:
-    """The exit code is 2, and no environment is created."""
+    """While another process provisions, the exit code is 2, and no environment is created."""
     file = tenants("a,x,,")
-    identity = JournalIdentity(component_appid=platform.sandbox.component_appid, on_loopback=True, namespace="n")
     with asyncio.Runner() as runner:
         journal = SqliteJournal(journal_of(file))
-        runner.run(journal.bind_identity(identity))
-        result = cli("provision", file, "--yes")
+        runner.run(journal.election.acquire("host:1:ab", 30.0))
+        result, plan = cli("provision", file, "--yes"), cli("plan", file)
         runner.run(journal.aclose())
-    assert (result.exit_code, platform.sandbox.count(CREATE)) == (2, 0)
-    assert f"{journal_of(file)} is in use" in result.stderr
+    assert (result.exit_code, plan.exit_code, platform.sandbox.count(CREATE)) == (2, 0, 0)
+    assert "another process (host:1:ab) provisions with this journal" in result.stderr
 
 
 def test_journal_of_another_platform_is_rejected(cli: Cli, tenants: Tenants, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +178,7 @@ def test_error_at_closing_is_a_failure(
 ) -> None:
     """The exit code becomes 3, unless it is that of a signal."""
     monkeypatch.setattr(SqliteJournal, "aclose", fail_to_close)
-    assert run_with_journal(tmp_path / "j.db", lambda _: returned) == code
+    assert run_with_journal(SqliteJournal(tmp_path / "j.db"), lambda *_: returned) == code
     assert capsys.readouterr().err == "The journal could not be closed: the disk\\nis full\n"
 
 
@@ -189,11 +188,11 @@ def test_error_at_closing_replaces_no_other_error(
     """Both errors are reported."""
     monkeypatch.setattr(SqliteJournal, "aclose", fail_to_close)
 
-    def reject(_: Journal) -> NoReturn:
+    def reject(_: SharedJournal, __: asyncio.Runner) -> NoReturn:
         raise InvalidArgument("no")
 
     with pytest.raises(InvalidArgument, match=r"^no$"):
-        run_with_journal(tmp_path / "j.db", reject)
+        run_with_journal(SqliteJournal(tmp_path / "j.db"), reject)
     assert "could not be closed" in capsys.readouterr().err
 
 
@@ -297,3 +296,153 @@ def test_journal_in_a_missing_directory_is_not_announced(cli: Cli, tenants: Tena
     result = cli("provision", tenants("a,x,,"), "--journal", tmp_path / "none" / "j.db", "--yes")
     assert (result.exit_code, "there is no directory" in result.stderr) == (2, True)
     assert "new journal" not in result.stderr
+
+
+def test_variable_selects_the_journal(
+    cli: Cli, tenants: Tenants, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """WXTCB_JOURNAL is used by all commands; --journal takes precedence, and --sandbox ignores the variable."""
+    file, path, other = tenants("a,x,,"), tmp_path / "shared.db", tmp_path / "other.db"
+    monkeypatch.setenv("WXTCB_JOURNAL", f"sqlite:///{path}")
+    assert cli("plan", file).exit_code == 2
+    assert cli("provision", file, "--sandbox").exit_code == 0
+    assert not path.exists()
+    assert cli("provision", file, "--yes").exit_code == 0
+    assert cli("audit", file).exit_code == 0
+    assert "1 ready" in cli("plan", file).stdout
+    assert cli("init", "--journal", other).exit_code == 0
+    assert sorted(each.name for each in tmp_path.glob("*.db")) == ["other.db", "shared.db"]
+
+
+def test_variable_of_the_profile_selects_the_journal(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be in a file, like all variables; an error names the variable."""
+    monkeypatch.setenv("WXTCB_PROFILE", "shop")
+    secret = tmp_path / "url"
+    secret.write_text("mysql://user:pa55@host/db")
+    monkeypatch.setenv("WXTCB_SHOP_JOURNAL_FILE", str(secret))
+    secret.chmod(0o644)
+    assert "chmod 600" in cli("status").stderr
+    secret.chmod(0o600)
+    result = cli("status")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("wxtcb: WXTCB_SHOP_JOURNAL: unknown scheme")
+    assert "pa55" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://user:pa55@host/db",
+        "postgresql://user:pa55?word@[::1]:5432/db",
+        "POSTGRES://host/db?user=x&PASSWORD=pa55",
+        "host=db password=pa55",
+    ],
+)
+@pytest.mark.parametrize("command", ["status", "init"])
+def test_password_as_argument_is_rejected(cli: Cli, command: str, url: str) -> None:
+    """The message says what to use instead, and does not repeat the password."""
+    result = cli(command, "--journal", url)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "set WXTCB_JOURNAL to the URL" in result.stderr
+    assert "PGPASSFILE" in result.stderr
+    assert "pa55" not in result.stderr
+
+
+@pytest.mark.parametrize("url", ["postgresql://host:5432/db", "postgresql://user@[::1]:5432/db?schema=shop"])
+def test_url_without_password_is_accepted(url: str) -> None:
+    """A port is not a password."""
+    assert "PostgresJournal" in repr(select_journal(url))
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [("", "non-empty"), ("mysql://host/db", "unknown scheme"), ("sqlite://j.db", "sqlite:///PATH")],
+)
+def test_invalid_journal_is_rejected(cli: Cli, url: str, problem: str) -> None:
+    """The message names the option."""
+    result = cli("status", "--journal", url)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("wxtcb: --journal: ")
+    assert problem in result.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [("init",), ("status",), ("decide", "a", "--retry"), ("submit", "x.csv"), ("worker",)]
+)
+def test_journal_must_be_selected(cli: Cli, words: tuple[str, ...]) -> None:
+    """Without --journal and WXTCB_JOURNAL there is no default."""
+    result = cli(*words)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "set WXTCB_JOURNAL or pass --journal" in result.stderr
+
+
+def test_init_creates_a_journal(cli: Cli, tenants: Tenants, platform: Platform, tmp_path: Path) -> None:
+    """No request is sent; a second time nothing changes, and a run uses the journal."""
+    path = tmp_path / "new.db"
+    for _ in range(2):
+        result = cli("init", "--journal", path)
+        assert (result.exit_code, result.stderr) == (0, "")
+        appid = platform.sandbox.component_appid
+        assert result.stdout == f"The journal is ready for component {appid} on loopback.\n"
+    assert len(platform.sandbox.seen) == 0
+    result = cli("provision", tenants("a,x,,"), "--journal", path, "--yes")
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
+def test_init_rejects_the_journal_of_another_platform(
+    cli: Cli, platform: Platform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message names both platforms."""
+    path, appid = tmp_path / "new.db", platform.sandbox.component_appid
+    assert cli("init", "--journal", path).exit_code == 0
+    monkeypatch.delenv("WXTCB_BASE_URL")
+    result = cli("init", "--journal", path)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"component {appid} on loopback, not to component {appid} of the real platform" in result.stderr
+
+
+def test_init_requires_the_appid(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No journal is created for an unknown platform; secrets are not required."""
+    monkeypatch.delenv("WXTCB_COMPONENT_APPID")
+    monkeypatch.delenv("WXTCB_COMPONENT_APPSECRET")
+    result = cli("init", "--journal", tmp_path / "new.db")
+    assert (result.exit_code, list(tmp_path.iterdir())) == (2, [])
+    assert "WXTCB_COMPONENT_APPID" in result.stderr
+    assert "APPSECRET" not in result.stderr
+
+
+def test_init_prints_sql(cli: Cli, tmp_path: Path) -> None:
+    """The statements are for the schema of the URL; nothing is connected, and a file needs none."""
+    plain, qualified = (
+        cli("init", "--sql"),
+        cli("init", "--sql", "--journal", "postgresql://no.such.host/d?schema=shop"),
+    )
+    assert (plain.exit_code, qualified.exit_code) == (0, 0)
+    assert "CREATE TABLE IF NOT EXISTS public.wxtcb_desired" in plain.stdout
+    assert "CREATE TABLE IF NOT EXISTS shop.wxtcb_desired" in qualified.stdout
+    rejected = cli("init", "--sql", "--journal", tmp_path / "new.db")
+    assert (rejected.exit_code, rejected.stdout) == (2, "")
+    assert "only PostgreSQL" in rejected.stderr
+
+
+def test_interrupted_use_of_a_journal_exits_with_the_code_of_the_signal(
+    cli: Cli, tenants: Tenants, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database may not answer for a while."""
+
+    async def interrupt(*_: object) -> NoReturn:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    path = tmp_path / "new.db"
+    assert cli("init", "--journal", path).exit_code == 0
+    monkeypatch.setattr("wxtcb.provision.sqlite.election.SqliteElection.leader", interrupt)
+    assert cli("provision", tenants("a,x,,"), "--journal", path, "--yes").exit_code == 143
+    monkeypatch.setattr(SqliteJournal, "bind_identity", interrupt)
+    assert cli("init", "--journal", path).exit_code == 143
+    result = cli("status", "--journal", path)
+    assert (result.exit_code, result.stderr) == (143, "")
+    result = cli("submit", tenants("a,x,,"), "--journal", path)
+    assert result.exit_code == 143
+    assert result.stderr.startswith("SIGTERM interrupted the command: the change may have been stored.")

@@ -1,0 +1,24 @@
+"""Run a sign-up backend of `examples` as its README.md says, but with shorter times: run_backend.py NAME PORT."""
+
+import functools
+import os
+import runpy
+import sys
+from pathlib import Path
+
+import uvicorn
+
+import wxtcb.provision
+from wxtcb import Session, Timeout
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+name, port = sys.argv[1:]
+wxtcb.provision.Provisioner = functools.partial(wxtcb.provision.Provisioner, settle=1.0, interval=0.5, lease=2.0)
+wxtcb.Session.from_env = functools.partial(Session.from_env, timeout=Timeout(connect=1.0, reply=2.0))
+folder = EXAMPLES / f"{name}_backend"
+if name == "aiohttp":
+    os.environ["PORT"] = port
+    runpy.run_path(str(folder / "app.py"), run_name="__main__")
+else:
+    uvicorn.main(["--app-dir", str(folder), "app:app", "--port", port, "--no-access-log"])
