@@ -21,12 +21,13 @@ import pytest_asyncio
 from aiohttp.test_utils import TestClient, TestServer
 
 import wxtcb
+from wxtcb.provision import DesiredState
 from wxtcb.sandbox import Sandbox
 
 ROOT: Final = Path(__file__).parents[2]
 README: Final = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS: Final = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-FASTAPI, FIRST_PROGRAM, MANY, TESTS = BLOCKS
+FASTAPI, FIRST_PROGRAM, MANY, SIGN_UP, TESTS = BLOCKS
 AIOHTTP: Final = (ROOT / "examples" / "backend_aiohttp.py").read_text(encoding="utf-8")
 KEY: Final = {"Authorization": "Bearer S3SAME"}
 
@@ -193,6 +194,25 @@ async def test_the_program_for_many_tenants_runs(sandbox: Sandbox, tmp_path: Pat
     assert plan[-1] == "Plan: 0 to create, 0 to adopt, 200 ready."
 
 
+@pytest.mark.parametrize("kind", ["file", "database"])
+async def test_the_backend_for_sign_ups_runs(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, *, kind: str
+) -> None:
+    """It provisions what is submitted, with both journals, and reports the progress."""
+    journal = str(tmp_path / "j.db") if kind == "file" else request.getfixturevalue("postgres_url")
+    monkeypatch.setenv("WXTCB_JOURNAL", journal)
+    module = tmp_path / "backend.py"
+    module.write_text(SIGN_UP)
+    backend = runpy.run_path(str(module))
+    async with _client_of(backend["app"]) as client:
+        assert (await client.get("/tenants/tea")).json() is None
+        assert (await client.put("/tenants/tea")).status_code == 202
+        states = [status.state async for status in backend["client"].follow("tea")]
+        status = (await client.get("/tenants/tea")).json()
+    assert states[-1] is DesiredState.DONE
+    assert (status["state"], [status["env"]]) == ("done", list(sandbox.world.environments))
+
+
 async def test_the_aiohttp_backend_runs(sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The aiohttp backend opens and lists environments, and maps errors to HTTP statuses."""
     # The only ticket is the pushed one.
@@ -298,7 +318,7 @@ def _with_state(app, state):
     """Pass the state of the lifespan to every request, as a server does."""
 
     async def call(scope, receive, send):
-        await app({**scope, "state": dict(state)}, receive, send)
+        await app({**scope, "state": dict(state or {})}, receive, send)
 
     return call
 
