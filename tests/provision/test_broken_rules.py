@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 
 import attrs
@@ -9,16 +10,19 @@ import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import initialize, run_state_machine_as_test
 
-from wxtcb.provision import MemoryJournal, provisioner, reconciliation
+from wxtcb.provision import MemoryJournal, desired, memory, provisioner, reconciliation
 from wxtcb.provision.context import StepContext
 from wxtcb.provision.plan import Action
 from wxtcb.provision.steps import environment
+from wxtcb.provision.term import TermHolder
 from wxtcb.provision.work_group import WorkGroup
 from wxtcb.sandbox import Fault, FaultKind
 
+from .constants import CREATE, LIST
 from .fake_platform import NetworkFault
 from .simulated_history import SETTLE, WINDOW
-from .test_histories import Histories
+from .test_histories import Histories, TwoProcessHistories
+from .test_worker_histories import WorkerHistories
 
 
 def ignore_settle(patch):
@@ -155,6 +159,57 @@ def busy_creates(patch):
     patch.setattr(WorkGroup, "__attrs_post_init__", post_init)
 
 
+def do_not_compare_epochs(patch):
+    patch.setattr(memory.MemoryElection, "check_epoch", lambda self, epoch: None)
+
+
+def judge_by_old_records(patch):
+    async def ensure_current(self, envs=()):
+        records = await self.shared.journal.load((), envs=envs)
+        return {record.env: record.tenant for record in records.values()}
+
+    patch.setattr(StepContext, "ensure_current", ensure_current)
+
+
+def do_not_count_creates(patch):
+    real = StepContext.commit
+
+    async def commit(self, record):
+        await real(self, attrs.evolve(record, creates_sent=0))
+
+    patch.setattr(StepContext, "commit", commit)
+
+
+def keep_taken_tenants(patch):
+    real = memory.MemoryDesired.take
+
+    async def take(self, epoch, limit):
+        untaken = {name: row for name, row in self._rows.items() if row.taken_in is None}
+        hidden = {name: row for name, row in self._rows.items() if name not in untaken}
+        self._rows = untaken
+        rows = await real(self, epoch, limit)
+        self._rows |= hidden
+        return rows
+
+    patch.setattr(memory.MemoryDesired, "take", take)
+
+
+def finish_any_revision(patch):
+    real = desired._finish
+
+    def finish(tenant, change):
+        return real(tenant, attrs.evolve(change, revision=tenant.revision))
+
+    patch.setattr(desired, "_finish", finish)
+
+
+def never_renew_lease(patch):
+    async def keep(self, _term):
+        await asyncio.sleep(10_000)
+
+    patch.setattr(TermHolder, "keep", keep)
+
+
 NO_PROOF = "without proof"
 NOT_FRESH = "without a fresh listing"
 BROKEN_RULES = {
@@ -172,6 +227,12 @@ BROKEN_RULES = {
     adopt_bound_environment: "of another tenant",
     do_not_compare_versions: "over a newer one",
     do_not_commit_binding: "belongs to no tenant",
+    judge_by_old_records: "false report",
+    do_not_count_creates: "more than three creates",
+    do_not_compare_epochs: "commit of a deposed process",
+    keep_taken_tenants: "tenants are forgotten",
+    finish_any_revision: "end of a revision that was not worked on",
+    never_renew_lease: "tenants are forgotten",
 }
 
 # Seeds that find the violation early; the others start with seed 3.
@@ -192,34 +253,54 @@ class IncompleteListings(Histories):
 
 
 class OneAmbiguousCreate(Histories):
-    """Begins with one bound tenant and one whose create is ambiguous: few random histories get there."""
+    """Begins with an ambiguous create whose alias a person gives to a bound environment: few random histories do."""
 
     @initialize()
     def begin_first(self):
         super().begin_first(faults=[Fault(FaultKind.BUSY)], concurrency=4)
-        self.history.backend.faults.extend([None, None, 8.0])
-        limit = self.history.timeline.now + 300.0
-        self.history.timeline.run(lambda: self.history.ambiguous_aliases() and self.history.bound_envs(), limit)
+        history = self.history
+        history.backend.faults.extend([None, None, 8.0])
+        limit = history.timeline.now + 300.0
+        history.timeline.run(lambda: history.ambiguous_aliases() and history.bound_envs(), limit)
+        history.change_alias_by_hand(history.bound_envs()[0], history.ambiguous_aliases()[0])
 
 
-MACHINES = {trust_incomplete_listings: IncompleteListings, adopt_bound_environment: OneAmbiguousCreate}
+class CreatesWithoutEffect(Histories):
+    """Begins with creates of which none has an effect or is rejected."""
+
+    @initialize()
+    def begin_first(self):
+        super().begin_first(faults=[Fault(FaultKind.BUSY)] * 16, concurrency=4)
+        self.history.timeline.advance(600.0)
 
 
-def search(machine, first_seed=3):
+MACHINES = {
+    trust_incomplete_listings: IncompleteListings,
+    adopt_bound_environment: OneAmbiguousCreate,
+    judge_by_old_records: TwoProcessHistories,
+    do_not_count_creates: CreatesWithoutEffect,
+    do_not_compare_epochs: WorkerHistories,
+    keep_taken_tenants: WorkerHistories,
+    finish_any_revision: WorkerHistories,
+    never_renew_lease: WorkerHistories,
+}
+
+
+def search(machine, first_seed=3, *, max_examples=1500, seeds=4):
     """Try histories until one breaks a rule.
 
     Hypothesis also draws on constants of the loaded modules, so a seed may find nothing when tests are selected
     differently. Hence several seeds are tried.
     """
     quick = settings(
-        max_examples=1500,
+        max_examples=max_examples,
         stateful_step_count=15,
         deadline=None,
         database=None,
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    for offset in range(4):
+    for offset in range(seeds):
         run_state_machine_as_test(seed(first_seed + offset)(machine), settings=quick)
 
 
@@ -257,3 +338,51 @@ class LongHiddenHistories(DuplicateHistories):
     """Histories in which new environments stay unlisted for a long time."""
 
     visibility_delays = (3 * SETTLE + WINDOW,)
+
+
+class PausedWorkerHistories(WorkerHistories):
+    """Begins with a worker that is paused before its first create until its successor has created.
+
+    Only duplicate environments count; that all tenants are done is not checked.
+    """
+
+    expected_violation = "two environments created"
+
+    @initialize()
+    def begin_first(self):
+        super().begin_first(faults=[], concurrency=1, skew=0.0)
+        history, counts = self.history, self.history.timeline.counts
+        history.sandbox.world.visible_after = SETTLE - 0.1
+        history.timeline.run(lambda: counts[f"answered {LIST}"])
+        elected = next(process for process in history.processes if process.epoch)
+        elected.freeze()
+        history.timeline.run(lambda: counts[f"acted {CREATE}"])
+        elected.thaw()
+
+    def teardown(self):
+        try:
+            if self.holds:
+                self.history.timeline.advance(300.0)
+                self.no_rule_is_broken()
+        finally:
+            self.history.close()
+
+
+GUARDS = [do_not_compare_versions, do_not_compare_epochs]
+
+
+@pytest.mark.parametrize("broken_guard", GUARDS, ids=lambda each: each.__name__)
+def test_either_guard_alone_prevents_second_environment(monkeypatch, broken_guard):
+    """Versions of records and epochs of workers are independent, even if no worker notices the end of its lease."""
+    never_renew_lease(monkeypatch)
+    broken_guard(monkeypatch)
+    search(PausedWorkerHistories, max_examples=20, seeds=1)
+
+
+def test_without_both_guards_second_environment_is_created(monkeypatch):
+    """Control: a worker that was paused past its lease creates what its successor has created."""
+    never_renew_lease(monkeypatch)
+    for broken_guard in GUARDS:
+        broken_guard(monkeypatch)
+    with pytest.raises(AssertionError, match="two environments created"):
+        search(PausedWorkerHistories, max_examples=100)
