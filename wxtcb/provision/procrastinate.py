@@ -144,6 +144,7 @@ class ProvisioningBlueprint(procrastinate.Blueprint):
         With *connection* (see `submit`), the job belongs to its transaction; without it, the app must be open. Jobs of
         a platform that wait at the same time become one. Raises `JournalError` if the database rejects the statement.
         """
+        validation.check_string("platform", platform)
         if connection is None:
             await self._drain.defer_async(platform=platform)
         else:
