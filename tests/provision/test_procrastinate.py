@@ -110,10 +110,18 @@ class Harness:
         self.execute(f"UPDATE procrastinate_workers SET last_heartbeat = now() - interval '31 s' WHERE id = {worker}")
         return job.id
 
+    def context(self) -> procrastinate.JobContext:
+        """Return the context of a job that its worker aborts because its grace has passed."""
+        return procrastinate.JobContext(
+            app=self.app,
+            job=self.blueprint._drain.configure(task_kwargs={"platform": PLATFORM}).job,
+            start_timestamp=0.0,
+            abort_reason=lambda: module.AbortReason.SHUTDOWN,
+        )
+
     async def rescue(self) -> None:
-        """Run only the periodic task."""
-        await self.blueprint._rescue.configure(queue="rescue").defer_async(timestamp=0)
-        await self.work(queues=["rescue"])
+        """Do what the periodic task does; a worker would delete the rows of dead workers first."""
+        await self.blueprint._run_rescue(self.context(), 0)
 
 
 @pytest.fixture(scope="module")
@@ -243,12 +251,7 @@ async def test_worker_that_stops_hands_over(harness: Harness) -> None:
 
 async def test_worker_without_the_stop_event_hands_over_after_its_grace(harness: Harness) -> None:
     """A job that the worker cancels because its grace has passed has a follow-up too."""
-    context = procrastinate.JobContext(
-        app=harness.app,
-        job=harness.blueprint._drain.configure(task_kwargs={"platform": PLATFORM}).job,
-        start_timestamp=0.0,
-        abort_reason=lambda: module.AbortReason.SHUTDOWN,
-    )
+    context = harness.context()
     harness.provisioner.results.append(asyncio.Event().wait)
     job = asyncio.create_task(
         harness.blueprint._stop_with_worker(lambda: harness.blueprint._run_drain(context, PLATFORM), context, object())
@@ -335,6 +338,16 @@ async def test_job_of_a_dead_worker_is_replaced_once(harness: Harness) -> None:
     await harness.app.job_manager.finish_job_by_id_async(stalled, procrastinate.jobs.Status.SUCCEEDED, delete_job=False)
     await harness.work()
     assert harness.provisioner.drained == [PLATFORM]
+
+
+async def test_job_of_a_deleted_worker_is_replaced(harness: Harness) -> None:
+    """A worker that starts deletes the rows of dead ones; the periodic task then finds their jobs."""
+    await harness.blueprint.defer(PLATFORM)
+    await harness.fetch()
+    await harness.blueprint._rescue.defer_async(timestamp=0)
+    await harness.work()
+    assert harness.provisioner.drained == [PLATFORM]
+    assert [status for status, _ in harness.jobs()] == ["doing", "succeeded"]
 
 
 async def test_job_of_a_live_worker_is_left_alone(harness: Harness) -> None:
