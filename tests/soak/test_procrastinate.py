@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from datetime import datetime, timedelta, timezone
 from itertools import pairwise
+from operator import itemgetter
 from pathlib import Path
 
 import attrs
@@ -50,7 +51,7 @@ SHORT_TIMES = {
     "reply": 0.7,
     "window_margin": 0.5,
     "interval": 0.3,
-    "stalled_after": 2.0,
+    "stalled_after": 1.5,
 }
 TIMES = FULL_TIMES if FULL_LENGTH else SHORT_TIMES
 CHINA = timezone(timedelta(hours=8))
@@ -164,8 +165,7 @@ class Fleet:
             for platform, client in self.clients.items():
                 exhausted = [status async for status in client.needs_attention()]
                 for status in exhausted:
-                    history = await client.history(status.tenant)
-                    print(status, *(entry.change for entry in history), sep="\n    ")
+                    assert "creates" in status.problem
                     await client.decide(status.tenant, retry=True)
                 if exhausted:
                     await blueprint.defer(platform)
@@ -195,30 +195,42 @@ class Fleet:
         return False
 
 
+def is_end(line, term):
+    """Return whether nothing was sent in *term* after *line*."""
+    if line["kind"] == "process ended":
+        return True
+    if line.get("platform") != term["platform"]:
+        return False
+    # The line of the end is printed once the last responses have arrived.
+    halted = line["kind"] == "stopped" and line["reason"] in ("cancelled", "deposed")
+    return halted or (line["kind"] == "term ended" and line["epoch"] == term["epoch"])
+
+
+def list_terms(worker):
+    """Return the terms of a worker, each with its platform, begin, end and epoch."""
+    terms = []
+    for line in worker.lines:
+        for term in terms:
+            if term["end"] is None and is_end(line, term):
+                term["end"] = line["at"]
+        if line["kind"] == "term":
+            terms.append({"platform": line["platform"], "begin": line["at"], "end": None, "epoch": line["epoch"]})
+    for term in terms:
+        # A process that is paused sends nothing, and reports its end when it goes on.
+        if term["begin"] < worker.paused_at < term["end"]:
+            term["end"] = min(term["end"], worker.paused_at + TIMES["lease"])
+    return terms
+
+
 def find_overlaps(workers):
-    """Return the terms that began although another worker still provisioned the platform."""
-    terms = {}
-    for worker in workers:
-        open_terms = {}
-        for line in worker.lines:
-            at = line["at"]
-            if line["kind"] == "term":
-                open_terms[line["platform"], line["epoch"]] = term = [at, None, line["epoch"]]
-                terms.setdefault(line["platform"], []).append(term)
-            elif line["kind"] == "term ended":
-                # The line is printed after the last responses have arrived; the term has ended before.
-                late = TIMES["connect"] + TIMES["reply"] if line["reason"] == "cancelled" else 0.0
-                term = open_terms.pop((line["platform"], line["epoch"]))
-                # A process that is paused loses its term without printing anything.
-                lost_at = worker.paused_at + TIMES["lease"] if term[0] < worker.paused_at < at else at
-                term[1] = min(at - late, lost_at)
-            elif line["kind"] == "process ended":
-                for term in open_terms.values():
-                    term[1] = at
-                open_terms = {}
-    pairs = ((platform, *pair) for platform, each in terms.items() for pair in pairwise(sorted(each)))
+    """Return the pairs of terms of one platform of which the second began before the first had ended."""
+    terms = sorted((term for worker in workers for term in list_terms(worker)), key=itemgetter("platform", "epoch"))
     # What two processes print at the same moment may be read a moment apart.
-    return [(platform, old, new) for platform, old, new in pairs if old[1] is None or old[1] > new[0] + 0.5]
+    return [
+        pair
+        for pair in pairwise(terms)
+        if pair[0]["platform"] == pair[1]["platform"] and pair[0]["end"] > pair[1]["begin"] + 0.5
+    ]
 
 
 @contextlib.asynccontextmanager
@@ -285,19 +297,17 @@ async def test_fleet_loses_workers_and_its_database_restarts(postgres):
         paused = max(running, key=Worker.in_term)
         print(f"stopped at {time.monotonic() - started:.1f} s with {paused.in_term()} platforms")
         paused.pause()
-        await asyncio.sleep(14.0 if FULL_LENGTH else 2 * TIMES["stalled_after"])
+        await asyncio.sleep(14.0 if FULL_LENGTH else 2.0)
         postgres.restart()
         paused.resume()
         await fleet.wait_for(fleet.all_done)
         print(f"done after {time.monotonic() - started:.1f} s")
-        print(Counter(worker.starts for worker in fleet.workers))
         await asyncio.gather(*(worker.end() for worker in running))
+        terms = [term for worker in fleet.workers for term in list_terms(worker)]
+        print(f"{len(terms)} terms; processes were started {[worker.starts for worker in fleet.workers]} times")
         await check(fleet)
-        errors = [line for worker in fleet.workers for line in worker.errors]
-        print("".join(errors)[-20000:])
-        for worker in fleet.workers:
-            for line in worker.lines:
-                print({**line, "at": round(line["at"] - started, 2)})
+    # A job that two workers have run ends without an error in either of them.
+    assert [line for worker in fleet.workers for line in worker.errors if "Job was not found" in line] == []
 
 
 async def test_quota_pause_comes_back(postgres):
@@ -310,7 +320,7 @@ async def test_quota_pause_comes_back(postgres):
         await fleet.submit()
         fleet.start(1)
         await fleet.wait_for(fleet.all_done)
-        (stopped,) = [line for line in fleet.workers[0].lines if line["kind"] == "stopped"]
-        print(stopped)
+        stopped = [line for line in fleet.workers[0].lines if line["kind"] == "stopped"]
+        assert [line["reason"] for line in stopped] == ["quota_exceeded"]
         await fleet.workers[0].end()
         await check(fleet)

@@ -23,6 +23,7 @@ from wxtcb.provision.events import RunEvent
 from wxtcb.provision.postgres.caller_connection import Statement, fetch_one
 from wxtcb.provision.provisioner import Provisioner
 from wxtcb.provision.tenant import Tenant
+from wxtcb.provision.worker import Drained
 
 __all__ = ["ProvisioningBlueprint"]
 
@@ -144,6 +145,7 @@ class ProvisioningBlueprint(procrastinate.Blueprint):
         With *connection* (see `submit`), the job belongs to its transaction; without it, the app must be open. Jobs of
         a platform that wait at the same time become one. Raises `JournalError` if the database rejects the statement.
         """
+        validation.check_string("platform", platform)
         if connection is None:
             await self._drain.defer_async(platform=platform)
         else:
@@ -157,16 +159,12 @@ class ProvisioningBlueprint(procrastinate.Blueprint):
 
     async def _run_drain(self, context: procrastinate.JobContext, platform: str) -> str:
         """Drain one platform; return what has happened, for the log of the worker."""
-        # In seconds, because the clock of this host may differ from that of the database.
         retry_in: float | None = _RETRY_DELAY
         try:
             await _execute(context.app, _DELETE_COVERED, task=self._drain.name, platform=platform)
             async with self._open_provisioner(platform) as provisioner:
                 drained = await provisioner.drain(on_event=partial(self._on_event, platform))
-                retry_in = provisioner.lease
-                if drained.elected:
-                    retry_at = drained.retry_after
-                    retry_in = None if retry_at is None else max(0.0, retry_at.timestamp() - provisioner.clock())
+            retry_in = _seconds_to_retry(drained, provisioner)
         except asyncio.CancelledError:
             # Someone who aborts a job wants no other; and a job that was replaced has a successor.
             is_aborted = context.abort_reason() is AbortReason.USER_REQUEST
@@ -186,7 +184,8 @@ class ProvisioningBlueprint(procrastinate.Blueprint):
         """
         # There is no public attribute. Without it the `shutdown_graceful_timeout` of the worker cancels the job.
         stop: asyncio.Event = getattr(worker, "_stop_event", asyncio.Event())
-        stopping = asyncio.ensure_future(self._stop(stop, asyncio.current_task(), context))
+        job = cast("asyncio.Task[Any]", asyncio.current_task())
+        stopping = asyncio.ensure_future(self._stop(stop, job, context))
         try:
             return await call_next()
         except asyncio.CancelledError:
@@ -196,12 +195,9 @@ class ProvisioningBlueprint(procrastinate.Blueprint):
         finally:
             stopping.cancel()
 
-    async def _stop(
-        self, stop: asyncio.Event, drain: asyncio.Task[Any] | None, context: procrastinate.JobContext
-    ) -> None:
+    async def _stop(self, stop: asyncio.Event, job: asyncio.Task[Any], context: procrastinate.JobContext) -> None:
         await stop.wait()
-        if drain is not None:
-            drain.cancel()
+        job.cancel()
         # The next process need not wait for the last responses of this one.
         await self._defer_later(context.app, str(context.job.task_kwargs["platform"]), _HANDOVER_DELAY)
 
@@ -229,6 +225,15 @@ class ProvisioningBlueprint(procrastinate.Blueprint):
         tasks = [self._drain.name, self._rescue.name]
         for query in (_REPLACE_STALLED, _END_ABANDONED):
             await _execute(context.app, query, tasks=tasks, seconds=self._stalled_after)
+
+
+def _seconds_to_retry(drained: Drained, provisioner: Provisioner) -> float | None:
+    """Return the seconds until the platform is to be drained again, or None if nothing waits."""
+    if not drained.elected:
+        # The other process may die; then its lease ends.
+        return provisioner.lease
+    # A duration, because the clock of this host may differ from that of the database.
+    return None if drained.retry_after is None else max(0.0, drained.retry_after.timestamp() - provisioner.clock())
 
 
 async def _execute(app: procrastinate.App, query: str, **arguments: object) -> None:
