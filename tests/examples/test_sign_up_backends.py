@@ -67,7 +67,7 @@ async def test_a_backend_signs_up_and_reports(name: str, tmp_path) -> None:
         async with http.get(f"{backends.url()}/customers/second/events") as stream:
             status = await read_event(stream)
             assert (status["tenant"], status["state"]) == ("second", "waiting")
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(30):
                 code = await backends.stop(0)
             # aiohttp ends it without its last chunk.
             with contextlib.suppress(aiohttp.ClientPayloadError):
