@@ -18,8 +18,7 @@ from .backends import LIMITS, ROOT, Browser, appid, running
 CREATE = "/componenttcb/createenv"
 REFUSE_COMMIT = (
     "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'refused'; END $$",
-    "CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON customers DEFERRABLE INITIALLY DEFERRED"
-    " FOR EACH ROW EXECUTE FUNCTION refuse()",
+    "CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON customers INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse()",
 )
 
 
