@@ -91,7 +91,8 @@ async def show_progress(journal: PostgresJournal, world: World) -> None:
 
 async def demo(database_url: str) -> None:
     # Like Ctrl-C, which asyncio handles.
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
+    if task := asyncio.current_task():
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     world = World(ready_after=ReadyPolicy.after_seconds(2), visible_after=0.5)
     async with Sandbox(world=world) as sandbox, PostgresJournal(database_url) as journal:
         settings = {

@@ -4,19 +4,20 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
+from typing import Any
 from weakref import WeakSet
 
 import asyncpg
 from aiohttp import web
 
 from wxtcb import InvalidArgument, Session
-from wxtcb.provision import PostgresJournal, Provisioner, ProvisioningClient, Tenant, UnknownTenant
+from wxtcb.provision import PostgresJournal, Provisioner, ProvisioningClient, Tenant
 
 DATABASE_URL = os.environ["DATABASE_URL"]
 POOL = web.AppKey("pool", asyncpg.Pool)
 CLIENT = web.AppKey("client", ProvisioningClient)
-SERVING = web.AppKey("serving", asyncio.Task[None])
-STREAMS = web.AppKey("streams", WeakSet[asyncio.Task[object]])
+SERVING = web.AppKey("serving", asyncio.Task[Any])
+STREAMS = web.AppKey("streams", WeakSet[Any])
 
 
 async def run_provisioner(app: web.Application) -> AsyncIterator[None]:
@@ -31,7 +32,7 @@ async def run_provisioner(app: web.Application) -> AsyncIterator[None]:
             # Every process serves. One of them is elected, and works; if it ends, another one continues.
             app[SERVING] = serving = asyncio.create_task(provisioner.serve())
             # Only an unexpected error ends it earlier. Then this process stops, and its supervisor starts a new one.
-            serving.add_done_callback(lambda task: task.cancelled() or signal.raise_signal(signal.SIGTERM))
+            serving.add_done_callback(lambda task: None if task.cancelled() else signal.raise_signal(signal.SIGTERM))
             yield
             await asyncio.wait([serving])
 
@@ -67,14 +68,12 @@ async def read_status(request: web.Request) -> web.Response:
 
 
 async def cancel(request: web.Request) -> web.Response:
-    try:
-        return web.json_response({"cancelled": await request.app[CLIENT].cancel(request.match_info["name"])})
-    except UnknownTenant as error:
-        raise web.HTTPNotFound from error
+    await read_status(request)
+    return web.json_response({"cancelled": await request.app[CLIENT].cancel(request.match_info["name"])})
 
 
 async def events(request: web.Request) -> web.StreamResponse:
-    # It raises 404, which is not possible once the response has begun.
+    # It raises 404, which is not possible any more once the response has begun.
     await read_status(request)
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
     await response.prepare(request)

@@ -5,7 +5,7 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Body, Depends, FastAPI, HTTPException
 from fastapi.sse import EventSourceResponse, ServerSentEvent
@@ -33,7 +33,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         # Every process serves. One of them is elected, and works; if it ends, another one continues.
         serving = asyncio.create_task(provisioner.serve())
         # Only an unexpected error ends it earlier. Then this process stops, and its supervisor starts a new one.
-        serving.add_done_callback(lambda task: task.cancelled() or signal.raise_signal(signal.SIGTERM))
+        serving.add_done_callback(lambda task: None if task.cancelled() else signal.raise_signal(signal.SIGTERM))
         stopping.add_done_callback(lambda _: serving.cancel())
 
         # uvicorn ends `lifespan` after the last response only, and the responses of `events` do not end soon.
@@ -41,7 +41,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
             loop.call_soon_threadsafe(stopping.cancel)
             uvicorn_handlers[number](number, frame)
 
-        uvicorn_handlers = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        uvicorn_handlers: dict[int, Any] = {each: signal.signal(each, stop) for each in (signal.SIGINT, signal.SIGTERM)}
         yield
         stopping.cancel()
         await asyncio.wait([serving])
@@ -87,13 +87,13 @@ async def cancel(status: Annotated[TenantStatus, Depends(find)]) -> dict[str, bo
 @app.get("/customers/{name}/events", response_class=EventSourceResponse)
 async def events(status: Annotated[TenantStatus, Depends(find)]) -> AsyncIterator[ServerSentEvent]:
     statuses, stopping = client.follow(status.tenant), app.state.stopping
-    try:
-        while True:
-            following = asyncio.ensure_future(anext(statuses, None))
+    while True:
+        following = asyncio.ensure_future(anext(statuses, None))
+        try:
             await asyncio.wait([following, stopping], return_when=asyncio.FIRST_COMPLETED)
             # If a stream ends before the last status, the browser connects again, to another process.
-            if stopping.done() or (status := following.result()) is None:
+            if stopping.done() or (latest := following.result()) is None:
                 return
-            yield ServerSentEvent(raw_data=status.to_json())
-    finally:
-        following.cancel()
+            yield ServerSentEvent(raw_data=latest.to_json())
+        finally:
+            following.cancel()

@@ -16,6 +16,10 @@ from wxtcb.sandbox import Sandbox
 from .backends import LIMITS, ROOT, Browser, appid, running
 
 CREATE = "/componenttcb/createenv"
+REFUSE_COMMIT = (
+    "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'refused'; END $$",
+    "CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON customers INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse()",
+)
 
 
 @pytest.mark.parametrize("name", ["fastapi", "aiohttp"])
@@ -61,13 +65,18 @@ async def test_a_backend_signs_up_and_reports(name: str, tmp_path) -> None:
         assert await call("PUT", "second") == 500
         server.execute("ALTER TABLE hidden RENAME TO wxtcb_desired", database=backends.database)
         assert [row[0] for row in rows("customers")] == ["first"]
+        # The commit fails, after the submission.
+        server.execute(*REFUSE_COMMIT, database=backends.database)
+        assert await call("PUT", "second") == 500
+        server.execute("DROP TRIGGER refuse ON customers", database=backends.database)
+        assert await call("GET", "second") == 404
         # An exhausted quota lets tenants wait, and their streams stay open.
         sandbox.faults.errcode(45009, path=CREATE)
         assert await call("PUT", "second") == 202
         async with http.get(f"{backends.url()}/customers/second/events") as stream:
             status = await read_event(stream)
             assert (status["tenant"], status["state"]) == ("second", "waiting")
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(30):
                 code = await backends.stop(0)
             # aiohttp ends it without its last chunk.
             with contextlib.suppress(aiohttp.ClientPayloadError):
