@@ -57,7 +57,7 @@ class Planner:
             now = self.clock()
             newest = {
                 record.env: Binding(record.tenant, now)
-                for record in records.values()
+                async for record in cooperative_iter(records.values())
                 if record.env and record.env not in bindings
             }
             bindings = {**bindings, **newest}
