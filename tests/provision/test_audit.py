@@ -10,7 +10,11 @@ from hypothesis import given, settings, strategies as st
 import wxtcb
 from wxtcb.api import environment
 from wxtcb.provision import Audit, FindingKind, MemoryJournal, Provisioner, Tenant, TenantRecord
-from wxtcb.provision.audit import Classification, audit_tenants
+from wxtcb.provision.audit import Classification, build_audit
+from wxtcb.provision.plan import OperatorDecisions
+from wxtcb.provision.planner import PlanInput, Planner
+from wxtcb.provision.record import collect_bindings
+from wxtcb.provision.steps import STEPS
 from wxtcb.sandbox import Fault, FaultKind, ReadyPolicy, Sandbox, World
 
 from .conftest import EPOCH, Harness, SessionFactory
@@ -330,12 +334,18 @@ async def _audit_after_faults(
 async def test_audit_of_many_tenants_yields_to_the_loop() -> None:
     """Other tasks run after every hundred tenants, records and environments."""
     listed = [environment.EnvInfo(env=f"e{number}", alias=f"a{number}", **STAMPS) for number in range(1_000)]
+    tenants = [Tenant(f"t{number}") for number in range(1_000)]
     records = {
-        f"t{number}": TenantRecord(tenant=f"t{number}", alias=f"a{number}", env=f"e{number}") for number in range(1_000)
+        tenant.name: TenantRecord(tenant=tenant.name, alias=info.alias, env=info.env)
+        for tenant, info in zip(tenants, listed, strict=True)
     }
-    desired = {name: (Tenant(name), record.alias) for name, record in records.items()}
-    comparison = Comparison(environment.EnvList(info_list=tuple(listed)), desired, records, {})
-    audit_task, turns = asyncio.ensure_future(build_audit("wx", comparison)), 0
+    listing = environment.EnvList(info_list=tuple(listed))
+    aliases = {record.tenant: record.alias for record in records.values()}
+    decisions, bindings = OperatorDecisions(all_tenants=True), collect_bindings(records.values())
+    observed = PlanInput(decisions, aliases, records, listing, 0.0, bindings, frozenset(), 0.0)
+    planner = Planner(MemoryJournal(), None, STEPS, "wx", 0.0, lambda: 0.0)
+    plans = [planner.plan_tenant(tenant, observed) for tenant in tenants]
+    audit_task, turns = asyncio.ensure_future(build_audit("wx", plans, observed, {})), 0
     while not audit_task.done():
         await asyncio.sleep(0)
         turns += 1

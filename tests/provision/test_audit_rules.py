@@ -14,9 +14,9 @@ from wxtcb.api.environment import EnvInfo, EnvList, UnreadableEnv
 from wxtcb.provision import Audit, Finding, FindingKind, Service, Step, Tenant, TenantRecord, derive_alias
 from wxtcb.provision.audit import BoundEnvironment, Classification, build_audit, derived_alias_notes
 from wxtcb.provision.plan import OperatorDecisions
-from wxtcb.provision.planner import Planner, PlanInput
+from wxtcb.provision.planner import PlanInput, Planner
 from wxtcb.provision.record import Intent, ServiceState, collect_bindings
-from wxtcb.provision.steps import STEPS
+from wxtcb.provision.steps import ENVIRONMENT, READY, SHARE, STEPS
 
 from .constants import WX1, WX2
 
@@ -128,6 +128,8 @@ def test_consistent_state_passes() -> None:
 
 A, B = CLEAN.wanted
 INTENT = Intent(deadline=0.0)
+HIDDEN = UnreadableEnv(reason="no id", alias="hidden")
+LABEL = Step(name="label", is_needed=lambda tenant, *_: tenant.name == "b", run=None)
 Change = Callable[[Scene], Scene]
 DISCREPANCIES: dict[str, tuple[Change, FindingKind, str, tuple[str, ...]]] = {
     "second environment, alias in other case": (
@@ -233,6 +235,18 @@ DISCREPANCIES: dict[str, tuple[Change, FindingKind, str, tuple[str, ...]]] = {
         "a",
         ("a-1",),
     ),
+    "custom step not done": (
+        lambda scene: attrs.evolve(scene, steps=(*STEPS, LABEL)),
+        FindingKind.DRIFT,
+        "b",
+        ("b-1",),
+    ),
+    "alias of an environment whose id cannot be read": (
+        lambda scene: with_tenant(attrs.evolve(scene, unreadable=(HIDDEN,)), A, B, Tenant("c", alias="hidden")),
+        FindingKind.CONFLICT,
+        "c",
+        (),
+    ),
     "service request without a reply": (
         lambda scene: with_record(scene, services={"api": ServiceState.SENT}),
         FindingKind.DRIFT,
@@ -267,6 +281,16 @@ HARMLESS: dict[str, tuple[Change, list[FindingKind]]] = {
         lambda scene: attrs.evolve(with_record(scene, links={WX1: ""}), share_results={}),
         [],
     ),
+    "outcome of a tenant that was never created": (
+        lambda scene: with_env(
+            attrs.evolve(scene, records=(*scene.records, record("c", attempt=0, outcome="failed"))), info("c-1")
+        ),
+        [],
+    ),
+    "step that is not selected": (
+        lambda scene: attrs.evolve(with_record(scene, services={}), steps=(ENVIRONMENT, READY, SHARE)),
+        [],
+    ),
     "mini program no longer shared": (lambda scene: with_tenant(scene, attrs.evolve(A, appids=[]), B), []),
     "not confirmed": (lambda scene: attrs.evolve(scene, share_results={}), [FindingKind.AWAITING]),
     "confirmed for another environment": (
@@ -297,7 +321,9 @@ def test_renamed_tenant_is_conflict_and_orphan() -> None:
     """Its environment belongs to no tenant of the file, and its alias is in use."""
     scene = with_tenant(CLEAN, A, Tenant("bee", alias="b"))
     assert scene.outline == [(FindingKind.ORPHAN, "b", ("b-1",)), (FindingKind.CONFLICT, "bee", ("b-1",))]
-    assert "b-1, which the journal assigns to tenant 'b': adopt it if that tenant was renamed" in scene.findings[1].message
+    assert (
+        "b-1, which the journal assigns to tenant 'b': adopt it if that tenant was renamed" in scene.findings[1].message
+    )
 
 
 def test_changed_alias_is_a_conflict_of_both_environments() -> None:
@@ -327,6 +353,53 @@ def test_ambiguous_create_advises_how_a_run_can_check_it(tenants: tuple[Tenant, 
     (message,) = [each.message for each in scene.findings if each.kind is FindingKind.AMBIGUOUS]
     assert "no environment is listed under it. " in message
     assert message.endswith(advice)
+
+
+def test_missing_tenant_has_the_reason_of_its_plan() -> None:
+    """No environment is created for it while the list lacks that of another tenant."""
+    scene = with_tenant(without_env(CLEAN, "a-1"), A, B, Tenant("c"))
+    (missing,) = [each for each in scene.findings if each.kind is FindingKind.MISSING]
+    assert (missing.tenant, missing.envs) == ("c", ())
+    assert missing.message.startswith("the list lacks a-1 of tenant 'a': ")
+
+
+def test_tenant_with_the_alias_of_another_ambiguous_create_is_missing() -> None:
+    """The environment that may exist belongs to the other tenant, whose create is ambiguous."""
+    scene = attrs.evolve(CLEAN, records=(*CLEAN.records, record("d", alias="c", intent=INTENT)))
+    scene = with_tenant(scene, A, B, Tenant("c"), Tenant("d"))
+    assert scene.outline == [(FindingKind.AMBIGUOUS, "d", ()), (FindingKind.MISSING, "c", ())]
+    assert scene.findings[1].message.endswith("provision that tenant first.")
+
+
+def test_several_results_of_an_ambiguous_create_are_duplicates() -> None:
+    """Each may be the result, and the plan advises which to delete."""
+    scene = with_env(with_record(CLEAN, env=None, intent=INTENT), info("a-2", "a"))
+    envs = ("a-1", "a-2")
+    assert scene.outline == [(FindingKind.DUPLICATE, "a", envs), (FindingKind.AMBIGUOUS, "a", envs)]
+    assert scene.findings[0].message == ("alias a is in use by a-1, a-2: adopt one of them and delete the others.")
+
+
+def test_duplicate_of_a_bound_environment_says_which_to_keep() -> None:
+    """The environment of the journal stays."""
+    scene = with_env(CLEAN, info("a-2", "a"))
+    assert scene.findings[0].message == (
+        "alias a is in use by a-1, a-2: keep a-1, which is this tenant's, and delete the others."
+    )
+
+
+def test_drift_names_status_and_steps() -> None:
+    """They are the steps of the tenant's plan, and one finding has all of them."""
+    scene = with_tenant(with_status(CLEAN, "a-1", "UNAVAILABLE"), attrs.evolve(A, appids=[WX1, WX2]), B)
+    assert [each.message for each in scene.findings] == ["a-1 is UNAVAILABLE, and needs ready, share. Provision again."]
+    halted = attrs.evolve(with_status(CLEAN, "b-1", "HALTED"), steps=(ENVIRONMENT,))
+    assert [each.message for each in halted.findings] == ["b-1 is HALTED, not NORMAL. See its page in the console."]
+
+
+def test_other_environment_with_the_alias_of_one_whose_alias_cannot_be_read_is_a_conflict() -> None:
+    """The journal binds by id, but the alias is in use all the same."""
+    unreadable = attrs.evolve(info("a-1"), alias="")
+    scene = with_env(without_env(CLEAN, "a-1"), unreadable, info("a-2", "a"))
+    assert scene.outline == [(FindingKind.CONFLICT, "a", ("a-1", "a-2"))]
 
 
 def test_other_alias_advises_to_restore_it() -> None:
@@ -480,14 +553,19 @@ def audit_of(findings: Iterable[Finding], **fields: object) -> Audit:
     return Audit(findings=tuple(findings), **{**given, **fields})
 
 
+RENAMED = (
+    "tenant 'b' has b-1 under alias b but is missing here: was it renamed? "
+    "If so, adopt its environment under its alias; if not, mark it as removed."
+)
+
+
 def test_str_has_findings_summary_notes_and_conclusion() -> None:
     """Each finding has a line of its own."""
     scene = with_tenant(CLEAN, A, Tenant("c"))
     audit = audit_of(scene.findings, notes=("Note: it rains.",))
     assert str(audit).splitlines() == [
         "orphan: b: b-1 is billed, but its tenant is not in the file. Add the tenant again, or mark it as removed.",
-        "missing: c: tenant 'b' has b-1 under alias b but is missing here: was it renamed? If so, adopt its environment "
-        "under its alias; if not, mark it as removed.",
+        f"missing: c: {RENAMED}",
         "2 tenants, 1 environment listed (1 unrelated): 1 orphan, 1 missing.",
         "Note: it rains.",
         "Failed: 2 findings to resolve.",

@@ -16,7 +16,7 @@ from typing import Final
 import attrs
 
 from wxtcb._concurrency.tasks import cooperative_iter
-from wxtcb.api.environment import EnvInfo, batch_get_env_id
+from wxtcb.api.environment import batch_get_env_id
 from wxtcb.errors import WxtcbError
 from wxtcb.provision.error_policy import is_fatal
 from wxtcb.provision.plan import Action, OperatorDecisions, TenantPlan, alias_in_use_message
@@ -213,18 +213,13 @@ async def build_audit(
     order = list(FindingKind)
     findings.sort(key=lambda finding: order.index(finding.kind))
     worst_kinds = {env: finding.kind for finding in reversed(findings) for env in finding.envs}
-    counts: Counter[Classification] = Counter()
-    unrelated: list[EnvInfo] = []
-    async for info in cooperative_iter(observed.listing.by_env.values()):
-        classification = auditor.classify(info.env, worst_kinds.get(info.env))
-        counts[classification] += 1
-        if classification is Classification.OTHER:
-            unrelated.append(info)
-    bound = [auditor.describe(record) async for record in cooperative_iter(auditor.bound_records.values())]
-    derived = [info.env for info in unrelated if _DERIVED_ALIAS.fullmatch(info.alias.lower())]
+    listed = observed.listing.by_env
+    classes = {env: auditor.classify(env, worst_kinds.get(env)) async for env in cooperative_iter(listed)}
+    unrelated = tuple(env for env, classification in classes.items() if classification is Classification.OTHER)
+    derived = [env for env in unrelated if _DERIVED_ALIAS.fullmatch(listed[env].alias.lower())]
     notes = (*derived_alias_notes(derived), *clock_skew_notes(observed.bindings, observed.now))
-    unrelated_envs = tuple(info.env for info in unrelated)
-    return Audit(namespace, len(plans), tuple(findings), tuple(bound), unrelated_envs, counts, notes)
+    bound = [auditor.describe(record) async for record in cooperative_iter(auditor.bound_records.values())]
+    return Audit(namespace, len(plans), tuple(findings), tuple(bound), unrelated, Counter(classes.values()), notes)
 
 
 def derived_alias_notes(envs: Sequence[str]) -> Iterator[str]:
@@ -332,15 +327,15 @@ class Auditor:
         steps = [step for step in planned.steps if step != SERVICES.name or not is_established]
         if steps or status != "NORMAL":
             advice = "See its page in the console" if status == "HALTED" else "Provision again"
-            needed = f", and needs {', '.join(steps)}" if steps else ""
-            yield finding(kind=FindingKind.DRIFT, message=f"{record.env} is {status}{needed}. {advice}.")
+            detail = f"and needs {', '.join(steps)}" if steps else "not NORMAL"
+            yield finding(kind=FindingKind.DRIFT, message=f"{record.env} is {status}, {detail}. {advice}.")
         for appid in tenant.appids:
             # An empty link means that the platform returned none: there is no page to confirm.
             if not (link := record.links.get(appid)):
                 continue
             result = self.share_results.get((tenant.source_type, appid), frozenset())
             if isinstance(result, str):
-                message = f"could not check whether the administrator of {appid} confirmed: {result}."
+                message = f"could not check whether the administrator of {appid} confirmed: {result}"
                 yield finding(kind=FindingKind.UNKNOWN, message=message)
             elif record.env not in result:
                 message = f"the administrator of {appid} must open {link} and confirm."
@@ -357,7 +352,7 @@ class Auditor:
                 yield self._ambiguous_create(record, "Add the tenant again with this alias, and provision it")
             if env is not None and env not in self.observed.listing.by_env:
                 message = (
-                    f"environment {env} is not listed, and its tenant is not in the file. If it was deleted, forget it."
+                    f"environment {env} is not listed, nor is its tenant in the file. If it was deleted, forget it."
                 )
                 yield finding(kind=FindingKind.CONFLICT, envs=(env,), message=message)
             elif env is not None and not record.retired:
@@ -390,12 +385,11 @@ class Auditor:
         return Classification.RETIRED if record.retired else Classification.ORPHAN
 
     def describe(self, record: TenantRecord) -> BoundEnvironment:
-        env = record.env or ""
-        info = self.observed.listing.by_env.get(env)
+        info = self.observed.listing.by_env.get(record.env or "")
         return BoundEnvironment(
             tenant=record.tenant,
             alias=record.alias,
-            env=env,
+            env=record.env or "",
             tranid=record.tranid,
             opened_at=None if record.opened_at is None else to_utc(record.opened_at),
             create_time=info.create_time if info else None,

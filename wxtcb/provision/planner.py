@@ -43,7 +43,7 @@ class Planner:
         newer_than: float | None = None,
         known_bindings: Mapping[str, Binding] | None = None,
     ) -> PlanInput:
-        """Return list and journal for the tenants in *aliases*, which are by name; the arguments are those of `plan`."""
+        """Return list and journal for the tenants that *aliases* has by name; the options are those of `plan`."""
         retries = LISTING_RETRIES
         snapshot = await self.poller.poll(asyncio.get_running_loop().time() if newer_than is None else newer_than)
         while True:
@@ -57,7 +57,7 @@ class Planner:
             now = self.clock()
             newest = {
                 record.env: Binding(record.tenant, now)
-                for record in records.values()
+                async for record in cooperative_iter(records.values())
                 if record.env and record.env not in bindings
             }
             bindings = {**bindings, **newest}
