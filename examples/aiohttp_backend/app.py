@@ -1,4 +1,4 @@
-"""Sign-up backend with aiohttp and asyncpg, which also provisions. README.md says how to run it."""
+"""Sign-up backend with aiohttp and asyncpg, which also provisions; see examples/README.md."""
 
 import asyncio
 import os
@@ -74,14 +74,13 @@ async def cancel(request: web.Request) -> web.Response:
 
 
 async def events(request: web.Request) -> web.StreamResponse:
-    name = request.match_info["name"]
-    if await request.app[CLIENT].status(name) is None:
-        raise web.HTTPNotFound
+    # It raises 404, which is not possible once the response has begun.
+    await read_status(request)
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
     await response.prepare(request)
     # If `stop` cancels this, the browser connects again, to another process.
     request.app[STREAMS].add(asyncio.current_task())
-    async for status in request.app[CLIENT].follow(name):
+    async for status in request.app[CLIENT].follow(request.match_info["name"]):
         await response.write(f"data: {status.to_json()}\n\n".encode())
     return response
 

@@ -1,4 +1,4 @@
-"""Sign-up backend with FastAPI and SQLAlchemy, which also provisions. README.md says how to run it."""
+"""Sign-up backend with FastAPI and SQLAlchemy, which also provisions; see examples/README.md."""
 
 import asyncio
 import os
@@ -28,21 +28,22 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('customers'))"))
         await connection.execute(text("CREATE TABLE IF NOT EXISTS customers (name text PRIMARY KEY, email text)"))
     session, loop = Session.from_env(token_store=DATABASE_URL), asyncio.get_running_loop()
-    app.state.stopping = loop.create_future()
+    app.state.stopping = stopping = loop.create_future()
     async with journal, session, Provisioner(session, journal=journal) as provisioner:
         # Every process serves. One of them is elected, and works; if it ends, another one continues.
         serving = asyncio.create_task(provisioner.serve())
         # Only an unexpected error ends it earlier. Then this process stops, and its supervisor starts a new one.
         serving.add_done_callback(lambda task: task.cancelled() or signal.raise_signal(signal.SIGTERM))
+        stopping.add_done_callback(lambda _: serving.cancel())
 
         # uvicorn ends `lifespan` after the last response only, and the responses of `events` do not end soon.
         def stop(number: int, frame: object) -> None:
-            loop.call_soon_threadsafe(serving.cancel)
-            loop.call_soon_threadsafe(app.state.stopping.cancel)
+            loop.call_soon_threadsafe(stopping.cancel)
             uvicorn_handlers[number](number, frame)
 
         uvicorn_handlers = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
         yield
+        stopping.cancel()
         await asyncio.wait([serving])
     await engine.dispose()
 

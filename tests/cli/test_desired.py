@@ -338,3 +338,21 @@ def test_watch_stops_at_a_closed_pipe(cli: Cli, tenants: Tenants, journal: Path)
     finish(journal, "a", DesiredState.DONE)
     assert process.stderr is not None
     assert (process.wait(), process.stderr.read()) == (1, "")
+
+
+def test_file_does_not_name_all_tenants_once_some_are_submitted(
+    cli: Cli, tenants: Tenants, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plan of a file cannot mark the submitted ones as removed; nothing is sent."""
+    assert cli("submit", tenants("a,x,,")).exit_code == 0
+    variables = {
+        "COMPONENT_APPID": PLATFORM,
+        "COMPONENT_APPSECRET": "s",
+        "TICKET": "t",
+        "BASE_URL": "http://127.0.0.1:9",
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(f"WXTCB_{name}", value)
+    result = cli("plan", tenants("b,y,,"), "--removed")
+    assert result.exit_code == 2
+    assert "does not name all tenants" in result.stderr

@@ -1,4 +1,4 @@
-"""Processes of a sign-up backend of `examples`, and browsers that sign up and follow their tenants through any of them."""
+"""Processes of a sign-up backend of `examples`, and browsers that follow their tenants through any of them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def appid(number: int) -> str:
 
 @attrs.define(eq=False)
 class Backends:
-    """Processes of one backend, each on a port of its own; `restarts` are the seconds that they took to stop."""
+    """Processes of one backend, each on a port of its own; `stop_seconds` are the seconds that they took to stop."""
 
     name: str
     environ: dict[str, str]
@@ -54,11 +54,14 @@ class Backends:
         """Kill a process, and start another one on its port."""
         self.processes[number].kill()
         await self.processes[number].wait()
-        self.processes[number] = await self._spawn(self.ports[number])
+        await self.start_again(number)
 
     async def restart(self, number: int) -> None:
         """Stop a process gracefully, and start another one on its port."""
         await self.stop(number)
+        await self.start_again(number)
+
+    async def start_again(self, number: int) -> None:
         self.processes[number] = await self._spawn(self.ports[number])
 
     async def stop(self, number: int) -> int:

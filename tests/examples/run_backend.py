@@ -8,14 +8,15 @@ from pathlib import Path
 
 import uvicorn
 
-import wxtcb.provision
+import wxtcb.provision.context
 from wxtcb import Session, Timeout
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 name, port = sys.argv[1:]
-wxtcb.provision.Provisioner = functools.partial(wxtcb.provision.Provisioner, settle=1.0, interval=0.5, lease=2.0)
-wxtcb.Session.from_env = functools.partial(Session.from_env, timeout=Timeout(connect=1.0, reply=2.0))
+wxtcb.provision.context.CREATE_WINDOW_MARGIN = 1.0
+wxtcb.provision.Provisioner = functools.partial(wxtcb.provision.Provisioner, settle=0.5, interval=0.3, lease=1.5)
+wxtcb.Session.from_env = functools.partial(Session.from_env, timeout=Timeout(connect=0.5, reply=1.5))
 folder = EXAMPLES / f"{name}_backend"
 if name == "aiohttp":
     os.environ["PORT"] = port

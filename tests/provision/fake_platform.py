@@ -140,7 +140,6 @@ class FakeTransport:
         query = {**(request.query or {}), "access_token": request.token.reveal()}
         fault = self.platform.next_fault(request.path)
         self.platform.checker.on_process_acts(self.process)
-        self.platform.checker.on_request_sent(self.process)
         self.process.count("sent", request.path)
         prepare = self._prepare_create if request.path == CREATE else self._prepare_list
         delay, handle = prepare(request.body.data, query, fault)

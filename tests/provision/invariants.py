@@ -100,6 +100,7 @@ class InvariantChecker:
 
     def on_create_sent(self, process, alias):
         """Check a create at the moment when it is sent."""
+        self._check_elected(process)
         intent = process.intents.get(alias.lower())
         if intent is None:
             self.violation("create without an intent", alias)
@@ -207,11 +208,14 @@ class InvariantChecker:
     def newest_listing(self, process):
         return next((each for each in reversed(self.listings) if each.process is process), None)
 
-    def on_request_sent(self, process):
-        """Check that only the elected process sends requests, if processes are elected."""
+    def _check_elected(self, process):
+        """Check that only the elected process creates, if processes are elected.
+
+        One that was paused past its lease needs some turns of its loop to notice that.
+        """
         is_thawing = self.timeline.now <= process.thawed_at + THAW_SECONDS
         if process.is_candidate and not is_thawing and process.epoch != self.current_epoch():
-            self.violation("request of a process that is not elected", process.epoch)
+            self.violation("create of a process that is not elected", process.epoch, self.current_epoch())
 
     def on_commit(self, process, epoch):
         """Check the epoch of a commit at the moment when it is stored."""

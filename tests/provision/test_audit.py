@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies as st
 import wxtcb
 from wxtcb.api import environment
 from wxtcb.provision import Audit, FindingKind, MemoryJournal, Provisioner, Tenant, TenantRecord
-from wxtcb.provision.audit import Classification, Comparison, build_audit
+from wxtcb.provision.audit import Classification, audit_tenants
 from wxtcb.sandbox import Fault, FaultKind, ReadyPolicy, Sandbox, World
 
 from .conftest import EPOCH, Harness, SessionFactory

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Iterable
 
@@ -9,22 +10,20 @@ import attrs
 import pytest
 from hypothesis import given, strategies as st
 
-from wxtcb.api.environment import EnvInfo, EnvList
-from wxtcb.provision import Audit, Finding, FindingKind, Service, Tenant, TenantRecord, derive_alias
-from wxtcb.provision.audit import Classification, Comparison, derived_alias_notes
-from wxtcb.provision.record import Intent, ServiceState
+from wxtcb.api.environment import EnvInfo, EnvList, UnreadableEnv
+from wxtcb.provision import Audit, Finding, FindingKind, Service, Step, Tenant, TenantRecord, derive_alias
+from wxtcb.provision.audit import BoundEnvironment, Classification, build_audit, derived_alias_notes
+from wxtcb.provision.plan import OperatorDecisions
+from wxtcb.provision.planner import Planner, PlanInput
+from wxtcb.provision.record import Intent, ServiceState, collect_bindings
+from wxtcb.provision.steps import STEPS
 
 from .constants import WX1, WX2
 
 URL = "https://mp.weixin.qq.com/confirm"
 API = Service.from_name("api")
 OTHER_ALIAS = derive_alias("elsewhere", "other")
-HAS_A_FINDING = {
-    Classification.DUPLICATE: FindingKind.DUPLICATE,
-    Classification.ORPHAN: FindingKind.ORPHAN,
-    Classification.CONFLICT: FindingKind.CONFLICT,
-    Classification.AMBIGUOUS: FindingKind.AMBIGUOUS,
-}
+QUESTIONABLE = (FindingKind.DUPLICATE, FindingKind.ORPHAN, FindingKind.CONFLICT, FindingKind.AMBIGUOUS)
 
 
 def info(env: str, alias: str | None = None, status: str = "NORMAL") -> EnvInfo:
@@ -46,19 +45,25 @@ class Scene:
     records: tuple[TenantRecord, ...]
     listed: tuple[EnvInfo, ...]
     share_results: dict = attrs.field(factory=dict)
+    unreadable: tuple[UnreadableEnv, ...] = ()
+    steps: tuple[Step, ...] = STEPS
     recent_envs: frozenset[str] = frozenset()
 
-    @property
-    def comparison(self) -> Comparison:
-        """Indexed state; the alias of a tenant is the given one, or its name."""
-        desired = {tenant.name: (tenant, tenant.alias or tenant.name) for tenant in self.wanted}
+    def audit(self) -> Audit:
+        """Plan for all tenants and audit; the alias of a tenant is the given one, or its name."""
+        aliases = {tenant.name: tenant.alias or tenant.name for tenant in self.wanted}
         records = {each.tenant: each for each in self.records}
-        return Comparison(EnvList(info_list=self.listed), desired, records, self.share_results, self.recent_envs)
+        bindings, listing = collect_bindings(self.records), EnvList(info_list=self.listed, unreadable=self.unreadable)
+        decisions = OperatorDecisions(all_tenants=True)
+        observed = PlanInput(decisions, aliases, records, listing, 0.0, bindings, self.recent_envs, 0.0)
+        planner = Planner(None, None, self.steps, "wx", 0.0, lambda: 0.0)
+        plans = [planner.plan_tenant(tenant, observed) for tenant in self.wanted]
+        return asyncio.run(build_audit("wx", plans, observed, self.share_results))
 
     @property
-    def findings(self) -> list[Finding]:
-        """All findings."""
-        return [each for found in self.comparison.find_discrepancies() for each in found]
+    def findings(self) -> tuple[Finding, ...]:
+        """All findings, worst first."""
+        return self.audit().findings
 
     @property
     def outline(self) -> list[tuple[FindingKind, str | None, tuple[str, ...]]]:
@@ -69,9 +74,15 @@ class Scene:
     def passed(self) -> bool:
         return not any(finding.kind.is_failure for finding in self.findings)
 
-    def classify(self, env: str) -> Classification:
-        """Return the classification of a listed environment."""
-        return self.comparison.classify(self.comparison.listing.by_env[env])
+    @property
+    def classifications(self) -> dict[Classification, int]:
+        """Number of listed environments by classification."""
+        return {each: count for each, count in self.audit().environment_counts.items() if count}
+
+    def bound_environment(self, env: str) -> BoundEnvironment:
+        """Return what the audit shows of an environment of the journal."""
+        (bound,) = [each for each in self.audit().bound_environments if each.env == env]
+        return bound
 
 
 FULL = record("a", env="a-1", tranid="20261122000001", links={WX1: URL}, services={"api": ServiceState.DONE})
@@ -110,8 +121,9 @@ def with_tenant(scene: Scene, *tenants: Tenant) -> Scene:
 
 def test_consistent_state_passes() -> None:
     """There is no finding, and an unrelated environment does not matter."""
-    assert CLEAN.findings == []
-    assert [CLEAN.classify(env) for env in ("a-1", "shop-1")] == [Classification.WANTED, Classification.OTHER]
+    assert CLEAN.findings == ()
+    assert CLEAN.classifications == {Classification.WANTED: 2, Classification.OTHER: 1}
+    assert CLEAN.audit().unrelated_envs == ("shop-1",)
 
 
 A, B = CLEAN.wanted
@@ -284,28 +296,28 @@ def test_harmless_finding_does_not_fail_the_audit(change: Change, kinds: list[Fi
 def test_renamed_tenant_is_conflict_and_orphan() -> None:
     """Its environment belongs to no tenant of the file, and its alias is in use."""
     scene = with_tenant(CLEAN, A, Tenant("bee", alias="b"))
-    assert scene.outline == [(FindingKind.CONFLICT, "bee", ("b-1",)), (FindingKind.ORPHAN, "b", ("b-1",))]
-    assert "b-1 (of tenant 'b', created 2026-11-22 18:00:00)" in scene.findings[0].message
+    assert scene.outline == [(FindingKind.ORPHAN, "b", ("b-1",)), (FindingKind.CONFLICT, "bee", ("b-1",))]
+    assert "b-1, which the journal assigns to tenant 'b': adopt it if that tenant was renamed" in scene.findings[1].message
 
 
 def test_changed_alias_is_a_conflict_of_both_environments() -> None:
     """The environment has the previous alias, and another one has the new alias."""
     scene = with_env(with_tenant(CLEAN, A, attrs.evolve(B, alias="b2")), info("b2-1"))
     assert scene.outline == [(FindingKind.CONFLICT, "b", ("b-1", "b2-1"))]
-    assert scene.classify("b2-1") is Classification.CONFLICT
+    assert scene.classifications[Classification.CONFLICT] == 1
 
 
 def test_ambiguous_create_under_previous_alias_hides_no_conflict() -> None:
     """The environment with the present alias is reported besides the possible result of the create."""
     scene = with_record(with_tenant(CLEAN, attrs.evolve(A, alias="shop"), B), env=None, intent=INTENT)
-    assert scene.outline == [(FindingKind.AMBIGUOUS, "a", ("a-1",)), (FindingKind.CONFLICT, "a", ("shop-1",))]
+    assert scene.outline == [(FindingKind.CONFLICT, "a", ("shop-1",)), (FindingKind.AMBIGUOUS, "a", ("a-1",))]
 
 
 @pytest.mark.parametrize(
     ("tenants", "advice"),
     [
         ((A, B), "Provision the tenant again."),
-        ((attrs.evolve(A, alias="a2"), B), "Restore this alias of the tenant, and provision it."),
+        ((attrs.evolve(A, alias="a2"), B), "restore that alias first."),
         ((B,), "Add the tenant again with this alias, and provision it."),
     ],
 )
@@ -313,7 +325,8 @@ def test_ambiguous_create_advises_how_a_run_can_check_it(tenants: tuple[Tenant, 
     """A run checks under the alias of the create, for a tenant in the file."""
     scene = with_tenant(without_env(with_record(CLEAN, env=None, intent=INTENT), "a-1"), *tenants)
     (message,) = [each.message for each in scene.findings if each.kind is FindingKind.AMBIGUOUS]
-    assert message.endswith(f"no environment is listed under it. {advice}")
+    assert "no environment is listed under it. " in message
+    assert message.endswith(advice)
 
 
 def test_other_alias_advises_to_restore_it() -> None:
@@ -335,7 +348,7 @@ def test_ambiguous_create_does_not_claim_an_environment_of_another_tenant() -> N
     """An environment that the journal binds to another tenant is a conflict."""
     scene = with_tenant(with_record(CLEAN, env=None, intent=INTENT, alias="b"), attrs.evolve(A, alias="b"))
     kinds = [(kind, envs) for kind, tenant, envs in scene.outline if tenant == "a"]
-    assert kinds == [(FindingKind.AMBIGUOUS, ()), (FindingKind.CONFLICT, ("b-1",))]
+    assert kinds == [(FindingKind.CONFLICT, ("b-1",)), (FindingKind.AMBIGUOUS, ())]
 
 
 @pytest.mark.parametrize("is_reversed", [False, True])
@@ -363,7 +376,7 @@ def test_orphan_has_its_order_number() -> None:
 def test_bound_environment_has_data_of_journal_and_platform() -> None:
     """The journal has order number and time, the platform time and status, both None if it is not listed."""
     scene = without_env(with_record(CLEAN, opened_at=1_763_805_600.0), "b-1")
-    opened, other = (scene.comparison.to_bound_environment(each) for each in scene.records)
+    opened, other = (scene.bound_environment(env) for env in ("a-1", "b-1"))
     assert (opened.tranid, opened.create_time, opened.status) == ("20261122000001", "2026-11-22 18:00:00", "NORMAL")
     assert (opened.opened_at.isoformat(), opened.is_listed) == ("2025-11-22T10:00:00+00:00", True)
     assert (other.tranid, other.opened_at, other.create_time, other.is_listed) == (None, None, None, False)
@@ -387,6 +400,8 @@ def scenes(draw: st.DrawFn) -> Scene:
         env=st.none() | ENVS,
         intent=st.none() | st.just(INTENT),
         retired=st.booleans(),
+        attempt=st.integers(0, 1),
+        outcome=st.sampled_from(["", "failed"]),
     )
     records: list[TenantRecord] = []
     for each in draw(st.lists(made, unique_by=lambda each: each.tenant)):
@@ -402,11 +417,35 @@ def scenes(draw: st.DrawFn) -> Scene:
 
 @given(scenes())
 def test_every_questionable_environment_has_a_finding(scene: Scene) -> None:
-    """An environment classified as duplicate, orphan, conflict or ambiguous is named by a finding of that kind."""
-    named = {(each.kind, env) for each in scene.findings for env in each.envs}
-    for env in scene.comparison.listing.by_env:
-        if kind := HAS_A_FINDING.get(scene.classify(env)):
-            assert (kind, env) in named
+    """A listed environment has one, unless it is bound to a wanted or retired tenant, or its alias to no tenant."""
+    named = {env for each in scene.findings if each.kind in QUESTIONABLE for env in each.envs}
+    wanted = {tenant.name for tenant in scene.wanted}
+    bound = {each.env: each for each in scene.records if each.env}
+    aliases = {tenant.alias for tenant in scene.wanted} | {
+        each.alias.lower() for each in scene.records if each.may_have_environment or each.attempt or not each.outcome
+    }
+    for each in scene.listed:
+        if record := bound.get(each.env):
+            assert record.tenant in wanted or record.retired or each.env in named
+        else:
+            assert (each.alias.lower() in aliases) is (each.env in named)
+
+
+@given(scenes())
+def test_every_listed_environment_is_classified_once(scene: Scene) -> None:
+    """What has no tenant and no finding is unrelated."""
+    audit = scene.audit()
+    assert audit.listed_count == len(scene.listed)
+    assert audit.environment_counts[Classification.OTHER] == len(audit.unrelated_envs)
+
+
+@given(scenes())
+def test_alias_of_several_environments_is_a_duplicate(scene: Scene) -> None:
+    """All of them are named, if the alias is of a tenant that is wanted, whatever a plan does for it."""
+    duplicates = {each.tenant: each.envs for each in scene.findings if each.kind is FindingKind.DUPLICATE}
+    for tenant in scene.wanted:
+        matches = {each.env for each in scene.listed if each.alias.lower() == tenant.alias}
+        assert matches <= set(duplicates.get(tenant.name, ())) or len(matches) < 2
 
 
 @given(scenes())
@@ -424,9 +463,8 @@ def test_tenant_without_finding_has_exactly_one_environment(scene: Scene) -> Non
 def test_passed_audit_accounts_for_every_environment(scene: Scene) -> None:
     """The journal is listed, and the list is wanted, retired or unrelated."""
     if scene.passed:
-        classifications = {scene.classify(env) for env in scene.comparison.listing.by_env}
-        assert classifications <= {Classification.WANTED, Classification.RETIRED, Classification.OTHER}
-        assert {each.env for each in scene.records if each.env} <= scene.comparison.listing.by_env.keys()
+        assert scene.classifications.keys() <= {Classification.WANTED, Classification.RETIRED, Classification.OTHER}
+        assert {each.env for each in scene.records if each.env} <= {each.env for each in scene.listed}
         assert not any(each.intent for each in scene.records)
 
 
@@ -447,8 +485,9 @@ def test_str_has_findings_summary_notes_and_conclusion() -> None:
     scene = with_tenant(CLEAN, A, Tenant("c"))
     audit = audit_of(scene.findings, notes=("Note: it rains.",))
     assert str(audit).splitlines() == [
-        "missing: c: no environment was created under alias c yet. Provision the tenant.",
         "orphan: b: b-1 is billed, but its tenant is not in the file. Add the tenant again, or mark it as removed.",
+        "missing: c: tenant 'b' has b-1 under alias b but is missing here: was it renamed? If so, adopt its environment "
+        "under its alias; if not, mark it as removed.",
         "2 tenants, 1 environment listed (1 unrelated): 1 orphan, 1 missing.",
         "Note: it rains.",
         "Failed: 2 findings to resolve.",
@@ -476,8 +515,7 @@ def test_unknown_findings_are_in_the_conclusion() -> None:
 def test_audit_json_has_all_fields() -> None:
     """Every kind and classification has a count; environments have order number and times."""
     scene = with_tenant(with_record(CLEAN, opened_at=1_763_805_600.0), A)
-    bound = tuple(scene.comparison.to_bound_environment(each) for each in scene.records)
-    document = json.loads(audit_of(scene.findings, bound_environments=bound).to_json())
+    document = json.loads(audit_of(scene.findings, bound_environments=scene.audit().bound_environments).to_json())
     assert (document["passed"], document["tenants"], document["listed"], document["unrelated"]) == (
         False,
         2,

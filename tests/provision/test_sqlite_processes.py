@@ -386,7 +386,7 @@ async def test_journal_of_another_version_is_rejected(path):
 def test_format_number_belongs_to_the_fields_of_a_record():
     """A change of the fields requires a new number of the format."""
     known = "tenant alias version attempt intent env tranid opened_at links services metadata retired "
-    known += "creates_sent outcome problem"
+    known += "creates_sent decided_revision outcome problem"
     assert " ".join(TenantRecord.__slots__).replace(" __weakref__", "") == known
     assert file.JOURNAL_FORMAT.schema_version == 2
 

@@ -12,7 +12,7 @@ from wxtcb.errors import InvalidArgument
 from wxtcb.provision import STEPS, MemoryJournal, Provisioner, ProvisioningClient, Step, Tenant
 from wxtcb.provision.context import StepContext
 from wxtcb.provision.desired import DesiredState, Submit
-from wxtcb.provision.events import RunStopped, TermEnded, TermStarted
+from wxtcb.provision.events import ElectionUnavailable, RunStopped, TermEnded, TermStarted
 from wxtcb.provision.journal import JournalError
 from wxtcb.provision.report import StopReason
 from wxtcb.sandbox import Fault, FaultKind, ReadyPolicy
@@ -441,7 +441,8 @@ async def test_worker_that_cannot_reach_the_election_stops_before_its_lease_ends
         assert [type(event) for event in events] == [TermStarted]
         election.is_away = True
         await asyncio.sleep(26)
-        assert events[-1].reason == "the lease could not be renewed in time"
+        (ended,) = [event for event in events if isinstance(event, TermEnded)]
+        assert ended.reason == "the lease could not be renewed in time"
         election.is_away = False
         await asyncio.sleep(31)
         assert isinstance(events[-1], TermStarted)
@@ -575,3 +576,18 @@ async def test_run_and_worker_of_one_provisioner_share_a_term(harness: Harness, 
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     assert await journal.election.leader() is None
+
+
+async def test_candidate_reports_that_the_storage_is_away(harness: Harness, journal: MemoryJournal) -> None:
+    """Once for each absence; it is elected as soon as the storage is back."""
+    journal.election = election = FailingElection(journal.election)
+    election.is_away = True
+    events = []
+    async with harness.provisioner(journal=journal) as provisioner:
+        task = asyncio.create_task(provisioner.serve(on_event=events.append))
+        await asyncio.sleep(5)
+        election.is_away = False
+        await asyncio.sleep(1)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert [type(event) for event in events] == [ElectionUnavailable, TermStarted, RunStopped, TermEnded]

@@ -37,7 +37,7 @@ async def run_in_thread(function: Callable[[], T]) -> T:
     """
     # An executor future, unlike a task, is not cancelled by `asyncio.run` when the loop shuts down.
     future = asyncio.get_running_loop().run_in_executor(None, function)
-    cancelled = await _wait_shielded(future)
+    cancelled = await wait_shielded(future)
     if cancelled is None:
         return future.result()
     # Retrieve the exception, so that asyncio does not log it as "never retrieved": the cancellation takes precedence.
@@ -51,12 +51,12 @@ async def cancel_and_wait(task: asyncio.Task[None]) -> None:
     If the caller is cancelled meanwhile, CancelledError is raised only after the task is done.
     """
     task.cancel()
-    cancelled = await _wait_shielded(task)
+    cancelled = await wait_shielded(task)
     if cancelled is not None:
         raise asyncio.CancelledError(*cancelled.args)
 
 
-async def _wait_shielded(future: asyncio.Future[T]) -> asyncio.CancelledError | None:
+async def wait_shielded(future: asyncio.Future[T]) -> asyncio.CancelledError | None:
     """Wait until *future* is done and return the CancelledError that arrived meanwhile, if any."""
     cancelled: asyncio.CancelledError | None = None
     # The shield stops anyio, which would deliver its cancellation again in every turn of the loop. The `except` is for

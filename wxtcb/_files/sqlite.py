@@ -6,6 +6,7 @@ All functions block, so they must not run on the event loop.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shlex
 import sqlite3
@@ -133,6 +134,7 @@ def file_identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
+@functools.lru_cache(maxsize=64)
 def sidecar_path(path: Path, suffix: str) -> Path:
     """Return the path of a file that SQLite creates next to the database, such as ``-wal``."""
     return Path(f"{path}-{suffix}")

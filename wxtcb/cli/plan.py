@@ -121,9 +121,16 @@ def make_plan(
     """Make a plan with *runner*; report a signal that interrupts it. *settle* is in seconds."""
 
     async def compute() -> Plan:
+        # Tenants that were submitted need not be in the file, so that an absent one proves nothing.
+        has_others = any((await journal.desired.counts()).values())
+        if has_others and request.removed:
+            raise InvalidArgument(
+                "--removed: the journal also has tenants that were submitted, so FILE does not name all tenants; end "
+                "the work on one with `wxtcb decide TENANT --cancel`. Nothing was changed"
+            )
         async with target.session() as session, Provisioner(session, journal=journal, settle=settle) as provisioner:
             decisions = attrs.asdict(request, filter=attrs.filters.exclude("file"))
-            return await provisioner.plan(tenants, all_tenants=True, **decisions)
+            return await provisioner.plan(tenants, all_tenants=not has_others, **decisions)
 
     result = run_until_signal(compute(), runner=runner)
     if isinstance(result, Interrupted):

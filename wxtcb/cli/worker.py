@@ -15,7 +15,15 @@ from wxtcb.cli.runner import Interrupted, run_until_signal
 from wxtcb.cli.target import Target, select_target
 from wxtcb.errors import InvalidArgument
 from wxtcb.provision import Provisioner, StopReason
-from wxtcb.provision.events import RunEvent, RunStopped, StepOutcomeUnknown, TenantFinished, TermEnded, TermStarted
+from wxtcb.provision.events import (
+    ElectionUnavailable,
+    RunEvent,
+    RunStopped,
+    StepOutcomeUnknown,
+    TenantFinished,
+    TermEnded,
+    TermStarted,
+)
 from wxtcb.provision.journal import SharedJournal
 from wxtcb.validation import is_loopback
 
@@ -91,6 +99,8 @@ def log_event(event: RunEvent) -> None:
         case RunStopped(reason, message, retry_after) if reason not in _ENDS_OF_TERM:
             until = f" until {retry_after.astimezone():%Y-%m-%d %H:%M:%S}" if retry_after else ""
             _log_line(f"paused{until}: {message}")
+        case ElectionUnavailable(message):
+            _log_line(f"not electable at the moment: {message}")
         case StepOutcomeUnknown(tenant, problem):
             _log_line(f"{tenant}: outcome unknown, checking - {problem}")
         case TenantFinished(report):

@@ -1,27 +1,29 @@
-"""Audit: reads journal, platform and share agreements, and compares them with the tenants."""
+"""Audit: what the plans of all tenants show, plus environments bound to none, and shares that are not confirmed."""
 
 from __future__ import annotations
 
 import asyncio
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import chain
 from types import MappingProxyType
 from typing import Final
 
 import attrs
 
 from wxtcb._concurrency.tasks import cooperative_iter
-from wxtcb.api.environment import EnvInfo, EnvList, batch_get_env_id
+from wxtcb.api.environment import EnvInfo, batch_get_env_id
 from wxtcb.errors import WxtcbError
 from wxtcb.provision.error_policy import is_fatal
-from wxtcb.provision.plan import AliasIndex
-from wxtcb.provision.planner import LISTING_RETRIES, Planner, clock_skew_notes
-from wxtcb.provision.record import ServiceState, TenantRecord, collect_bindings, recently_opened, to_utc
+from wxtcb.provision.plan import Action, OperatorDecisions, TenantPlan, alias_in_use_message
+from wxtcb.provision.planner import PlanInput, Planner, clock_skew_notes
+from wxtcb.provision.record import TenantRecord, to_utc
 from wxtcb.provision.report import dump_json
+from wxtcb.provision.steps.services import SERVICES
 from wxtcb.provision.tenant import Tenant
 from wxtcb.session import Session
 
@@ -29,6 +31,9 @@ __all__ = ["Audit", "BoundEnvironment", "Classification", "Finding", "FindingKin
 
 ShareQuery = tuple[int | None, str]
 """Source type, and the mini program to look up under it."""
+
+ShareResults = Mapping[ShareQuery, frozenset[str] | str]
+"""Environments that each mini program may use (none if it is absent), or the message of a failed lookup."""
 
 MAX_APPIDS_PER_CALL: Final = 20
 _DERIVED_ALIAS: Final = re.compile(r"t[a-z2-7]{16}")
@@ -178,68 +183,48 @@ def _pluralize(count: int, noun: str) -> str:
     return f"1 {noun}" if count == 1 else f"{count} {noun}s"
 
 
-_SERVICE_FINDINGS: Final[Mapping[ServiceState | None, tuple[FindingKind, str]]] = {
-    ServiceState.UNCONFIRMED: (
-        FindingKind.UNKNOWN,
-        "service {} existed after an ambiguous request. Check its settings in the console.",
-    ),
-    ServiceState.SENT: (
-        FindingKind.DRIFT,
-        "the outcome of the request to establish service {} is unknown. Provision again.",
-    ),
-    None: (FindingKind.DRIFT, "service {} is not established. Provision again."),
-}
-
-
 async def audit_tenants(
     planner: Planner, session: Session, concurrency: int, tenants: Sequence[Tenant], aliases: Sequence[str]
 ) -> Audit:
     """Return the audit of *tenants*, whose aliases are *aliases*, with *concurrency* share lookups at a time."""
-    newer_than, retries = asyncio.get_running_loop().time(), LISTING_RETRIES
-    while True:
-        snapshot = await planner.poller.poll(newer_than)
-        # The journal is read after the list. An environment that a run creates in between is then in the journal,
-        # and recent. In the other order it would be in the list alone, and look like an orphan.
-        records = await planner.journal.load()
-        bindings = collect_bindings(records.values())
-        recent = recently_opened(bindings, planner.clock(), planner.settle)
-        if not retries or bindings.keys() <= recent | snapshot.value.by_env.keys():
-            break
-        newer_than, retries = snapshot.started_at + planner.poller.min_interval, retries - 1
+    aliases_by_name = dict(zip((tenant.name for tenant in tenants), aliases, strict=True))
+    # Nothing is adopted: an environment that a tenant names, but that the journal does not have, is a finding.
+    observed = await planner.observe(aliases_by_name, OperatorDecisions(all_tenants=True))
+    plans = [planner.plan_tenant(tenant, observed) async for tenant in cooperative_iter(tenants)]
     # The mini programs to look up: those that a confirmation link was requested for.
     queries = [
-        (tenant.source_type, appid)
-        async for tenant in cooperative_iter(tenants)
-        for appid in tenant.appids
-        if (record := records.get(tenant.name)) and record.env and record.links.get(appid)
+        (planned.tenant.source_type, appid)
+        async for planned in cooperative_iter(plans)
+        if planned.action is Action.READY
+        for appid in planned.tenant.appids
+        if planned.record.links.get(appid)
     ]
     share_results = await look_up_shares(session, concurrency, queries)
-    desired = {tenant.name: (tenant, alias) for tenant, alias in zip(tenants, aliases, strict=True)}
-    notes = clock_skew_notes(bindings, planner.clock())
-    comparison = Comparison(snapshot.value, desired, records, share_results, recent)
-    return await build_audit(planner.namespace, comparison, tuple(notes))
+    return await build_audit(planner.namespace, plans, observed, share_results)
 
 
-async def build_audit(namespace: str, comparison: Comparison, notes: tuple[str, ...] = ()) -> Audit:
-    """Return the audit of *comparison*; *notes* are added to its own notes."""
-    findings: list[Finding] = []
-    counts: Counter[Classification] = Counter()
-    unrelated: list[str] = []
-    with_derived_alias: list[str] = []
-    async for found in cooperative_iter(comparison.find_discrepancies()):
-        findings += found
-    async for info in cooperative_iter(comparison.listing.by_env.values()):
-        classification = comparison.classify(info)
-        counts[classification] += 1
-        if classification is Classification.OTHER:
-            unrelated.append(info.env)
-            with_derived_alias += [info.env] if _DERIVED_ALIAS.fullmatch(info.alias.lower()) else []
-    records = cooperative_iter(comparison.bound_records.values())
-    bound = [comparison.to_bound_environment(record) async for record in records]
+async def build_audit(
+    namespace: str, plans: Sequence[TenantPlan], observed: PlanInput, share_results: ShareResults
+) -> Audit:
+    """Return the audit of the tenants whose *plans* were made from *observed*."""
+    auditor = Auditor(observed, share_results)
+    checks = chain(map(auditor.check_plan, plans), map(auditor.check_record, observed.records.values()))
+    findings = [finding async for found in cooperative_iter(checks) for finding in found]
     order = list(FindingKind)
     findings.sort(key=lambda finding: order.index(finding.kind))
-    notes = (*derived_alias_notes(with_derived_alias), *notes)
-    return Audit(namespace, len(comparison.desired), tuple(findings), tuple(bound), tuple(unrelated), counts, notes)
+    worst_kinds = {env: finding.kind for finding in reversed(findings) for env in finding.envs}
+    counts: Counter[Classification] = Counter()
+    unrelated: list[EnvInfo] = []
+    async for info in cooperative_iter(observed.listing.by_env.values()):
+        classification = auditor.classify(info.env, worst_kinds.get(info.env))
+        counts[classification] += 1
+        if classification is Classification.OTHER:
+            unrelated.append(info)
+    bound = [auditor.describe(record) async for record in cooperative_iter(auditor.bound_records.values())]
+    derived = [info.env for info in unrelated if _DERIVED_ALIAS.fullmatch(info.alias.lower())]
+    notes = (*derived_alias_notes(derived), *clock_skew_notes(observed.bindings, observed.now))
+    unrelated_envs = tuple(info.env for info in unrelated)
+    return Audit(namespace, len(plans), tuple(findings), tuple(bound), unrelated_envs, counts, notes)
 
 
 def derived_alias_notes(envs: Sequence[str]) -> Iterator[str]:
@@ -252,10 +237,8 @@ def derived_alias_notes(envs: Sequence[str]) -> Iterator[str]:
         )
 
 
-async def look_up_shares(
-    session: Session, concurrency: int, queries: Iterable[ShareQuery]
-) -> Mapping[ShareQuery, frozenset[str] | str]:
-    """Return the environments that each mini program may use (none if it is absent), or the message of a failed lookup.
+async def look_up_shares(session: Session, concurrency: int, queries: Iterable[ShareQuery]) -> ShareResults:
+    """Return the result of each of *queries*.
 
     At most *concurrency* calls are in progress. After an error that every other call would meet, no other is sent.
     """
@@ -298,53 +281,117 @@ async def look_up_shares(
 
 # Not `attrs.frozen`: `cached_property` needs an instance dictionary.
 @attrs.define(frozen=True, slots=False, eq=False)
-class Comparison:
-    """Comparison of the tenants with journal and platform; `desired` has tenant and alias by name."""
+class Auditor:
+    """What an audit adds to plans: drift, absent tenants, and environments that are bound to no tenant."""
 
-    listing: EnvList
-    desired: Mapping[str, tuple[Tenant, str]]
-    records: Mapping[str, TenantRecord]
-    share_results: Mapping[ShareQuery, frozenset[str] | str]
-    recent_envs: frozenset[str] = frozenset()
-
-    @cached_property
-    def alias_index(self) -> AliasIndex:
-        return AliasIndex.from_list(self.listing)
+    observed: PlanInput
+    share_results: ShareResults
 
     @cached_property
     def bound_records(self) -> Mapping[str, TenantRecord]:
-        return {record.env: record for record in self.records.values() if record.env is not None}
+        return {record.env: record for record in self.observed.records.values() if record.env is not None}
 
     @cached_property
-    def desired_aliases(self) -> Mapping[str, str]:
-        return {alias.lower(): name for name, (_, alias) in self.desired.items()}
+    def previous_aliases(self) -> Mapping[str, TenantRecord]:
+        """Record by alias, in lower case, that no present tenant has and that an earlier create may have used."""
+        # A record without a create only has the outcome of an earlier attempt.
+        created = (each for each in self.observed.records.values() if each.attempt or not each.outcome)
+        # Several records may have one alias. That which may have an environment counts.
+        by_alias = {**{record.alias.lower(): record for record in created}, **self.observed.alias_owners}
+        present = {alias.lower() for alias in self.observed.aliases.values()}
+        return {alias: record for alias, record in by_alias.items() if alias not in present}
 
-    @cached_property
-    def recorded_aliases(self) -> Mapping[str, str]:
-        """Tenant by each other alias of the journal, in lower case."""
-        # Several records may have one alias. The last one wins, and that is the one that may have an environment.
-        records = sorted(self.records.values(), key=lambda record: record.may_have_environment)
-        by_alias = {record.alias.lower(): record.tenant for record in records}
-        return {alias: tenant for alias, tenant in by_alias.items() if alias not in self.desired_aliases}
+    def check_plan(self, planned: TenantPlan) -> Iterator[Finding]:
+        record, alias, alias_index = planned.record, planned.alias, self.observed.alias_index
+        finding, matches = partial(Finding, tenant=record.tenant, alias=alias), alias_index.find(alias)
+        envs = matches if record.env is None or record.env in matches else (record.env, *matches)
+        in_use = alias_in_use_message(alias, matches, record.env) if matches and not planned.existing else ""
+        reason = "; ".join(filter(None, (planned.reason, in_use)))
+        if record.intent is not None:
+            yield self._ambiguous_create(record, planned.reason or "Provision the tenant again")
+        if len(matches) > 1:
+            yield finding(kind=FindingKind.DUPLICATE, envs=envs, message=f"{reason}.")
+        # A plan calls a tenant READY whose recent environment is not listed yet, even if another one has its alias.
+        elif len(envs) > 1 or (planned.is_blocked and (envs or alias_index.has_unreadable(alias))):
+            yield finding(kind=FindingKind.CONFLICT, envs=envs, message=f"{reason}.")
+        elif not envs and record.intent is None:
+            message = reason or f"no environment was created under alias {alias} yet. Provision the tenant"
+            yield finding(kind=FindingKind.MISSING, message=f"{message}.")
+        if planned.env is not None and planned.action is Action.READY and (planned.status is not None or not matches):
+            yield from self._check_ready(planned, partial(finding, envs=(planned.env,)))
 
-    def classify(self, info: EnvInfo) -> Classification:
-        if record := self.bound_records.get(info.env):
-            if record.tenant in self.desired:
-                return Classification.WANTED
-            return Classification.RETIRED if record.retired else Classification.ORPHAN
-        alias = info.alias.lower()
-        owner = self.desired_aliases.get(alias) or self.recorded_aliases.get(alias)
-        if owner is None:
-            return Classification.OTHER
-        if len(self.alias_index.find(alias)) > 1:
-            return Classification.DUPLICATE
-        if self._has_ambiguous_create(owner, alias):
-            return Classification.AMBIGUOUS
-        return Classification.CONFLICT if alias in self.desired_aliases else Classification.ORPHAN
+    def _check_ready(self, planned: TenantPlan, finding: Callable[..., Finding]) -> Iterator[Finding]:
+        """Yield drift and what waits for people; *finding* makes a finding about the environment of the tenant."""
+        tenant, record, status = planned.tenant, planned.record, planned.status
+        if status is None:
+            message = f"{record.env} was created recently and is not listed yet. Audit again later."
+            yield finding(kind=FindingKind.DRIFT, message=message)
+            return
+        # Services that are only unconfirmed are reported below.
+        is_established = all(map(record.has_service, tenant.service_names))
+        steps = [step for step in planned.steps if step != SERVICES.name or not is_established]
+        if steps or status != "NORMAL":
+            advice = "See its page in the console" if status == "HALTED" else "Provision again"
+            needed = f", and needs {', '.join(steps)}" if steps else ""
+            yield finding(kind=FindingKind.DRIFT, message=f"{record.env} is {status}{needed}. {advice}.")
+        for appid in tenant.appids:
+            # An empty link means that the platform returned none: there is no page to confirm.
+            if not (link := record.links.get(appid)):
+                continue
+            result = self.share_results.get((tenant.source_type, appid), frozenset())
+            if isinstance(result, str):
+                message = f"could not check whether the administrator of {appid} confirmed: {result}."
+                yield finding(kind=FindingKind.UNKNOWN, message=message)
+            elif record.env not in result:
+                message = f"the administrator of {appid} must open {link} and confirm."
+                yield finding(kind=FindingKind.AWAITING, message=message)
+        for name in record.unconfirmed_services(tenant.service_names):
+            message = f"service {name} existed after an ambiguous request. Check its settings in the console."
+            yield finding(kind=FindingKind.UNKNOWN, message=message)
 
-    def to_bound_environment(self, record: TenantRecord) -> BoundEnvironment:
+    def check_record(self, record: TenantRecord) -> Iterator[Finding]:
+        alias, env = record.alias, record.env
+        finding, matches = partial(Finding, tenant=record.tenant, alias=alias), self.observed.alias_index.find(alias)
+        if record.tenant not in self.observed.aliases:
+            if record.intent is not None:
+                yield self._ambiguous_create(record, "Add the tenant again with this alias, and provision it")
+            if env is not None and env not in self.observed.listing.by_env:
+                message = (
+                    f"environment {env} is not listed, and its tenant is not in the file. If it was deleted, forget it."
+                )
+                yield finding(kind=FindingKind.CONFLICT, envs=(env,), message=message)
+            elif env is not None and not record.retired:
+                order = f" (order {record.tranid})" if record.tranid else ""
+                advice = "Add the tenant again, or mark it as removed."
+                message = f"{env}{order} is billed, but its tenant is not in the file. {advice}"
+                yield finding(kind=FindingKind.ORPHAN, envs=(env,), message=message)
+        if self.previous_aliases.get(alias.lower()) is not record:
+            return
+        if len(matches) > 1:
+            message = f"{alias_in_use_message(alias, matches, env)}."
+            yield finding(kind=FindingKind.DUPLICATE, envs=matches, message=message)
+        elif matches and matches[0] not in self.bound_records and record.intent is None:
+            message = f"alias {alias} is in use by {matches[0]}, and an earlier create used it. Adopt or delete it."
+            yield finding(kind=FindingKind.ORPHAN, envs=matches, message=message)
+
+    def _ambiguous_create(self, record: TenantRecord, advice: str) -> Finding:
+        tenant, alias = record.tenant, record.alias
+        envs = tuple(env for env in self.observed.alias_index.find(alias) if env not in self.bound_records)
+        state = f"{', '.join(envs)} may be its result" if envs else "no environment is listed under it"
+        message = f"the outcome of create {record.attempt} under alias {alias} is unknown; {state}. {advice}."
+        return Finding(kind=FindingKind.AMBIGUOUS, tenant=tenant, alias=alias, envs=envs, message=message)
+
+    def classify(self, env: str, worst_kind: FindingKind | None) -> Classification:
+        """Return the classification of a listed environment from the worst of the findings that name it."""
+        if (record := self.bound_records.get(env)) is None:
+            return Classification(worst_kind.value) if worst_kind else Classification.OTHER
+        if record.tenant in self.observed.aliases:
+            return Classification.WANTED
+        return Classification.RETIRED if record.retired else Classification.ORPHAN
+
+    def describe(self, record: TenantRecord) -> BoundEnvironment:
         env = record.env or ""
-        info = self.listing.by_env.get(env)
+        info = self.observed.listing.by_env.get(env)
         return BoundEnvironment(
             tenant=record.tenant,
             alias=record.alias,
@@ -353,131 +400,6 @@ class Comparison:
             opened_at=None if record.opened_at is None else to_utc(record.opened_at),
             create_time=info.create_time if info else None,
             status=info.status if info else None,
-            wanted=record.tenant in self.desired,
+            wanted=record.tenant in self.observed.aliases,
             retired=record.retired,
         )
-
-    def find_discrepancies(self) -> Iterator[tuple[Finding, ...]]:
-        for tenant, alias in self.desired.values():
-            yield tuple(self._check_tenant(tenant, alias))
-        for record in self.records.values():
-            yield tuple(self._check_record(record))
-
-    def _check_tenant(self, tenant: Tenant, alias: str) -> Iterator[Finding]:
-        name, record, matches = tenant.name, self.records.get(tenant.name), self.alias_index.find(alias)
-        if len(matches) > 1:
-            yield self._duplicate_finding(name, alias, matches)
-        if record is not None and record.env is not None:
-            yield from self._check_bound_environment(tenant, alias, record, record.env)
-            return
-        if intended := record is not None and record.intent is not None:
-            yield self._ambiguous_create_finding(self.records[name])
-        # An unbound environment under the alias of an ambiguous create may be its result: that is no conflict.
-        may_be_own = self._has_ambiguous_create(name, alias)
-        if len(matches) == 1 and not (may_be_own and matches[0] not in self.bound_records):
-            message = f"{self._alias_in_use(alias, matches[0])}. Adopt it, or give the tenant another alias."
-            yield _finding(FindingKind.CONFLICT, name, alias, matches, message)
-        elif not matches and not intended:
-            message = f"no environment was created under alias {alias} yet. Provision the tenant."
-            yield _finding(FindingKind.MISSING, name, alias, (), message)
-
-    def _check_bound_environment(self, tenant: Tenant, alias: str, record: TenantRecord, env: str) -> Iterator[Finding]:
-        info, matches = self.listing.by_env.get(env), self.alias_index.find(alias)
-        # An empty alias is one that cannot be read; the journal binds by id.
-        if info is not None and info.alias.lower() in ("", alias.lower()):
-            for kind, message in self._check_drift(tenant, record, info):
-                yield _finding(kind, tenant.name, alias, (env,), message)
-            return
-        if info is None and env in self.recent_envs and not matches:
-            message = f"{env} was created recently and is not listed yet. Audit again later."
-            yield _finding(FindingKind.DRIFT, tenant.name, alias, (env,), message)
-            return
-        reason = _unlisted_message(env)
-        if info is not None:
-            reason = f"environment {env} has alias {info.alias}, not {alias}: restore that alias of the tenant"
-        if len(matches) == 1:
-            reason = f"{self._alias_in_use(alias, matches[0])}, and {reason}"
-        yield _finding(FindingKind.CONFLICT, tenant.name, alias, (env, *matches), f"{reason}.")
-
-    def _check_drift(self, tenant: Tenant, record: TenantRecord, info: EnvInfo) -> Iterator[tuple[FindingKind, str]]:
-        if info.status != "NORMAL":
-            advice = "See its page in the console" if info.status == "HALTED" else "Provision again to wait for it"
-            yield FindingKind.DRIFT, f"{info.env} is {info.status}, not NORMAL. {advice}."
-        if unshared := record.unshared_appids(tenant.appids):
-            yield FindingKind.DRIFT, f"{record.env} is not shared with {', '.join(unshared)}. Provision again."
-        for appid in tenant.appids:
-            # An empty link means that the platform returned none: there is no page to confirm.
-            if not (link := record.links.get(appid)):
-                continue
-            result = self.share_results.get((tenant.source_type, appid), frozenset())
-            if isinstance(result, str):
-                yield FindingKind.UNKNOWN, f"could not check whether the administrator of {appid} confirmed: {result}"
-            elif record.env not in result:
-                yield FindingKind.AWAITING, f"the administrator of {appid} must open {link} and confirm."
-        # No call of the platform lists cloud-hosting services: the journal is all there is to compare with.
-        for name in tenant.service_names:
-            if (state := record.services.get(name)) is not ServiceState.DONE:
-                kind, message = _SERVICE_FINDINGS[state]
-                yield kind, message.format(name)
-
-    def _check_record(self, record: TenantRecord) -> Iterator[Finding]:
-        name, alias, env = record.tenant, record.alias, record.env
-        is_absent = name not in self.desired
-        if is_absent and record.intent is not None:
-            yield self._ambiguous_create_finding(record)
-        if is_absent and env is not None and env not in self.listing.by_env:
-            message = f"{_unlisted_message(env)}. Its tenant is not in the file."
-            yield _finding(FindingKind.CONFLICT, name, alias, (env,), message)
-        elif is_absent and env is not None and not record.retired:
-            order = f" (order {record.tranid})" if record.tranid else ""
-            advice = "Add the tenant again, or mark it as removed."
-            message = f"{env}{order} is billed, but its tenant is not in the file. {advice}"
-            yield _finding(FindingKind.ORPHAN, name, alias, (env,), message)
-        if self.recorded_aliases.get(alias.lower()) != name:
-            return
-        matches = self.alias_index.find(alias)
-        if len(matches) > 1:
-            yield self._duplicate_finding(name, alias, matches)
-        elif matches and matches[0] not in self.bound_records and record.intent is None:
-            in_use = self._alias_in_use(alias, matches[0])
-            message = f"{in_use}, and an earlier create used that alias. Adopt or delete it."
-            yield _finding(FindingKind.ORPHAN, name, alias, matches, message)
-
-    def _has_ambiguous_create(self, tenant: str, alias: str) -> bool:
-        record = self.records.get(tenant)
-        return record is not None and record.intent is not None and record.alias.lower() == alias.lower()
-
-    def _ambiguous_create_finding(self, record: TenantRecord) -> Finding:
-        name, alias = record.tenant, record.alias
-        envs = tuple(env for env in self.alias_index.find(alias) if env not in self.bound_records)
-        state = f"{', '.join(envs)} may be its result" if envs else "no environment is listed under it"
-        # A run checks the outcome of a create only under the alias that was sent.
-        if name not in self.desired:
-            advice = "Add the tenant again with this alias, and provision it"
-        elif self.desired[name][1].lower() != alias.lower():
-            advice = "Restore this alias of the tenant, and provision it"
-        else:
-            advice = "Provision the tenant again"
-        message = f"the outcome of create {record.attempt} under alias {alias} is unknown; {state}. {advice}."
-        return _finding(FindingKind.AMBIGUOUS, name, alias, envs, message)
-
-    def _duplicate_finding(self, tenant: str, alias: str, envs: tuple[str, ...]) -> Finding:
-        described = "; ".join(map(self._describe_environment, envs))
-        message = f"{len(envs)} environments have alias {alias}, and each is billed: {described}. Delete all but one."
-        return _finding(FindingKind.DUPLICATE, tenant, alias, envs, message)
-
-    def _alias_in_use(self, alias: str, env: str) -> str:
-        return f"alias {alias} is in use by {self._describe_environment(env)}"
-
-    def _describe_environment(self, env: str) -> str:
-        owner = self.bound_records.get(env)
-        binding = f"of tenant {owner.tenant!r}" if owner else "not in the journal"
-        return f"{env} ({binding}, created {self.listing.by_env[env].create_time or 'at an unknown time'})"
-
-
-def _finding(kind: FindingKind, tenant: str, alias: str, envs: tuple[str, ...], message: str) -> Finding:
-    return Finding(kind=kind, tenant=tenant, alias=alias, envs=envs, message=message)
-
-
-def _unlisted_message(env: str) -> str:
-    return f"environment {env} is not listed: if it was deleted, forget it; else the list is incomplete, audit again"

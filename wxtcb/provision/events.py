@@ -9,6 +9,7 @@ import attrs
 from wxtcb.provision.report import EnvironmentOrigin, Problem, StopReason, TenantReport
 
 __all__ = [
+    "ElectionUnavailable",
     "EventsDropped",
     "RunEvent",
     "RunStopped",
@@ -146,6 +147,13 @@ class TermEnded(BaseRunEvent):
 
 
 @attrs.frozen
+class ElectionUnavailable(BaseRunEvent):
+    """This process cannot take part in the election, because of the storage; it goes on trying."""
+
+    message: str
+
+
+@attrs.frozen
 class EventsDropped(BaseRunEvent):
     """`count` events were dropped, because this subscriber had 10,000 unread ones; `Run.report` has what they said."""
 
@@ -163,4 +171,5 @@ RunEvent = (
     | EventsDropped
     | TermStarted
     | TermEnded
+    | ElectionUnavailable
 )

@@ -69,7 +69,10 @@ def _as_immutable(pairs: Mapping[str, str]) -> Mapping[str, str]:
 
 @attrs.frozen(kw_only=True)
 class OperatorDecisions:
-    """Decisions of an operator about tenants; the fields are the arguments of `Provisioner.plan`."""
+    """Decisions of an operator about tenants; the fields are the arguments of `Provisioner.plan`.
+
+    `revision` is that of the desired tenant, if a worker carries out its decision.
+    """
 
     adopt: Mapping[str, str] = attrs.field(default=EMPTY_MAPPING, converter=_as_immutable)
     adopt_all: bool = False
@@ -78,6 +81,7 @@ class OperatorDecisions:
     all_tenants: bool = False
     removed: bool = False
     retry: frozenset[str] = frozenset()
+    revision: int = 0
 
 
 @attrs.frozen(kw_only=True)
@@ -196,11 +200,12 @@ class Plan:
         return dump_json(document)
 
 
-def alias_in_use_message(alias: str, envs: tuple[str, ...]) -> str:
-    """Return the message of an alias that existing environments have."""
-    one, several = (
-        "adopt it if it is this tenant's, else choose another alias",
-        "adopt one of them and delete the others",
-    )
-    advice = one if len(envs) == 1 else several
+def alias_in_use_message(alias: str, envs: tuple[str, ...], own_env: str | None = None) -> str:
+    """Return the message of an alias that existing environments have; *own_env* is that of the tenant."""
+    if own_env in envs:
+        advice = f"keep {own_env}, which is this tenant's, and delete the others"
+    elif len(envs) == 1:
+        advice = "adopt it if it is this tenant's, else choose another alias"
+    else:
+        advice = "adopt one of them and delete the others"
     return f"alias {alias} is in use by {', '.join(envs)}: {advice}"

@@ -34,6 +34,42 @@ class Planner:
     settle: float
     clock: Callable[[], float]
 
+    async def observe(
+        self,
+        aliases: Mapping[str, str],
+        decisions: OperatorDecisions,
+        *,
+        previously_listed: frozenset[str] = frozenset(),
+        newer_than: float | None = None,
+        known_bindings: Mapping[str, Binding] | None = None,
+    ) -> PlanInput:
+        """Return list and journal for the tenants in *aliases*, which are by name; the arguments are those of `plan`."""
+        retries = LISTING_RETRIES
+        snapshot = await self.poller.poll(asyncio.get_running_loop().time() if newer_than is None else newer_than)
+        while True:
+            # The journal is read after the list. An environment that another process creates in between is then in the
+            # journal, and recent. In the other order it would be in the list alone, and look like a conflict.
+            bindings = await self.journal.bindings(self.clock()) if known_bindings is None else known_bindings
+            # With all tenants, records of those that are not in the file count too: one may have been renamed.
+            names = None if decisions.all_tenants else dict.fromkeys((*aliases, *decisions.forget))
+            records = await self.journal.load(names, aliases=() if names is None else aliases.values())
+            # What was bound between the two reads.
+            now = self.clock()
+            newest = {
+                record.env: Binding(record.tenant, now)
+                for record in records.values()
+                if record.env and record.env not in bindings
+            }
+            bindings = {**bindings, **newest}
+            recent = recently_opened(bindings, now, self.settle)
+            # A list may be incomplete once and complete a second later. After two retries it counts.
+            if not retries or previously_listed.union(bindings) - recent <= snapshot.value.by_env.keys():
+                return PlanInput(
+                    decisions, aliases, records, snapshot.value, snapshot.started_at, bindings, recent, now
+                )
+            retries -= 1
+            snapshot = await self.poller.poll(snapshot.started_at + self.poller.min_interval)
+
     async def plan(
         self,
         tenants: Sequence[Tenant],
@@ -50,32 +86,13 @@ class Planner:
         starts at loop time *newer_than* or later, by default now. *known_bindings* saves reading those of the journal.
         Raises `InvalidArgument` if a decision cannot be carried out.
         """
-        aliases_by_name = dict(zip((tenant.name for tenant in tenants), aliases, strict=True))
-        retries = LISTING_RETRIES
-        snapshot = await self.poller.poll(asyncio.get_running_loop().time() if newer_than is None else newer_than)
-        while True:
-            # The journal is read after the list. An environment that another process creates in between is then in the
-            # journal, and recent. In the other order it would be in the list alone, and look like a conflict.
-            bindings = await self.journal.bindings(self.clock()) if known_bindings is None else known_bindings
-            # With all tenants, records of those that are not in the file count too: one may have been renamed.
-            names = None if decisions.all_tenants else dict.fromkeys((*aliases_by_name, *decisions.forget))
-            records = await self.journal.load(names, aliases=() if names is None else aliases)
-            # What was bound between the two reads.
-            now = self.clock()
-            newest = {
-                record.env: Binding(record.tenant, now)
-                for record in records.values()
-                if record.env and record.env not in bindings
-            }
-            bindings = {**bindings, **newest}
-            expected = previously_listed.union(bindings) - recently_opened(bindings, now, self.settle)
-            # A list may be incomplete once and complete a second later. After two retries it counts.
-            if not retries or expected <= snapshot.value.by_env.keys():
-                break
-            retries -= 1
-            snapshot = await self.poller.poll(snapshot.started_at + self.poller.min_interval)
-        recent = recently_opened(bindings, self.clock(), self.settle)
-        plan_input = PlanInput(decisions, aliases_by_name, records, snapshot.value, bindings, recent, self.clock())
+        plan_input = await self.observe(
+            dict(zip((tenant.name for tenant in tenants), aliases, strict=True)),
+            decisions,
+            previously_listed=previously_listed,
+            newer_than=newer_than,
+            known_bindings=known_bindings,
+        )
         if (adoptions := plan_input.further_adoptions(tenants)) or decisions.adopt_all:
             # As pairs, so that an apply adopts exactly the environments that this plan shows.
             decisions = attrs.evolve(decisions, adopt={**decisions.adopt, **adoptions}, adopt_all=False)
@@ -83,14 +100,14 @@ class Planner:
         plan_input.validate_decisions()
         changes = [
             change
-            async for record in cooperative_iter(records.values())
+            async for record in cooperative_iter(plan_input.records.values())
             if record.tenant not in plan_input.previous_owners and (change := plan_input.record_change(record))
         ]
         return Plan(
             self.namespace,
-            tuple([self._plan_tenant(tenant, plan_input) async for tenant in cooperative_iter(tenants)]),
+            tuple([self.plan_tenant(tenant, plan_input) async for tenant in cooperative_iter(tenants)]),
             plan_input.alias_index,
-            snapshot.started_at,
+            plan_input.listed_at,
             self.journal,
             decisions,
             # Transfers come first: they release the environments that other changes rely on.
@@ -116,7 +133,7 @@ class Planner:
         # A user approved *plan*: an apply must not bill more environments than it shows.
         return attrs.evolve(newer, tenants=tuple(map(restrict_tenant, newer.tenants, plan.tenants)))
 
-    def _plan_tenant(self, tenant: Tenant, plan_input: PlanInput) -> TenantPlan:
+    def plan_tenant(self, tenant: Tenant, plan_input: PlanInput) -> TenantPlan:
         record, adopt_env = plan_input.initial_record(tenant.name), plan_input.decisions.adopt.get(tenant.name)
         planned = plan_tenant(tenant, plan_input.aliases[tenant.name], record, plan_input, adopt_env)
         # The record of a transfer has the environment already, so that `plan_tenant` calls it READY.
@@ -156,12 +173,16 @@ def clock_skew_notes(bindings: Mapping[str, Binding], now: float) -> Iterator[st
 # Not `attrs.frozen`: `cached_property` needs an instance dictionary.
 @attrs.define(frozen=True, slots=False, eq=False)
 class PlanInput:
-    """State that plans are made from; `recent_envs` are bound environments that the platform may not list yet."""
+    """State that plans are made from: `listing` is of loop time `listed_at`, the journal of Unix time `now`.
+
+    `recent_envs` are bound environments that the platform may not list yet.
+    """
 
     decisions: OperatorDecisions
     aliases: Mapping[str, str]
     records: Mapping[str, TenantRecord]
     listing: EnvList
+    listed_at: float
     bindings: Mapping[str, Binding]
     recent_envs: frozenset[str]
     now: float
@@ -256,8 +277,12 @@ class PlanInput:
         name, after = record.tenant, record
         if name in self.decisions.forget and record.env == self.decisions.forget[name]:
             after = reset_record(record)
-        if name in self.decisions.retry and (record.creates_sent or record.outcome):
-            after = attrs.evolve(after, creates_sent=0, outcome="", problem="")
+        revision = self.decisions.revision
+        # A worker that takes over may find a decision that was carried out already: it allows no further creates.
+        is_new = record.decided_revision < revision if revision else record.creates_sent or record.outcome
+        if name in self.decisions.retry and is_new:
+            decided_revision = revision or record.decided_revision
+            after = attrs.evolve(after, creates_sent=0, outcome="", problem="", decided_revision=decided_revision)
         if name in self.aliases:
             after = attrs.evolve(after, retired=False) if after.retired else after
         elif self._is_removed(after):

@@ -64,6 +64,7 @@ class TenantRecord:
     - `metadata`: values that a custom `Step` stores by key.
     - `retired`: the tenant was removed on purpose. Its environment stays in the journal.
     - `creates_sent`: creates without a clear rejection since an operator last decided about the tenant.
+    - `decided_revision`: revision of the desired tenant whose decision allowed these creates; 0 if there was none.
     - `outcome`, `problem`: result of the last run of the tenant if it is not done, and why; empty if it is done.
     """
 
@@ -80,6 +81,7 @@ class TenantRecord:
     metadata: Mapping[str, str] = EMPTY_MAPPING
     retired: bool = False
     creates_sent: int = 0
+    decided_revision: int = 0
     outcome: str = ""
     problem: str = ""
 

@@ -215,8 +215,6 @@ class Run:
                         limiter.release()
                         break
                     tenants.create_task(self._run_tenant(index, tenant_plan))
-                    # Thousands of tenants may need no request at all; without this they would block the loop.
-                    await asyncio.sleep(0)
             watching.cancel()
 
     async def _run_tenant(self, index: int, plan: TenantPlan) -> None:

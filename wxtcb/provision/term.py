@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import Final
 
 import anyio
@@ -58,12 +59,21 @@ class TermHolder:
             term, self._run_term = self._run_term, None
             await self.release(term)
 
-    async def campaign(self) -> Term:
-        """Return a new term once this process is elected; a storage that is away for a while only delays that."""
+    async def campaign(self, on_error: Callable[[JournalError], None]) -> Term:
+        """Return a new term once this process is elected; a storage that is away for a while only delays that.
+
+        *on_error* gets the first error, and the first one after each success.
+        """
+        is_away = False
         while True:
-            with contextlib.suppress(JournalError):
+            try:
                 if term := await self.try_acquire():
                     return term
+                is_away = False
+            except JournalError as error:
+                if not is_away:
+                    on_error(error)
+                is_away = True
             await asyncio.sleep(_CAMPAIGN_INTERVAL)
 
     async def try_acquire(self) -> Term | None:

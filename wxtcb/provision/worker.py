@@ -17,8 +17,7 @@ from wxtcb.errors import InvalidArgument, OperationTimeout, SendVetoed, WxtcbErr
 from wxtcb.provision.desired import DesiredState, DesiredTenant, DesiredTenants, Finish
 from wxtcb.provision.election import Term
 from wxtcb.provision.engine import Engine, find_stop
-from wxtcb.provision.error_policy import is_fatal
-from wxtcb.provision.events import RunEvent, RunStopped, TermEnded, TermStarted
+from wxtcb.provision.events import ElectionUnavailable, RunEvent, RunStopped, TermEnded, TermStarted
 from wxtcb.provision.plan import OperatorDecisions, TenantPlan
 from wxtcb.provision.reconciliation import MAX_LISTING_AGE
 from wxtcb.provision.report import Outcome, StopReason, TenantReport
@@ -49,7 +48,7 @@ GroupFactory = Callable[[Callable[[RunEvent], None], Callable[[Stop], None]], Wo
 class Drained:
     """Result of `Provisioner.drain`.
 
-    - `elected`: whether this process was elected; if not, another one works, and nothing was done.
+    - `elected`: whether this process was elected to the end; if not, another one works, or will do so.
     - `waiting`: number of tenants that still wait.
     - `retry_after`: time in UTC at which to drain again, such as after an exhausted quota; None if nothing waits.
     """
@@ -79,7 +78,7 @@ class Worker:
         """Work whenever this process is elected, until it is cancelled."""
         pauses = 0
         while True:
-            term = await self.terms.campaign()
+            term = await self.terms.campaign(lambda error: self.on_event(ElectionUnavailable(str(error))))
             stop = await self._work(term, self._serve_term(term))
             # Another process may be able to do what this one is not, such as with another IP address.
             pauses = 0 if stop is None or stop.reason is StopReason.DEPOSED else pauses + 1
@@ -91,6 +90,8 @@ class Worker:
         if (term := await self.terms.try_acquire()) is None:
             return Drained(elected=False)
         stop = await self._work(term, self._run_period(term, until_idle=True))
+        if stop is not None and stop.reason is StopReason.DEPOSED:
+            return Drained(elected=False)
         waiting, now = (await self.desired.counts())[DesiredState.WAITING], self.engine.shared.wall_clock()
         retry_after = stop.retry_after.astimezone(UTC) if stop and stop.retry_after else None
         if retry_after is None and (stop or waiting):
@@ -271,8 +272,6 @@ class Period:
             self._unstarted.remove(desired)
             self._entries[desired.tenant] = _Entry(desired)
             tenants.create_task(self._run_tenant(desired, plan))
-            # Thousands of tenants may need no request at all; without this they would block the loop.
-            await asyncio.sleep(0)
 
     async def _plan_all(self, batch: Sequence[DesiredTenant]) -> list[tuple[DesiredTenant, TenantPlan]]:
         """Plan the tenants of *batch* together, and carry out their decisions; what is invalid needs attention."""
@@ -304,6 +303,7 @@ class Period:
                 forget={name: decision.forget} if decision.forget else {},
                 # Every decision of a person allows further creates.
                 retry=frozenset({name}),
+                revision=pairs[0][0].revision,
             )
         aliases = [desired.alias for desired, _ in pairs]
         with self.group.interruptible():
@@ -333,12 +333,12 @@ class Period:
 
     def _judge(self, desired: DesiredTenant, report: TenantReport) -> Finish | None:
         """Return what becomes of a tenant after an attempt; None if it stays as it is for the next term."""
-        # With a step, the tenant was stopped at it: the next term finds out what this one waits for no longer.
-        if report.outcome is Outcome.UNFINISHED or report.step is not None:
-            return None if self._stop is None or self._stop.halts else self._waiting(desired, self._stop)
-        if any(problem.error is not None and is_fatal(problem.error) for problem in report.problems):
-            # What every tenant would meet is no failure of this one, such as a lost database or the end of the term.
+        if self._stop is not None and self._stop.halts and not report.outcome.is_done:
+            # Cut off: what it could not check, such as an ambiguous create, is checked by the next term.
             return None
+        # With a step, the tenant was stopped at it.
+        if report.outcome is Outcome.UNFINISHED or report.step is not None:
+            return None if self._stop is None else self._waiting(desired, self._stop)
         state, delay = DesiredState.NEEDS_ATTENTION, 0.0
         if report.outcome.is_done:
             state = DesiredState.DONE

@@ -98,10 +98,6 @@ class PostgresJournal:
         return self._database.schema
 
     @property
-    def wait(self) -> None:
-        return None
-
-    @property
     def durable(self) -> bool:
         return True
 
