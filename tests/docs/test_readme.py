@@ -19,8 +19,10 @@ import httpx
 import pytest
 import pytest_asyncio
 from aiohttp.test_utils import TestClient, TestServer
+from typer.testing import CliRunner
 
 import wxtcb
+from wxtcb.cli.app import app
 from wxtcb.provision import DesiredState
 from wxtcb.sandbox import Sandbox
 
@@ -114,6 +116,13 @@ def test_the_readme_starts_with_a_short_description() -> None:
     opening = README.split("\n\n")[1]
     assert len(re.findall(r"\.(?=\s|$)", opening)) == 2
     assert re.findall(r"^## (.*)$", README, re.MULTILINE)[:2] == ["Try it", "Run the tests"]
+
+
+def test_every_command_exists() -> None:
+    """Each command of the table has a help page."""
+    commands = re.findall(r"`wxtcb (\w+)", section("On the command line"))
+    assert {"plan", "provision", "audit", "worker", "submit", "status", "decide", "init"} <= {*commands}
+    assert [name for name in commands if CliRunner().invoke(app, [name, "--help"]).exit_code] == []
 
 
 # `wxtcb plan`, as a program

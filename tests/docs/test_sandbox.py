@@ -76,7 +76,7 @@ def test_application_of_the_readme_can_be_tested(pytester: pytest.Pytester, monk
     [backend] = [
         block
         for block in re.findall(r"^```python\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
-        if "FastAPI(" in block
+        if "TicketReceiver" in block
     ]
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     pytester.makepyfile(backend=backend)

@@ -18,7 +18,9 @@ from wxtcb.sandbox import Sandbox
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 [BACKEND] = (
-    block for block in re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL) if "fastapi" in block
+    block
+    for block in re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    if "TicketReceiver" in block
 )
 BACKEND_KEY = "key-of-the-backend"
 PID_ROUTE = """
