@@ -10,25 +10,17 @@ of four candidates, of which one is elected. With `--waiting`, 10,000 tenants wa
 
 from __future__ import annotations
 
-import argparse
-import asyncio
 import contextlib
 import sys
 import tempfile
-import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import attrs
-import orjson
 import psutil
-from figures import Figure, Interval
-from harness import main, run_script
-from provisioning import SandboxProcess, make_tenants, open_journal, run_sandbox
+from provisioning import SandboxProcess, make_tenants, open_journal
 
 from wxtcb.provision import Provisioner, ProvisioningClient
-from wxtcb.provision.desired import DesiredState
 
 sys.path.append(str(Path(__file__).parent.parent / "tests"))
 from postgres_server import Postgres, start_postgres
