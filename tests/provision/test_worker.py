@@ -591,3 +591,33 @@ async def test_candidate_reports_that_the_storage_is_away(harness: Harness, jour
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     assert [type(event) for event in events] == [ElectionUnavailable, TermStarted, RunStopped, TermEnded]
+
+
+async def test_tenant_changed_twice_under_way_ends_once_with_the_last_change(
+    harness: Harness, journal: MemoryJournal
+) -> None:
+    """The change that waited for the end of the attempt, and the one after it, are not worked on side by side."""
+    harness.sandbox.world.ready_after = ReadyPolicy.after_seconds(1)
+    client = ProvisioningClient(journal)
+    changes = iter([Tenant("a", services=[API]), Tenant("a", services=[API, "web"])])
+
+    class Changing:
+        def __getattr__(self, name: str) -> object:
+            return getattr(real, name)
+
+        async def take(self, epoch: int, limit: int) -> object:
+            # Between the end of the attempt and the next rows.
+            if harness.sandbox.world.environments and (change := next(changes, None)):
+                journal.desired = real
+                await client.submit([change])
+                journal.desired = self
+            return await real.take(epoch, limit)
+
+    real = journal.desired
+    journal.desired = Changing()
+    async with serving(harness, journal):
+        await client.submit([Tenant("a")])
+        await asyncio.sleep(600)
+        status = await client.status("a")
+    assert (status.state, list(status.services)) == (DesiredState.DONE, ["api", "web"])
+    assert harness.sandbox.count(CREATE) == 1

@@ -108,6 +108,7 @@ def _plan(
     adopt_all: options.AdoptAll = False,
     adopt_from: options.AdoptFrom = None,
     forget: options.Forget = None,
+    retry: options.Retry = None,
     removed: options.Removed = False,
     resend_links: options.ResendLinks = False,
     own_token: options.OwnToken = False,
@@ -117,7 +118,7 @@ def _plan(
 
     def run() -> int:
         flags = {"adopt_all": adopt_all, "removed": removed, "resend_links": resend_links}
-        request = PlanRequest.from_options(file, adopt, adopt_from, forget, **flags)
+        request = PlanRequest.from_options(file, adopt, adopt_from, forget, retry, **flags)
         return plan(request, sandbox=sandbox, journal=journal, own_token=own_token, as_json=as_json)
 
     run_and_exit(run)
@@ -141,6 +142,7 @@ def _provision(
     adopt_all: options.AdoptAll = False,
     adopt_from: options.AdoptFrom = None,
     forget: options.Forget = None,
+    retry: options.Retry = None,
     removed: options.Removed = False,
     resend_links: options.ResendLinks = False,
     concurrency: options.Concurrency = 16,
@@ -166,7 +168,7 @@ def _provision(
         flags = {"adopt_all": adopt_all, "removed": removed, "resend_links": resend_links}
         return provision(
             ProvisionOptions(
-                request=PlanRequest.from_options(file, adopt, adopt_from, forget, **flags),
+                request=PlanRequest.from_options(file, adopt, adopt_from, forget, retry, **flags),
                 sandbox=sandbox,
                 journal=selected,
                 concurrency=concurrency,

@@ -81,6 +81,10 @@ Forget = Annotated[
     list[str] | None,
     typer.Option(metavar="TENANT=ENV", help="Forget an environment that was deleted on purpose; may be repeated."),
 ]
+Retry = Annotated[
+    list[str] | None,
+    typer.Option(metavar="TENANT", help="Allow three more creates for a tenant; may be repeated."),
+]
 Removed = Annotated[
     bool,
     typer.Option("--removed", help="Confirm that tenants that FILE lacks were removed, and that none was renamed."),

@@ -39,12 +39,16 @@ _MAX_SUGGESTED_PAIRS: Final = 3
 
 @attrs.frozen(kw_only=True)
 class PlanRequest:
-    """Tenants file to plan for, and the decisions of the operator: `adopt` and `forget` map tenants to environments."""
+    """Tenants file to plan for, and the decisions of the operator: `adopt` and `forget` map tenants to environments.
+
+    `retry` are names of tenants.
+    """
 
     file: Path
     adopt: dict[str, str] = attrs.field(factory=dict[str, str])
     adopt_all: bool = False
     forget: dict[str, str] = attrs.field(factory=dict[str, str])
+    retry: frozenset[str] = frozenset()
     removed: bool = False
     resend_links: bool = False
 
@@ -55,6 +59,7 @@ class PlanRequest:
         adopt: list[str] | None,
         adopt_from: Path | None,
         forget: list[str] | None,
+        retry: list[str] | None,
         **flags: bool,
     ) -> PlanRequest:
         """Return the request of command line options; raise `InvalidArgument` for invalid ``TENANT=ENV`` pairs."""
@@ -62,7 +67,7 @@ class PlanRequest:
         listed = read_adoptions(adopt_from) if adopt_from else {}
         if repeated := sorted(adopted.keys() & listed.keys()):
             raise InvalidArgument(f"--adopt: tenant {repeated[0]!r} is also in {adopt_from}; no request was sent")
-        return cls(file=file, adopt=adopted | listed, forget=forgotten, **flags)
+        return cls(file=file, adopt=adopted | listed, forget=forgotten, retry=frozenset(retry or ()), **flags)
 
     def load_tenants(self, target: Target) -> tuple[Tenant, ...]:
         """Read the tenants file; raise `InvalidArgument` with all errors in it."""

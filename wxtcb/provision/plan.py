@@ -90,7 +90,7 @@ class TenantPlan:
 
     - `env`, `status`: the environment that the tenant has, or that it will adopt.
     - `existing`: environments that have its alias; those that are `adoptable` belong to no other tenant of the plan.
-    - `reason`: why the tenant is blocked; empty if it is not.
+    - `reason`: why the tenant is blocked; empty if it is not. `is_postponed`: a later list may show otherwise.
     """
 
     tenant: Tenant
@@ -101,6 +101,7 @@ class TenantPlan:
     existing: tuple[str, ...] = ()
     adoptable: tuple[str, ...] = ()
     reason: str = ""
+    is_postponed: bool = False
     steps: tuple[str, ...] = ()
     initial_record: TenantRecord | None = attrs.field(default=None, repr=False)
     resend_links: bool = False

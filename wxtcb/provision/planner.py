@@ -449,7 +449,8 @@ def _plan_new_environment(planned: TenantPlan, observed: PlanInput) -> TenantPla
         unknown = f"the outcome of a create for tenant {other.tenant!r} under alias {planned.alias} is unknown"
         return _blocked(planned, f"{unknown}: provision that tenant first")
     if missing := observed.missing_message:
-        return _blocked(planned, f"{missing}. Plan again; if it was deleted, forget it")
+        blocked = _blocked(planned, f"{missing}. Plan again; if it was deleted, forget it")
+        return attrs.evolve(blocked, is_postponed=True)
     # A record without a create only has the outcome of an earlier attempt.
     record = planned.initial_record
     is_new = record is None or bool(record.outcome and not record.attempt)

@@ -75,7 +75,10 @@ class ExpectedEnvironments:
         """Expect the environments of *bindings*, which were read at loop time *read_at*, and those bound since then."""
         recent, known = recently_opened(bindings, wall_time, self.settle), self.bound_since
         # An environment that is new here may not be listed yet. One that another process bound long ago must be.
-        since = {env: known.get(env, read_at if env in recent else -math.inf) for env in bindings}
+        since = {
+            env: known.get(env, read_at - (wall_time - binding.since) if env in recent else -math.inf)
+            for env, binding in bindings.items()
+        }
         self.bound_since = since | {env: at for env, at in known.items() if at > read_at}
         self._last_diff = None
 
@@ -112,7 +115,7 @@ class KnownBindings:
         async with self._lock:
             now = asyncio.get_running_loop().time()
             # What was bound after the last read is recent for at least as long: no listing needs to show it yet.
-            max_age = 60.0 if self.is_elected() else min(MAX_LISTING_AGE, self.expected.settle / 2)
+            max_age = min(60.0 if self.is_elected() else MAX_LISTING_AGE, self.expected.settle / 2)
             if now - self._read_at > max_age:
                 wall_time, added = self.wall_clock(), dict[str, Binding]()
                 # What this process binds during the read may be missing from its result.

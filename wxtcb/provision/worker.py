@@ -99,12 +99,14 @@ class Worker:
         return Drained(True, waiting, retry_after)
 
     async def _serve_term(self, term: Term) -> Stop | None:
-        pauses = 0
+        pauses, now = 0, asyncio.get_running_loop().time
         while True:
+            started_at = now()
             stop = await self._run_period(term, until_idle=False)
             if stop is None or stop.halts:
                 return stop
-            pauses += 1
+            # Work that went on for a while was no continuation of the last trouble.
+            pauses = 1 if now() - started_at > _PAUSE_BACKOFF.maximum else pauses + 1
             seconds = _PAUSE_BACKOFF.delay(pauses)
             if stop.retry_after is not None:
                 seconds = max(1.0, stop.retry_after.timestamp() - self.engine.shared.wall_clock())
@@ -257,13 +259,15 @@ class Period:
                     state.cancelled = True
 
     async def _start_all(self, taken: Sequence[DesiredTenant], tenants: asyncio.TaskGroup) -> None:
-        self._unstarted = []
+        newest: dict[str, DesiredTenant] = {}
         for desired in taken:
             if (entry := self._entries.get(desired.tenant)) is not None:
                 # It begins once the present attempt has ended.
                 entry.newer = desired
             else:
-                self._unstarted.append(desired)
+                # One that waited for the end of an attempt may have been taken once more; the later row is the newer.
+                newest[desired.tenant] = desired
+        self._unstarted = [*newest.values()]
         for desired, plan in await self._plan_all(tuple(self._unstarted)):
             await self.worker.engine.shared.limiter.acquire(_START_PRIORITY, self.group.wait)
             if self.group.stopped:
@@ -327,11 +331,11 @@ class Period:
             asyncio.get_running_loop().call_exception_handler({"message": message, "exception": error})
         if entry.newer is not None:
             self._again.append(entry.newer)
-        if (finish := self._judge(desired, report)) is not None:
+        if (finish := self._judge(desired, plan, report)) is not None:
             await self._finish(finish)
         self._wakeup.set()
 
-    def _judge(self, desired: DesiredTenant, report: TenantReport) -> Finish | None:
+    def _judge(self, desired: DesiredTenant, plan: TenantPlan, report: TenantReport) -> Finish | None:
         """Return what becomes of a tenant after an attempt; None if it stays as it is for the next term."""
         if self._stop is not None and self._stop.halts and not report.outcome.is_done:
             # Cut off: what it could not check, such as an ambiguous create, is checked by the next term.
@@ -340,9 +344,11 @@ class Period:
         if report.outcome is Outcome.UNFINISHED or report.step is not None:
             return None if self._stop is None else self._waiting(desired, self._stop)
         state, delay = DesiredState.NEEDS_ATTENTION, 0.0
+        # The list proves nothing about any new tenant at the moment; an operator need not decide about each of them.
+        is_postponed = plan.is_postponed and report.reason == plan.reason
         if report.outcome.is_done:
             state = DesiredState.DONE
-        elif desired.tries + 1 < MAX_TRIES and may_succeed_later(report):
+        elif desired.tries + 1 < MAX_TRIES and (may_succeed_later(report) or is_postponed):
             state, delay = DesiredState.WAITING, _RETRY_BACKOFF.delay(desired.tries + 1)
         failed = state is DesiredState.WAITING
         return Finish(tenant=desired.tenant, revision=desired.revision, state=state, delay=delay, failed=failed)

@@ -76,12 +76,18 @@ async def _create(context: StepContext) -> None:
             wall_deadline = context.shared.wall_clock() + context.create_window
             intent = Intent(deadline=wall_deadline, window=context.create_window)
             record, sent = state.record, state.record.creates_sent + 1
+            rolled_back_at = context.shared.journal.rolled_back_at
             await context.commit(attrs.evolve(record, attempt=record.attempt + 1, intent=intent, creates_sent=sent))
+            # The commit itself may be what met the fail-over.
+            is_rolled_back = context.shared.journal.rolled_back_at != rolled_back_at
             # A slow disk may have used up both: the listing's freshness and the time within which the create must end.
-            if listing.is_fresh(context.loop_time()) and context.loop_time() < deadline:
+            is_in_time = listing.is_fresh(context.loop_time()) and context.loop_time() < deadline
+            if is_in_time and not is_rolled_back:
                 await _send_create(context, deadline, reservation)
                 return
             await _clear_intent(context)
+            if is_rolled_back:
+                return
         finally:
             reservation.cancel()
     message = (
