@@ -280,7 +280,8 @@ def test_deleted_environment_is_forgotten_on_request(cli: Cli, tenants: Tenants,
     assert rejected.exit_code == 3
     assert rejected.stdout.count(f"add: --forget a={env}\n") == 2
     assert "is duplicated" in cli("plan", file, "--forget", "a=1", "--forget", "a=2").stderr
-    result = cli("provision", file, "--yes", "--forget", f"a={env}")
+    assert "retry b: unknown tenant" in cli("plan", file, "--retry", "b").stderr
+    result = cli("provision", file, "--yes", "--retry", "a", "--forget", f"a={env}")
     assert (result.exit_code, platform.sandbox.count(CREATE)) == (0, 2)
 
 

@@ -179,3 +179,19 @@ async def test_journal_that_is_away_stops_the_run(harness: Harness) -> None:
     journal.wait, journal.election = 0.0, Away()
     report = await harness.provision(plain_tenants(1), journal=journal)
     assert (report.stop_reason, report.stop_message) == (StopReason.FATAL_ERROR, "the storage is away")
+
+
+async def test_fail_over_that_an_intent_meets_delays_its_create(harness: Harness) -> None:
+    """The commit of the intent may be the first statement on the new server: the create is not sent at once."""
+
+    class FailingOver(MemoryJournal):
+        async def commit(self, record, entry, previous_owner=None, *, epoch=None):
+            if record.intent and self.rolled_back_at is None:
+                self.rolled_back_at = time.monotonic()
+            return await super().commit(record, entry, previous_owner, epoch=epoch)
+
+    started = asyncio.get_running_loop().time()
+    report = await harness.provision(plain_tenants(1), journal=FailingOver(), settle=120.0)
+    (created,) = [seen.at - started for seen in harness.sandbox.seen if seen.path == CREATE]
+    assert report.all_done
+    assert created > 160

@@ -621,3 +621,25 @@ async def test_tenant_changed_twice_under_way_ends_once_with_the_last_change(
         status = await client.status("a")
     assert (status.state, list(status.services)) == (DesiredState.DONE, ["api", "web"])
     assert harness.sandbox.count(CREATE) == 1
+
+
+async def test_incomplete_list_postpones_new_tenants(harness: Harness, journal: MemoryJournal) -> None:
+    """An operator decides about the environment that is missing, and not about every tenant that waits for it."""
+    async with serving(harness, journal):
+        client = ProvisioningClient(journal)
+        await client.submit([Tenant("a")])
+        await wait_for_state(client, "a", DesiredState.DONE)
+        env = (await client.status("a")).env
+        await asyncio.sleep(60)
+        harness.sandbox.world.remove(env)
+        await client.submit(plain_tenants(3))
+        await asyncio.sleep(30)
+        assert (await client.counts())[DesiredState.WAITING] == 3
+        status = await client.status(plain_tenants(1)[0].name)
+        assert (status.outcome, env in status.problem, status.tries) == ("conflict", True, 1)
+        await client.submit([Tenant("a", services=[API])])
+        await wait_for_state(client, "a", DesiredState.NEEDS_ATTENTION)
+        await client.decide("a", forget=env)
+        for tenant in (Tenant("a"), *plain_tenants(3)):
+            await wait_for_state(client, tenant.name, DesiredState.DONE)
+    assert harness.sandbox.count(CREATE) == 5
