@@ -51,7 +51,6 @@ async def serve(provisioner: Provisioner, count: int) -> None:
     await asyncio.wait([serving])
 
 
-
 async def main(sandbox: dict[str, str], journal: str, count: int, work: str) -> None:
     """Provision and print the measurements."""
     async with (
