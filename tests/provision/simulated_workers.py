@@ -52,7 +52,7 @@ class DesiredConnection:
     async def counts(self):
         return await self.connection.read("desired.counts")
 
-    async def wait_for_change(self, seen, timeout):
+    async def wait_for_change(self, seen, timeout):  # noqa: ASYNC109 - as in the protocol
         backend = self.connection.backend
         if backend.notifies:
             return await backend.journal().desired.wait_for_change(seen, timeout)

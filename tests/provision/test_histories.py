@@ -130,7 +130,7 @@ class RandomHistory(RuleBasedStateMachine):
 
     @precondition(lambda self: self.history.processes)
     @rule(point=POINTS, stored=st.booleans(), restart=st.booleans(), index=INDEXES, seconds=CLOCK_JUMPS, skew=SKEWS)
-    def crash(self, point, stored, restart, index, seconds, skew):
+    def crash(self, *, point, stored, restart, index, seconds, skew):
         """Kill a process, and perhaps start one at once, as after a reboot with another wall clock."""
         self._run_to(point)
         if process := self._pick(index):
