@@ -187,6 +187,18 @@ async def test_submissions_do_not_wait_for_each_other(harness: Harness) -> None:
     assert harness.provisioner.drained == [PLATFORM]
 
 
+async def test_queueing_lock_would_let_them_wait(harness: Harness) -> None:
+    """Control: with a lock of procrastinate for the platform, the second transaction waits for the first."""
+    deferral = harness.blueprint._drain.configure
+    async with await psycopg.AsyncConnection.connect(harness.url) as first:
+        await deferral(queueing_lock=PLATFORM, connection=first).defer_async(platform=PLATFORM)
+        options = "-c lock_timeout=10ms"
+        async with await psycopg.AsyncConnection.connect(harness.url, options=options) as second:
+            with pytest.raises(ConnectorException) as caught:
+                await deferral(queueing_lock=PLATFORM, connection=second).defer_async(platform=PLATFORM)
+            assert isinstance(caught.value.__cause__, psycopg.errors.LockNotAvailable)
+
+
 async def test_waiting_jobs_of_a_platform_become_one(harness: Harness) -> None:
     """The first one drains what all of them were deferred for; other platforms have their own."""
     for platform in (PLATFORM, "other", PLATFORM, PLATFORM):
@@ -338,6 +350,18 @@ async def test_job_of_a_dead_worker_is_replaced_once(harness: Harness) -> None:
     await harness.app.job_manager.finish_job_by_id_async(stalled, procrastinate.jobs.Status.SUCCEEDED, delete_job=False)
     await harness.work()
     assert harness.provisioner.drained == [PLATFORM]
+
+
+async def test_retry_of_procrastinate_would_lose_the_successor(harness: Harness) -> None:
+    """Control: the worker that resumes ends the job that was retried, and the platform is not drained."""
+    await harness.blueprint.defer(PLATFORM)
+    stalled = await harness.fetch()
+    manager = harness.app.job_manager
+    for job in await manager.get_stalled_jobs():
+        await manager.retry_job(job)
+    await manager.finish_job_by_id_async(stalled, procrastinate.jobs.Status.SUCCEEDED, delete_job=False)
+    await harness.work()
+    assert harness.provisioner.drained == []
 
 
 async def test_job_of_a_deleted_worker_is_replaced(harness: Harness) -> None:

@@ -12,6 +12,7 @@ from wxtcb.errors import InvalidArgument
 from wxtcb.provision import STEPS, MemoryJournal, Provisioner, ProvisioningClient, Step, Tenant
 from wxtcb.provision.context import StepContext
 from wxtcb.provision.desired import DesiredState, Submit
+from wxtcb.provision.election import Term
 from wxtcb.provision.events import ElectionUnavailable, RunStopped, TermEnded, TermStarted
 from wxtcb.provision.journal import JournalError
 from wxtcb.provision.report import StopReason
@@ -270,6 +271,25 @@ async def test_drain_ends_when_nothing_is_due(harness: Harness, journal: MemoryJ
         await client.submit([Tenant("b")])
         drained = await provisioner.drain()
         assert (drained.waiting, drained.retry_after.hour) == (2, 16)
+
+
+async def test_drain_that_is_deposed_leaves_the_rest_to_the_next_term(harness: Harness, journal: MemoryJournal) -> None:
+    """A create whose outcome is unknown needs no person: the next elected process finds out what became of it."""
+    harness.sandbox.faults.script(CREATE, [Fault(FaultKind.HANG_AFTER)])
+    async with harness.provisioner(journal=journal, grace=1.0) as provisioner:
+        client = ProvisioningClient(journal)
+        await client.submit(plain_tenants(1))
+        draining = asyncio.create_task(provisioner.drain())
+        await wait_for_requests(harness.sandbox, CREATE)
+        leader = await journal.election.leader()
+        await journal.election.release(Term(leader.epoch, 30.0))
+        other = await journal.election.acquire("other", 30.0)
+        assert (await draining).elected is False
+        assert (await client.counts())[DesiredState.WAITING] == 1
+        await journal.election.release(other)
+        assert (await provisioner.drain()).waiting == 0
+    assert (await client.counts())[DesiredState.DONE] == 1
+    assert harness.sandbox.count(CREATE) == 1
 
 
 async def test_fatal_error_lets_another_process_try(harness: Harness, journal: MemoryJournal) -> None:

@@ -19,6 +19,8 @@ from wxtcb.provision.events import RunStopped, TermEnded, TermStarted
 from wxtcb.provision.postgres.journal import PostgresJournal
 from wxtcb.provision.procrastinate import ProvisioningBlueprint
 
+DAY, CHINA_OFFSET = 86_400, 8 * 3600
+
 
 def print_line(kind, **fields):
     print(json.dumps({"kind": kind, "at": time.monotonic(), **fields}), flush=True)
@@ -40,10 +42,20 @@ def make_app(options):
     times = options["times"]
     context.CREATE_WINDOW_MARGIN = times["window_margin"]
     timeout = wxtcb.Timeout(connect=times["connect"], reply=times["reply"])
+    # The clock of the provisioners: Unix time, or a time that passes midnight soon after the first of them is opened.
+    clock = time.time
+
+    def clock_before_midnight():
+        offset = -(time.time() + CHINA_OFFSET) % DAY - options["midnight_in"]
+        return lambda: time.time() + offset
+
     settings = {name: times[name] for name in ("settle", "interval", "lease")}
 
     @contextlib.asynccontextmanager
     async def open_provisioner(platform):
+        nonlocal clock
+        if options["midnight_in"] is not None and clock is time.time:
+            clock = clock_before_midnight()
         async with (
             PostgresJournal(options["database"], schema=options["schemas"][platform]) as journal,
             wxtcb.Session(
@@ -52,9 +64,7 @@ def make_app(options):
                 token_store=options["database"],
                 max_fetches_per_hour=None,
             ) as session,
-            Provisioner(
-                session, journal=journal, clock=lambda: time.time() + options["clock_offset"], **settings
-            ) as provisioner,
+            Provisioner(session, journal=journal, clock=clock, **settings) as provisioner,
         ):
             yield provisioner
 
