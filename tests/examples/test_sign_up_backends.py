@@ -17,8 +17,8 @@ from .backends import LIMITS, ROOT, Browser, appid, running
 
 CREATE = "/componenttcb/createenv"
 REFUSE_COMMIT = (
-    "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'refused'; END $$",
-    "CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON customers INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse()",
+    "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'refused'; END $$",
+    "CREATE CONSTRAINT TRIGGER fail AFTER INSERT ON customers INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION fail()",
 )
 
 
@@ -68,7 +68,7 @@ async def test_a_backend_signs_up_and_reports(name: str, tmp_path) -> None:
         # The commit fails, after the submission.
         server.execute(*REFUSE_COMMIT, database=backends.database)
         assert await call("PUT", "second") == 500
-        server.execute("DROP TRIGGER refuse ON customers", database=backends.database)
+        server.execute("DROP TRIGGER fail ON customers", database=backends.database)
         assert await call("GET", "second") == 404
         # An exhausted quota lets tenants wait, and their streams stay open.
         sandbox.faults.errcode(45009, path=CREATE)
