@@ -376,6 +376,7 @@ def test_several_results_of_an_ambiguous_create_are_duplicates() -> None:
     scene = with_env(with_record(CLEAN, env=None, intent=INTENT), info("a-2", "a"))
     envs = ("a-1", "a-2")
     assert scene.outline == [(FindingKind.DUPLICATE, "a", envs), (FindingKind.AMBIGUOUS, "a", envs)]
+    assert scene.classifications[Classification.DUPLICATE] == 2
     assert scene.findings[0].message == ("alias a is in use by a-1, a-2: adopt one of them and delete the others.")
 
 

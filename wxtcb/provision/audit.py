@@ -195,7 +195,6 @@ async def audit_tenants(
     queries = [
         (planned.tenant.source_type, appid)
         async for planned in cooperative_iter(plans)
-        if planned.action is Action.READY
         for appid in planned.tenant.appids
         if planned.record.links.get(appid)
     ]
