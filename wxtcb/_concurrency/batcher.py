@@ -51,9 +51,6 @@ class Batcher(Generic[T]):
                 continue
             finally:
                 self._queue.pop(item, None)
-                if future.done() and not future.cancelled():
-                    # Retrieved, so that asyncio does not log it: the caller may have been cancelled.
-                    future.exception()
             return
 
     async def _handle_batch(self, first: T) -> None:
@@ -79,3 +76,5 @@ class Batcher(Generic[T]):
                 else:
                     # If this caller was cancelled, the others are not: they submit their items again.
                     future.set_exception(error if isinstance(error, Exception) else _BatchCancelled())
+                    # Retrieved, so that asyncio does not log it: the caller of that item may have ended already.
+                    future.exception()
