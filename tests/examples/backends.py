@@ -67,6 +67,9 @@ class Backends:
     async def stop(self, number: int) -> int:
         """Stop a process gracefully, and return its exit code."""
         started = time.monotonic()
+        # It may have been killed, and its successor be starting.
+        while self.processes[number].returncode is not None:
+            await asyncio.sleep(0.02)
         self.processes[number].send_signal(signal.SIGTERM)
         code = await self.processes[number].wait()
         self.stop_seconds.append(time.monotonic() - started)

@@ -15,7 +15,9 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 name, port = sys.argv[1:]
 wxtcb.provision.context.CREATE_WINDOW_MARGIN = 1.0
-wxtcb.provision.Provisioner = functools.partial(wxtcb.provision.Provisioner, settle=0.5, interval=0.3, lease=1.5)
+# With few steps at a time, the work takes as long as the start of some processes.
+options = {"settle": 0.5, "interval": 0.3, "lease": 1.5, "concurrency": 4}
+wxtcb.provision.Provisioner = functools.partial(wxtcb.provision.Provisioner, **options)
 wxtcb.Session.from_env = functools.partial(Session.from_env, timeout=Timeout(connect=0.5, reply=1.5))
 folder = EXAMPLES / f"{name}_backend"
 if name == "aiohttp":

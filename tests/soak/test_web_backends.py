@@ -21,7 +21,7 @@ FAULTS = (
     Fault(FaultKind.BUSY_AFTER, path=CREATE, probability=0.025),
     Fault(FaultKind.DROP_AFTER, path=CREATE, probability=0.025),
     Fault(FaultKind.BUSY, probability=0.05),
-    Fault(FaultKind.SLOW, path=CREATE, seconds=0.3, probability=0.5),
+    Fault(FaultKind.SLOW, path=CREATE, seconds=0.3),
 )
 
 
@@ -44,15 +44,19 @@ async def test_every_browser_sees_the_end(name: str, tmp_path, scale: float) -> 
         started = time.monotonic()
         browsers = [Browser(backends, http, f"customer-{n}", appid(n)) for n in range(tenants)]
         following = asyncio.gather(*(browser.run() for browser in browsers))
-        for event in range(kills + restarts):
-            while not following.done() and len(world.environments) < tenants * (event + 1) / (kills + restarts + 1):
-                await asyncio.sleep(0.01)
-            if event < kills:
-                # Every second time the one that works.
-                elected = backends.elected() if event % 2 == 0 else None
-                await backends.kill(chance.randrange(processes) if elected is None else elected)
-            else:
-                await backends.restart(event % processes)
+        async with asyncio.TaskGroup() as starting:
+            for event in range(kills + restarts):
+                while not following.done() and len(world.environments) < tenants * (event + 1) / (kills + restarts + 1):
+                    await asyncio.sleep(0.01)
+                if event < kills:
+                    # Every second time the one that works. The next event does not wait for its successor.
+                    alive = [n for n, process in enumerate(backends.processes) if process.returncode is None]
+                    elected = backends.elected() if event % 2 == 0 else None
+                    starting.create_task(backends.kill(elected if elected in alive else chance.choice(alive)))
+                    # Until its end is noticed.
+                    await asyncio.sleep(0.2)
+                else:
+                    await backends.restart(event % processes)
         await following
         seconds = time.monotonic() - started
         codes = [await backends.stop(number) for number in range(processes)]
