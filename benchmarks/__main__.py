@@ -32,6 +32,10 @@ BENCHMARKS: Final = (
     "journal",
     "journal --plan",
     "postgres_journal",
+    "hosts",
+    "hosts --waiting",
+    "hosts --submit",
+    "hosts --takeover",
     "web_latency",
     "import_time",
 )

@@ -32,7 +32,13 @@ class SandboxProcess:
     component_appsecret: str
     ticket: str
 
-    def session(self, *, hooks: Sequence[Hook] = (), max_fetches_per_hour: int | None = 30) -> wxtcb.Session:
+    def session(
+        self,
+        *,
+        hooks: Sequence[Hook] = (),
+        max_fetches_per_hour: int | None = 30,
+        timeout: wxtcb.Timeout | None = None,
+    ) -> wxtcb.Session:
         """Return a session with the sandbox as its platform."""
         return wxtcb.Session(
             component_appid=self.component_appid,
@@ -41,6 +47,7 @@ class SandboxProcess:
             base_url=self.base_url,
             hooks=hooks,
             max_fetches_per_hour=max_fetches_per_hour,
+            timeout=timeout or wxtcb.Timeout(),
         )
 
     async def invalidate_token(self) -> None:
@@ -51,8 +58,13 @@ class SandboxProcess:
 
     async def count_listings(self) -> int:
         """Return the number of received requests that list environments."""
+        return (await self.count_calls()).get(LIST_PATH, 0)
+
+    async def count_calls(self) -> dict[str, int]:
+        """Return the number of received requests by path."""
         async with aiohttp.ClientSession() as http, http.get(f"{self.base_url}/_sandbox") as reply:
-            return int((await reply.json())["counts"].get(LIST_PATH, 0))
+            counts: dict[str, int] = (await reply.json())["counts"]
+            return counts
 
 
 @contextlib.contextmanager
@@ -66,15 +78,6 @@ def make_tenants(count: int) -> list[Tenant]:
     """Return tenants with one mini program and one service each."""
     api = Service.from_name("api")
     return [Tenant(f"tenant {number}", appids=[f"wx{number:016}"], services=[api]) for number in range(count)]
-
-
-def open_journal(url: str) -> Any:
-    """Return the journal at a URL such as ``sqlite:///path`` or ``postgresql://...``."""
-    if url.startswith("sqlite:"):
-        return SqliteJournal(url.removeprefix("sqlite://"))
-    from wxtcb.provision.postgres.journal import PostgresJournal
-
-    return PostgresJournal(url)
 
 
 @contextlib.asynccontextmanager

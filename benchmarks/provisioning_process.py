@@ -1,86 +1,109 @@
-"""A process that provisions tenants, and measures itself.
+"""A process that provisions what is desired when it is elected, and measures itself.
 
 Takes its options as a JSON object: `sandbox` is the platform, `journal` the URL of the journal, `count` the number of
-tenants, and `work` is "serve" (what is desired) or "apply" (a list of its own). Prints a line when it is ready, and its
-measurements as JSON when all tenants are finished.
+tenants, `until` what ends it: "done", or "waiting" for all tenants that have an environment. Other options are those of
+a provisioner or a timeout. Prints a line when it is ready, begins when it reads a line, and prints its measurements as
+JSON at the end. SIGTERM ends it gracefully.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import signal
 import sys
 import time
 
+import anyio
 import orjson
 from memory import peak_memory, reset_peak
-from provisioning import CONCURRENCY, SandboxProcess, make_tenants, open_journal
+from provisioning import CONCURRENCY, SandboxProcess
 
-from wxtcb.provision import Provisioner
+import wxtcb
+from wxtcb.provision import Provisioner, context
+from wxtcb.provision.events import RunEvent, StepDone, TenantFinished
+from wxtcb.provision.journal_urls import open_journal
 
-# Without a gap, so that the longest run of callbacks between two ticks is seen.
-TICK: float = 0.001
+TICK = 0.001
 
 
-async def measure_blocking(worst: list[float]) -> None:
+async def measure_turns(longest: list[float]) -> None:
     """Append each new maximum of the CPU seconds that the event loop spent between two ticks."""
     while True:
         before = time.thread_time()
         await asyncio.sleep(TICK)
         # By CPU time: on a shared machine, elapsed time says more about other programs.
-        if (seconds := time.thread_time() - before) > worst[-1]:
-            worst.append(seconds)
+        if (seconds := time.thread_time() - before) > longest[-1]:
+            longest.append(seconds)
 
 
-async def serve(provisioner: Provisioner, count: int) -> None:
-    """Serve until *count* tenants are finished."""
-    from wxtcb.provision.events import TenantFinished
+async def serve(provisioner: Provisioner, count: int, until: str) -> None:
+    """Serve until *count* tenants are finished, or have an environment."""
+    remaining, ended = iter(range(count - 1)), asyncio.Event()
 
-    remaining, finished = iter(range(count - 1)), asyncio.Event()
+    def on_event(event: RunEvent) -> None:
+        if until == "done":
+            counts = isinstance(event, TenantFinished)
+        else:
+            counts = isinstance(event, StepDone) and event.step == "environment"
+        if counts and next(remaining, None) is None:
+            ended.set()
 
-    def on_event(event: object) -> None:
-        if isinstance(event, TenantFinished) and next(remaining, None) is None:
-            finished.set()
-
-    serving = asyncio.create_task(provisioner.serve(on_event=on_event))
-    waiting = asyncio.create_task(finished.wait())
+    serving = asyncio.ensure_future(provisioner.serve(on_event=on_event))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, serving.cancel)
+    waiting = asyncio.create_task(ended.wait())
     await asyncio.wait([serving, waiting], return_when=asyncio.FIRST_COMPLETED)
     # Until what has finished is stored.
     await asyncio.sleep(0.5)
+    if until == "waiting":
+        gc.collect()
+        write({"resident": peak_memory() - RESIDENT[0]})
     serving.cancel()
-    await asyncio.wait([serving])
+    with contextlib.suppress(asyncio.CancelledError):
+        await serving
 
 
-async def main(sandbox: dict[str, str], journal: str, count: int, work: str) -> None:
+RESIDENT: list[float] = []
+
+
+def write(value: object) -> None:
+    """Write a line of JSON."""
+    sys.stdout.write(f"{orjson.dumps(value).decode()}\n")
+    sys.stdout.flush()
+
+
+async def main(
+    sandbox: dict[str, str],
+    journal: str,
+    count: int,
+    until: str = "done",
+    *,
+    connect: float = 5.0,
+    reply: float = 30.0,
+    **settings: float,
+) -> None:
     """Provision and print the measurements."""
+    context.CREATE_WINDOW_MARGIN = min(context.CREATE_WINDOW_MARGIN, connect + reply)
+    timeout = wxtcb.Timeout(connect=connect, reply=reply)
     async with (
         open_journal(journal) as opened,
-        SandboxProcess(**sandbox).session() as session,
-        Provisioner(session, journal=opened, concurrency=CONCURRENCY) as provisioner,
+        SandboxProcess(**sandbox).session(max_fetches_per_hour=None, timeout=timeout) as session,
+        Provisioner(session, journal=opened, **{"concurrency": CONCURRENCY, **settings}) as provisioner,
     ):
-        tenants = make_tenants(count) if work == "apply" else []
-        gc.collect()
-        sys.stdout.write("ready\n")
-        sys.stdout.flush()
-        sys.stdin.readline()
-        worst, before = [0.0], reset_peak()
-        ticking = asyncio.create_task(measure_blocking(worst))
+        # It imports modules at its first use, which must not count as a turn of the loop.
+        with anyio.CancelScope():
+            await asyncio.sleep(0)
+        write("ready")
+        await asyncio.to_thread(sys.stdin.readline)
+        longest = [0.0]
+        RESIDENT.append(reset_peak())
+        ticking = asyncio.create_task(measure_turns(longest))
         cpu, started = time.process_time(), time.perf_counter()
-        if work == "apply":
-            report = await provisioner.apply(tenants)
-            if report.done_count != count:
-                raise RuntimeError(f"only {report.done_count} of {count} tenants are done: {report.stop_message}")
-        else:
-            await serve(provisioner, count)
-        result = {
-            "cpu": time.process_time() - cpu,
-            "elapsed": time.perf_counter() - started,
-            "memory": peak_memory() - before,
-            "blocking": worst[-1],
-        }
+        await serve(provisioner, count, until)
         ticking.cancel()
-    sys.stdout.write(f"{orjson.dumps(result).decode()}\n")
-    sys.stdout.flush()
+        result = {"cpu": time.process_time() - cpu, "elapsed": time.perf_counter() - started}
+        write({**result, "memory": peak_memory() - RESIDENT[0], "turn": longest[-1]})
 
 
 if __name__ == "__main__":
