@@ -29,10 +29,11 @@ import psutil
 from figures import Figure, Interval
 from harness import ScriptProcess, main, run_script
 from memory import MEGABYTE
-from provisioning import SandboxProcess, make_tenants, open_journal, run_sandbox
+from provisioning import SandboxProcess, make_tenants, run_sandbox
 
 from wxtcb.provision import Provisioner, ProvisioningClient
 from wxtcb.provision.desired import DesiredState
+from wxtcb.provision.journal_urls import open_journal
 
 sys.path.append(str(Path(__file__).parent.parent))
 from tests.postgres_server import start_postgres
@@ -76,7 +77,7 @@ class Storage:
         """Return the URL of a new journal."""
         with tempfile.TemporaryDirectory() as directory:
             is_file = self.server is None
-            yield f"sqlite://{directory}/journal.db" if is_file else self.server.url(self.server.create_database())
+            yield f"sqlite:///{directory}/journal.db" if is_file else self.server.url(self.server.create_database())
 
     def cpu_seconds(self) -> float:
         """Return the CPU time of all processes of the server, also of those that have ended."""

@@ -80,15 +80,6 @@ def make_tenants(count: int) -> list[Tenant]:
     return [Tenant(f"tenant {number}", appids=[f"wx{number:016}"], services=[api]) for number in range(count)]
 
 
-def open_journal(url: str) -> Any:
-    """Return the journal at a URL such as ``sqlite:///path`` or ``postgresql://...``."""
-    if url.startswith("sqlite:"):
-        return SqliteJournal(url.removeprefix("sqlite://"))
-    from wxtcb.provision.postgres.journal import PostgresJournal
-
-    return PostgresJournal(url)
-
-
 @contextlib.asynccontextmanager
 async def journal_on_disk() -> AsyncIterator[SqliteJournal]:
     """Open a journal in a temporary file."""

@@ -18,11 +18,12 @@ import time
 import anyio
 import orjson
 from memory import peak_memory, reset_peak
-from provisioning import CONCURRENCY, SandboxProcess, open_journal
+from provisioning import CONCURRENCY, SandboxProcess
 
 import wxtcb
 from wxtcb.provision import Provisioner, context
 from wxtcb.provision.events import RunEvent, StepDone, TenantFinished
+from wxtcb.provision.journal_urls import open_journal
 
 TICK = 0.001
 
@@ -63,9 +64,6 @@ async def serve(provisioner: Provisioner, count: int, until: str) -> None:
         await serving
 
 
-<<<<<<< HEAD
-async def main(sandbox: dict[str, str], journal: str, count: int, work: str) -> None:
-=======
 RESIDENT: list[float] = []
 
 
@@ -80,11 +78,11 @@ async def main(
     journal: str,
     count: int,
     until: str = "done",
+    *,
     connect: float = 5.0,
     reply: float = 30.0,
     **settings: float,
 ) -> None:
->>>>>>> f1ff0a1 (wip)
     """Provision and print the measurements."""
     context.CREATE_WINDOW_MARGIN = min(context.CREATE_WINDOW_MARGIN, connect + reply)
     timeout = wxtcb.Timeout(connect=connect, reply=reply)

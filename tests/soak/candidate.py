@@ -17,9 +17,10 @@ from collections import Counter
 import attrs
 
 import wxtcb
-from wxtcb.provision import Provisioner, Service, SqliteJournal, Tenant, context
+from wxtcb.provision import Provisioner, Service, Tenant, context
 from wxtcb.provision.events import TenantFinished, TermEnded, TermStarted
 from wxtcb.provision.journal import Stale
+from wxtcb.provision.journal_urls import open_journal
 from wxtcb.provision.postgres.journal import PostgresJournal
 
 
@@ -29,11 +30,6 @@ def make_tenants(count):
         Tenant(f"t{number}", alias=f"a{number}", appids=[f"wx{number % 16:016}"], services=services)
         for number in range(count)
     ]
-
-
-def open_journal(url, **options):
-    scheme, _, path = url.partition("://")
-    return SqliteJournal(path, **options) if scheme == "sqlite" else PostgresJournal(url)
 
 
 @attrs.define(eq=False)

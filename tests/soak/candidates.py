@@ -1,4 +1,4 @@
-"""Many real processes that provision with one journal: started, killed, paused, terminated, and observed from outside."""
+"""Many real processes with one journal: started, killed, paused, terminated, and observed from outside."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from pathlib import Path
 import attrs
 
 import wxtcb
-from tests.soak.candidate import make_tenants, open_journal
+from tests.soak.candidate import make_tenants
 from wxtcb.provision import Provisioner, ProvisioningClient
 from wxtcb.provision.desired import DesiredState
 from wxtcb.provision.journal import JournalError
+from wxtcb.provision.journal_urls import open_journal
 
 PROGRAM = Path(__file__).with_name("candidate.py")
 CREATE = "/componenttcb/createenv"
@@ -35,15 +36,21 @@ FAULTS = (
 # A transition to DONE is stored in the transaction that makes it, so each one is counted exactly once.
 POSTGRES_ENDS = (
     "CREATE TABLE ends (tenant text)",
-    "CREATE FUNCTION note_end() RETURNS trigger LANGUAGE plpgsql AS"
-    " $$ BEGIN INSERT INTO ends VALUES (new.tenant); RETURN new; END $$",
-    "CREATE TRIGGER note_end AFTER UPDATE ON wxtcb_desired FOR EACH ROW"
-    " WHEN (new.state = 'done' AND old.state <> 'done') EXECUTE FUNCTION note_end()",
+    """
+    CREATE FUNCTION note_end() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN INSERT INTO ends VALUES (new.tenant); RETURN new; END $$
+    """,
+    """
+    CREATE TRIGGER note_end AFTER UPDATE ON wxtcb_desired FOR EACH ROW
+    WHEN (new.state = 'done' AND old.state <> 'done') EXECUTE FUNCTION note_end()
+    """,
 )
 SQLITE_ENDS = (
     "CREATE TABLE ends (tenant TEXT)",
-    "CREATE TRIGGER note_end AFTER UPDATE ON desired WHEN new.state = 'done' AND old.state <> 'done'"
-    " BEGIN INSERT INTO ends VALUES (new.tenant); END",
+    """
+    CREATE TRIGGER note_end AFTER UPDATE ON desired WHEN new.state = 'done' AND old.state <> 'done'
+    BEGIN INSERT INTO ends VALUES (new.tenant); END
+    """,
 )
 
 
@@ -238,8 +245,6 @@ class Hosts:
                             print(f"{decided} decisions")
                             return time.monotonic() - started
                         for status in exhausted:
-                            history = await client.history(status.tenant)
-                            print(status.tenant, status.problem, *(entry.change for entry in history), sep="\n    ")
                             assert "creates" in status.problem
                             await client.decide(status.tenant, retry=True)
                             decided += 1
@@ -259,6 +264,6 @@ class Hosts:
     def _execute(self, *statements):
         if self.postgres:
             return self.postgres.execute(*statements, database=self.journal_url.rpartition("?")[0].rpartition("/")[2])
-        db = sqlite3.connect(self.journal_url.partition("://")[2], timeout=30)
+        db = sqlite3.connect(self.journal_url.removeprefix("sqlite:///"), timeout=30)
         with contextlib.closing(db), db:
             return [db.execute(statement).fetchall() for statement in statements][-1]
