@@ -120,16 +120,11 @@ class Engine:
         not expected.
         """
         context = StepContext(self.shared, group, TenantState.from_plan(index, plan), holds_slot=True)
-        name, report = context.state.name, None
+        name = context.state.name
         group.active[name] = context.state
         try:
             group.emit(TenantStarted(name, plan.alias))
-            while report is None and name in self._in_progress:
-                context.release_slot()
-                report = await self._join(name)
-                # If the other caller was stopped, this one continues.
-                if report.outcome is Outcome.UNFINISHED and not group.stopped:
-                    report = None
+            report = await self._join(context)
             if report is None:
                 self._in_progress[name] = None
                 try:
@@ -145,12 +140,19 @@ class Engine:
         finally:
             context.release_slot()
 
-    async def _join(self, name: str) -> TenantReport:
-        """Return the report of a tenant that another caller works on."""
-        # Made only now: most of thousands of tenants are worked on by one caller.
-        joined = self._in_progress[name] or asyncio.get_running_loop().create_future()
-        self._in_progress[name] = joined
-        return await asyncio.shield(joined)
+    async def _join(self, context: StepContext) -> TenantReport | None:
+        """Return the report of another caller that works on the tenant, or None if there is none."""
+        name = context.state.name
+        while name in self._in_progress:
+            context.release_slot()
+            # Made only now: most of thousands of tenants are worked on by one caller.
+            joined = self._in_progress[name] or asyncio.get_running_loop().create_future()
+            self._in_progress[name] = joined
+            report = await asyncio.shield(joined)
+            # If the other caller was stopped, this one continues.
+            if report.outcome is not Outcome.UNFINISHED or context.stopped:
+                return report
+        return None
 
     async def _run(self, context: StepContext) -> None:
         stale_count = 0
