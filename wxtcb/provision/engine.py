@@ -124,21 +124,24 @@ class Engine:
         group.active[name] = context.state
         try:
             group.emit(TenantStarted(name, plan.alias))
-            report = await self._join(context)
-            if report is None:
-                self._in_progress[name] = None
-                try:
-                    await self._run(context)
-                    report = context.state.to_report()
-                    await self._store_outcome(context, report)
-                finally:
-                    if (joined := self._in_progress.pop(name)) is not None:
-                        joined.set_result(report or context.state.to_report())
+            report = await self._join(context) or await self._work(context)
             del group.active[name]
             group.emit(TenantFinished(report))
             return report
         finally:
             context.release_slot()
+
+    async def _work(self, context: StepContext) -> TenantReport:
+        name = context.state.name
+        self._in_progress[name] = None
+        try:
+            await self._run(context)
+            report = context.state.to_report()
+            await self._store_outcome(context, report)
+            return report
+        finally:
+            if (joined := self._in_progress.pop(name)) is not None:
+                joined.set_result(context.state.to_report())
 
     async def _join(self, context: StepContext) -> TenantReport | None:
         """Return the report of another caller that works on the tenant, or None if there is none."""
