@@ -149,6 +149,7 @@ class Engine:
         while name in self._in_progress:
             context.release_slot()
             # Made only now: most of thousands of tenants are worked on by one caller.
+            joined: asyncio.Future[TenantReport]
             joined = self._in_progress[name] or asyncio.get_running_loop().create_future()
             self._in_progress[name] = joined
             report = await asyncio.shield(joined)
