@@ -460,3 +460,30 @@ async def test_call_cancelled_after_its_minute_returns_nothing(settle):
     late.cancel()
     await settle()
     assert limiter._paths["/a"].passed == 0
+
+
+async def test_reserved_pass_is_used_once(settle):
+    """The call takes only a slot; a reservation that is not used is taken back."""
+    limiter = new_limiter(2)
+    first, second = await limiter.reserve("/a"), await limiter.reserve("/a")
+    await limiter.acquire_reserved("/a", first)
+    assert (limiter.in_use, limiter._paths["/a"].passed) == (1, 2)
+    for _ in range(2):
+        second.cancel()
+    assert limiter._paths["/a"].passed == 1
+    first.cancel()
+    assert limiter._paths["/a"].passed == 1
+
+
+async def test_reservation_waits_for_a_paused_path(settle):
+    """It is made once the path is open again; one from before the pause does not count any more."""
+    limiter = new_limiter(2)
+    early = await limiter.reserve("/a")
+    limiter.pause("/a", sent_at=clock())
+    assert limiter.try_reserve("/a") is None
+    waiting, late = await start(limiter.reserve("/a"), limiter.acquire_reserved("/a", early), settle=settle)
+    assert (waiting.done(), late.done(), limiter.in_use) == (False, False, 0)
+    await waiting
+    assert clock() == 1020
+    await late
+    assert (clock(), limiter.in_use) == (1080, 1)

@@ -12,6 +12,7 @@ import pytest
 from wxtcb.cli.worker import log_event
 from wxtcb.provision import Outcome, StopReason, TenantReport
 from wxtcb.provision.events import (
+    ElectionUnavailable,
     RunEvent,
     RunStopped,
     StepOutcomeUnknown,
@@ -165,6 +166,7 @@ REPORT = TenantReport(tenant="a", alias="x", outcome=Outcome.FAILED, problems=(P
             f"paused until {AT.astimezone():%Y-%m-%d %H:%M:%S}: quota",
         ),
         (RunStopped(StopReason.FATAL_ERROR, "no\x1b permission"), "paused: no\\x1b permission"),
+        (ElectionUnavailable("the storage is away"), "not electable at the moment: the storage is away"),
         (StepOutcomeUnknown("a", Problem(step="environment", message="-1")), "a: outcome unknown, checking - "),
         (TenantFinished(REPORT), "a: failed - "),
     ],

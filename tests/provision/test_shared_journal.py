@@ -11,11 +11,11 @@ import pytest
 from wxtcb.provision import MemoryJournal, Outcome, StopReason, Tenant, event_stream
 from wxtcb.provision.events import EventsDropped, TenantFinished
 from wxtcb.provision.journal import JournalError
-from wxtcb.provision.record import HistoryEntry
+from wxtcb.provision.record import HistoryEntry, ServiceState
 from wxtcb.sandbox import Fault, FaultKind
 
 from .conftest import Harness
-from .constants import CREATE, LIST, SHARE, WX1, WX2, plain_tenants, wait_for_requests
+from .constants import CREATE, ESTABLISH, LIST, SHARE, WX1, WX2, plain_tenants, wait_for_requests
 
 pytestmark = pytest.mark.virtual_time
 
@@ -83,6 +83,9 @@ async def test_two_live_processes_report_the_same(harness: Harness) -> None:
 async def test_nothing_is_created_after_the_storage_lost_commits(harness: Harness) -> None:
     """An intent may be among them; the create that followed it can take effect for a while, and be listed later."""
     journal = MemoryJournal()
+    journal.rolled_back_at = time.monotonic() - 1e6
+    await harness.provision([Tenant("long ago")], journal=journal, settle=120.0)
+    harness.sandbox.seen.clear()
     journal.rolled_back_at = time.monotonic()
     started = asyncio.get_running_loop().time()
     report = await harness.provision(plain_tenants(2), journal=journal, settle=120.0)
@@ -195,3 +198,19 @@ async def test_fail_over_that_an_intent_meets_delays_its_create(harness: Harness
     (created,) = [seen.at - started for seen in harness.sandbox.seen if seen.path == CREATE]
     assert report.all_done
     assert created > 160
+
+
+@pytest.mark.parametrize("seconds", [6.02, 9.0], ids=["pause", "listing"])
+async def test_run_cancelled_while_a_tenant_begins_again_is_unfinished(harness: Harness, seconds: float) -> None:
+    """Neither the pause before it nor the listing for it holds up the end."""
+    journal = Interfering()
+    journal.meets = lambda record: ServiceState.DONE in record.services.values()
+    harness.sandbox.faults.script(ESTABLISH, [Fault(FaultKind.SLOW, seconds=6)])
+    async with harness.provisioner(journal=journal) as provisioner:
+        run = provisioner.apply([Tenant("a", services=["api"])])
+        await wait_for_requests(harness.sandbox, ESTABLISH)
+        harness.sandbox.faults.slow(20, path=LIST)
+        await asyncio.sleep(seconds)
+        async with asyncio.timeout(1):
+            await run.cancel()
+    assert (run.report.tenants[0].outcome, run.report.tenants[0].step) == (Outcome.UNFINISHED, "services")

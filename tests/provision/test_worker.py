@@ -663,3 +663,14 @@ async def test_incomplete_list_postpones_new_tenants(harness: Harness, journal: 
         for tenant in (Tenant("a"), *plain_tenants(3)):
             await wait_for_state(client, tenant.name, DesiredState.DONE)
     assert harness.sandbox.count(CREATE) == 5
+
+
+async def test_drain_that_is_deposed_says_so(harness: Harness, journal: MemoryJournal) -> None:
+    """The rest is left to the process that was elected."""
+    harness.sandbox.world.ready_after = ReadyPolicy.after_seconds(60)
+    async with harness.provisioner(journal=journal, lease=9.0) as provisioner:
+        await ProvisioningClient(journal).submit(plain_tenants(1))
+        task = asyncio.create_task(provisioner.drain())
+        await wait_for_requests(harness.sandbox, CREATE)
+        elect_another(journal)
+        assert (await task).elected is False

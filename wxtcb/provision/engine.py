@@ -215,7 +215,8 @@ class Engine:
             await context.group.sleep(self.uniform(delay / 2, delay))
             await context.acquire_slot(resumed=True)
             decisions = OperatorDecisions(adopt=adopt, resend_links=state.resend_links)
-            newer = await self.plan([plan.tenant], [plan.alias], decisions, max_age=MAX_LISTING_AGE)
+            with context.group.interruptible():
+                newer = await self.plan([plan.tenant], [plan.alias], decisions, max_age=MAX_LISTING_AGE)
             # The tenant may have been marked as removed meanwhile, which the plan takes back.
             await self.commit_changes(newer)
         except SendVetoed:

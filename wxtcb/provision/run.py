@@ -253,8 +253,7 @@ class Run:
         for state in self._group.active.values():
             if state.pending_wait is None:
                 active_count += 1
-            # A halted run waits only for requests.
-            elif not self._group.halted:
+            else:
                 reason, end = state.pending_wait.describe(now)
                 counts[reason] += 1
                 ends_at[reason] = max(end, ends_at.get(reason, end))

@@ -81,6 +81,9 @@ class WorkGroup:
             await future
         finally:
             self._waits.discard(future)
+            if future.done() and not future.cancelled():
+                # Retrieved, so that asyncio does not log it: the caller may have been cancelled in the same turn.
+                future.exception()
 
     async def sleep(self, seconds: float) -> None:
         """Sleep; raise `SendVetoed` as soon as the group is halted."""
