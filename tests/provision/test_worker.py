@@ -11,10 +11,11 @@ import pytest
 from wxtcb.errors import InvalidArgument
 from wxtcb.provision import STEPS, MemoryJournal, Provisioner, ProvisioningClient, Step, Tenant
 from wxtcb.provision.context import StepContext
-from wxtcb.provision.desired import DesiredState, Submit
+from wxtcb.provision.desired import Decision, DesiredState, Submit
 from wxtcb.provision.election import Term
 from wxtcb.provision.events import ElectionUnavailable, RunStopped, TermEnded, TermStarted
-from wxtcb.provision.journal import JournalError
+from wxtcb.provision.journal import JournalError, Stale
+from wxtcb.provision.record import TenantRecord
 from wxtcb.provision.report import StopReason
 from wxtcb.sandbox import Fault, FaultKind, ReadyPolicy
 
@@ -674,3 +675,125 @@ async def test_drain_that_is_deposed_says_so(harness: Harness, journal: MemoryJo
         await wait_for_requests(harness.sandbox, CREATE)
         elect_another(journal)
         assert (await task).elected is False
+
+
+async def test_decision_survives_a_pause(harness: Harness, journal: MemoryJournal) -> None:
+    """It was not carried out, because the list could not be read: it is carried out after the pause."""
+    env = harness.sandbox.world.add("a0")
+    (tenant,) = plain_tenants(1)
+    client = ProvisioningClient(journal)
+    async with harness.provisioner(journal=journal) as provisioner:
+        await client.submit([tenant])
+        await client.decide(tenant.name, adopt=env)
+        harness.sandbox.faults.script(LIST, [Fault(FaultKind.ERRCODE, errcode=47001)] * 3)
+        task = asyncio.create_task(provisioner.serve())
+        await asyncio.sleep(20)
+        status = await client.status(tenant.name)
+        assert (status.state, status.decision, status.tries) == (DesiredState.WAITING, Decision(adopt=env), 0)
+        await wait_for_state(client, tenant.name, DesiredState.DONE)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert (harness.sandbox.count(CREATE), (await client.status(tenant.name)).env) == (0, env)
+
+
+async def test_run_that_is_cancelled_leaves_the_tenants_of_a_worker_alone(
+    harness: Harness, journal: MemoryJournal
+) -> None:
+    """Their shares are not sent in its name."""
+    harness.sandbox.world.ready_after = ReadyPolicy.after_seconds(5)
+    client = ProvisioningClient(journal)
+    async with serving(harness, journal) as provisioner:
+        await client.submit([Tenant("b", appids=["wx0000000000000002"])])
+        run = provisioner.apply([Tenant("a", appids=[WX1])])
+        harness.sandbox.faults.slow(3, path=SHARE)
+        await wait_for_requests(harness.sandbox, SHARE, 2)
+        await run.cancel(grace=0)
+        await wait_for_state(client, "b", DesiredState.DONE)
+    assert harness.sandbox.count(SHARE) == 2
+
+
+async def test_other_request_for_a_tenant_in_progress_is_carried_out_too(
+    harness: Harness, journal: MemoryJournal
+) -> None:
+    """A run that provisions the tenant without a mini program is not the end of the submission that has one."""
+    harness.sandbox.world.ready_after = ReadyPolicy.after_seconds(30)
+    client = ProvisioningClient(journal)
+    async with harness.provisioner(journal=journal) as provisioner:
+        run = provisioner.apply([Tenant("a")])
+        await wait_for_requests(harness.sandbox, CREATE)
+        await client.submit([Tenant("a", appids=[WX1])])
+        drained, report = await asyncio.gather(provisioner.drain(), run)
+    assert (drained.waiting, report.all_done) == (0, True)
+    assert len((await client.status("a")).links) == 1
+    assert harness.sandbox.count(CREATE) == 1
+
+
+async def test_worker_cancelled_again_and_again_leaves_no_task(harness: Harness, journal: MemoryJournal) -> None:
+    """The waits for responses end, and another process can be elected."""
+    harness.sandbox.faults.script(CREATE, [Fault(FaultKind.SLOW, seconds=20)])
+    events = []
+    async with harness.provisioner(journal=journal) as provisioner:
+        before = asyncio.all_tasks()
+        task = asyncio.create_task(provisioner.serve(on_event=events.append))
+        await ProvisioningClient(journal).submit([Tenant("a")])
+        await wait_for_requests(harness.sandbox, CREATE)
+        for seconds in (0.1, 0, 0):
+            task.cancel()
+            await asyncio.sleep(seconds)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert asyncio.all_tasks() == before
+        assert await journal.election.leader() is None
+    assert isinstance(events[-1], TermEnded)
+
+
+async def test_unreadable_specification_hides_no_other_tenant(harness: Harness, journal: MemoryJournal) -> None:
+    """It may be of a newer version: its status says so."""
+    client = ProvisioningClient(journal)
+    async with harness.provisioner(journal=journal) as provisioner:
+        await journal.desired.change([Submit(tenant="x", alias="x", spec=b'{"v": 99}')])
+        assert "'x'" in (await client.status("x")).problem
+        await client.submit([Tenant("a")])
+        await provisioner.drain()
+        states = {status.tenant: status.state async for status in client.statuses()}
+    assert states == {"a": DesiredState.DONE, "x": DesiredState.NEEDS_ATTENTION}
+
+
+async def test_conflict_of_one_decision_delays_only_its_tenant(harness: Harness, journal: MemoryJournal) -> None:
+    """Another process changes the record at the same time: the decision is carried out with the new one."""
+    env = harness.sandbox.world.add("a0")
+    (tenant,) = plain_tenants(1)
+    client, real = ProvisioningClient(journal), journal.commit
+    answers = [Stale(None)]
+
+    async def commit(record: TenantRecord, *args: object, **options: object) -> object:
+        return answers.pop() if record.tenant == tenant.name and answers else await real(record, *args, **options)
+
+    async with harness.provisioner(journal=journal) as provisioner:
+        await client.submit([tenant])
+        await provisioner.drain()
+        await client.submit([Tenant("b")])
+        await client.decide(tenant.name, adopt=env)
+        monkey = pytest.MonkeyPatch()
+        monkey.setattr(type(journal), "commit", lambda _self, *args, **options: commit(*args, **options))
+        drained = await provisioner.drain()
+        monkey.undo()
+    assert drained.waiting == 0
+    assert (await client.status(tenant.name)).env == env
+    assert not answers
+
+
+async def test_run_keeps_the_term_of_a_worker_that_is_cancelled(harness: Harness, journal: MemoryJournal) -> None:
+    """Where a journal requires an election of runs, no other process provisions until the run has ended."""
+    journal.wait = 0.0
+    harness.sandbox.world.ready_after = ReadyPolicy.after_seconds(20)
+    async with serving(harness, journal) as provisioner:
+        await asyncio.sleep(1)
+        run = provisioner.apply(plain_tenants(1))
+        await wait_for_requests(harness.sandbox, CREATE)
+        worker = next(task for task in asyncio.all_tasks() if "serve" in repr(task.get_coro()) and not task.done())
+        worker.cancel()
+        await asyncio.sleep(2)
+        assert await journal.election.leader() is not None
+        assert (await run).all_done
+        assert await journal.election.leader() is None

@@ -334,7 +334,12 @@ def _loop_time() -> float:
 
 
 def _to_status(desired: DesiredTenant, record: TenantRecord | None, now: float) -> TenantStatus:
-    tenant = load_tenant(desired.spec, desired.tenant)
+    problem = ""
+    try:
+        tenant = load_tenant(desired.spec, desired.tenant)
+    except JournalError as error:
+        # It may be of a newer version of wxtcb. The other tenants of the same read must not be lost for it.
+        tenant, problem = Tenant(desired.tenant), str(error)
     record = record or TenantRecord(tenant=desired.tenant, alias=desired.alias)
     waiting = desired.state is DesiredState.WAITING
     urls = ((appid, record.links.get(appid)) for appid in tenant.appids)
@@ -344,7 +349,7 @@ def _to_status(desired: DesiredTenant, record: TenantRecord | None, now: float) 
         state=desired.state,
         step=_next_step(tenant, record) if waiting else None,
         outcome=record.outcome,
-        problem=record.problem,
+        problem=record.problem or problem,
         env=record.env,
         tranid=record.tranid,
         # The record keeps links and services that were removed from the tenant.

@@ -11,6 +11,7 @@ import attrs
 
 from wxtcb._concurrency.batcher import Batcher
 from wxtcb._concurrency.priority_limiter import PriorityLimiter
+from wxtcb._concurrency.tasks import end_tasks, wait_shielded
 from wxtcb.provision.election import Term
 from wxtcb.provision.journal import Committed, Journal, Stale, commit_record
 from wxtcb.provision.listing_watch import ListingWait
@@ -186,13 +187,12 @@ class StepContext:
 
     async def bind_environment(self, env: str, how: EnvironmentOrigin, tranid: str | None = None) -> None:
         """Store that *env* belongs to the tenant."""
-        commit = asyncio.ensure_future(self._commit_binding(env, tranid))
+        commit = asyncio.get_running_loop().create_task(self._commit_binding(env, tranid))
         try:
             await asyncio.shield(commit)
         except asyncio.CancelledError:
             # A new environment that is not in the journal would have to be found again by its alias.
-            await asyncio.wait([commit], timeout=1)
-            commit.cancel()
+            await wait_shielded(asyncio.ensure_future(end_tasks([commit], timeout=1)))
             raise
         state = self.state
         # From now on a listing without the environment is incomplete, once the propagation delay is over.

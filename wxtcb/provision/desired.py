@@ -119,8 +119,8 @@ class Decide:
 class Finish:
     """Set the state of a tenant after an attempt; it has no effect if its revision has changed meanwhile.
 
-    The decision of the tenant is cleared. With WAITING, the tenant is due in *delay* seconds, and counts one more try
-    if *failed*; any other state sets its tries to 0.
+    With WAITING, the tenant is due in *delay* seconds, and counts one more try if *failed*; any other state sets its
+    tries to 0. The decision of the tenant is cleared, unless it is WAITING and nothing failed: then nothing was tried.
     """
 
     tenant: str
@@ -216,7 +216,8 @@ def _finish(desired: DesiredTenant, finish: Finish) -> DesiredTenant | None:
         return None
     waiting = finish.state is DesiredState.WAITING
     tries = desired.tries + finish.failed if waiting else 0
-    return attrs.evolve(desired, state=finish.state, decision=None, tries=tries, due_in=finish.delay)
+    decision = desired.decision if waiting and not finish.failed else None
+    return attrs.evolve(desired, state=finish.state, decision=decision, tries=tries, due_in=finish.delay)
 
 
 def _revise(desired: DesiredTenant, change: Submit | Cancel | Decide, now: float) -> DesiredTenant | None:

@@ -55,6 +55,14 @@ def find_stop(error: WxtcbError, now: float, *, is_create: bool) -> Stop | None:
 
 
 @attrs.define(eq=False)
+class _Attempt:
+    """Work of one caller on a tenant, and the future of the report for others that wait for it."""
+
+    plan: TenantPlan
+    joined: asyncio.Future[TenantReport] | None = None
+
+
+@attrs.define(eq=False)
 class Engine:
     """Provisioner of single tenants, for as long as a `Provisioner` is open.
 
@@ -67,9 +75,7 @@ class Engine:
     shared: SharedContext
     uniform: Callable[[float, float], float] = random.uniform
     groups: list[WorkGroup] = attrs.field(init=False, factory=list[WorkGroup])
-    _in_progress: dict[str, asyncio.Future[TenantReport] | None] = attrs.field(
-        init=False, factory=dict[str, "asyncio.Future[TenantReport] | None"]
-    )
+    _in_progress: dict[str, _Attempt] = attrs.field(init=False, factory=dict[str, "_Attempt"])
 
     @contextlib.contextmanager
     def working(self, group: WorkGroup) -> Iterator[None]:
@@ -133,28 +139,27 @@ class Engine:
 
     async def _work(self, context: StepContext) -> TenantReport:
         name = context.state.name
-        self._in_progress[name] = None
+        attempt = self._in_progress[name] = _Attempt(context.state.plan)
         try:
             await self._run(context)
             report = context.state.to_report()
             await self._store_outcome(context, report)
             return report
         finally:
-            if (joined := self._in_progress.pop(name)) is not None:
-                joined.set_result(context.state.to_report())
+            del self._in_progress[name]
+            if attempt.joined is not None:
+                attempt.joined.set_result(context.state.to_report())
 
     async def _join(self, context: StepContext) -> TenantReport | None:
-        """Return the report of another caller that works on the tenant, or None if there is none."""
-        name = context.state.name
-        while name in self._in_progress:
+        """Return the report of another caller that does the same for the tenant, or None once there is none."""
+        while (attempt := self._in_progress.get(context.state.name)) is not None:
             context.release_slot()
             # Made only now: most of thousands of tenants are worked on by one caller.
-            joined: asyncio.Future[TenantReport]
-            joined = self._in_progress[name] or asyncio.get_running_loop().create_future()
-            self._in_progress[name] = joined
-            report = await asyncio.shield(joined)
-            # If the other caller was stopped, this one continues.
-            if report.outcome is not Outcome.UNFINISHED or context.stopped:
+            attempt.joined = attempt.joined or asyncio.get_running_loop().create_future()
+            report: TenantReport = await asyncio.shield(attempt.joined)
+            # If the other caller was stopped, or wanted something else for the tenant, this one continues.
+            is_result = report.outcome is not Outcome.UNFINISHED and attempt.plan.is_same_request(context.state.plan)
+            if is_result or context.stopped:
                 return report
         return None
 

@@ -122,6 +122,10 @@ class TenantPlan:
     def effective_record(self) -> TenantRecord:
         return self.record.effective_record(resend_links=self.resend_links)
 
+    def is_same_request(self, other: TenantPlan) -> bool:
+        """Return whether *other* asks for the same; what was found about the tenant may differ."""
+        return (self.tenant, self.alias, self.resend_links) == (other.tenant, other.alias, other.resend_links)
+
     @property
     def is_blocked(self) -> bool:
         return self.action in (Action.CONFLICT, Action.DUPLICATE)

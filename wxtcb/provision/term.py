@@ -10,6 +10,7 @@ from typing import Final
 import anyio
 import attrs
 
+from wxtcb._concurrency.tasks import wait_shielded
 from wxtcb.provision.context import SharedContext
 from wxtcb.provision.election import Election, Term
 from wxtcb.provision.journal import JournalError, JournalInUse
@@ -37,6 +38,7 @@ class TermHolder:
     lease: float
     _run_term: Term | None = attrs.field(init=False, default=None)
     _runs: int = attrs.field(init=False, default=0)
+    _acquired_at: float = attrs.field(init=False, default=0.0)
     _lock: asyncio.Lock = attrs.field(init=False, factory=asyncio.Lock)
 
     async def acquire_for_run(self) -> None:
@@ -82,22 +84,27 @@ class TermHolder:
             return await self._acquire() if self.shared.term is None else None
 
     async def _acquire(self) -> Term | None:
+        # The lease counts from the request: the response may be late.
+        asked_at = asyncio.get_running_loop().time()
         task = asyncio.ensure_future(self.election.acquire(self.holder, self.lease))
         try:
             term = await asyncio.shield(task)
         except asyncio.CancelledError:
             # This process may be elected all the same, and would keep the others waiting until its lease ends.
-            with anyio.CancelScope(shield=True):
-                await asyncio.wait([task], timeout=_RELEASE_TIMEOUT)
-                if task.done() and not task.cancelled() and task.exception() is None and (term := task.result()):
-                    await self.release(term)
-            task.cancel()
+            await wait_shielded(asyncio.ensure_future(self._give_back(task)))
             raise
         if term is not None:
-            self.shared.term = term
+            self.shared.term, self._acquired_at = term, asked_at
             # Another process may have bound environments.
             self.shared.listing.bindings.expire()
         return term
+
+    async def _give_back(self, acquiring: asyncio.Future[Term | None]) -> None:
+        await asyncio.wait([acquiring], timeout=_RELEASE_TIMEOUT)
+        acquiring.cancel()
+        with contextlib.suppress(asyncio.CancelledError, JournalError):
+            if term := await acquiring:
+                await self.release(term)
 
     async def keep(self, term: Term) -> str:
         """Renew *term* until it is lost, and return why; a term without a lease is never lost."""
@@ -105,7 +112,7 @@ class TermHolder:
         if (lease := term.lease) is None:
             # Such a term ends with the process.
             lease = _FOREVER
-        renewed_at, pause = now(), lease / 3
+        renewed_at, pause = self._acquired_at, lease / 3
         while True:
             # Before the storage ends the lease: by this process's monotonic clock, which runs also during a pause.
             give_up_at = renewed_at + lease * 5 / 6
@@ -122,6 +129,10 @@ class TermHolder:
 
     async def release(self, term: Term) -> None:
         """End *term*, so that another process is elected at once; if that fails, its lease ends it."""
+        if self._runs and self.shared.term is term:
+            # The last run that shares the term ends it.
+            self._run_term = term
+            return
         if self.shared.term is term:
             # What is still stored after this is protected by the versions of records alone.
             self.shared.term = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from typing import Final, NoReturn
@@ -10,7 +11,7 @@ from typing import Final, NoReturn
 import anyio
 import attrs
 
-from wxtcb._concurrency.tasks import Backoff
+from wxtcb._concurrency.tasks import Backoff, wait_shielded
 from wxtcb._http.retry import RetryDecision, classify, decide
 from wxtcb._protocol.endpoint import Repeat
 from wxtcb.errors import InvalidArgument, OperationTimeout, SendVetoed, WxtcbError
@@ -18,6 +19,7 @@ from wxtcb.provision.desired import DesiredState, DesiredTenant, DesiredTenants,
 from wxtcb.provision.election import Term
 from wxtcb.provision.engine import Engine, find_stop
 from wxtcb.provision.events import ElectionUnavailable, RunEvent, RunStopped, TermEnded, TermStarted
+from wxtcb.provision.journal import JournalConflict, UnserializableRecord
 from wxtcb.provision.plan import OperatorDecisions, TenantPlan
 from wxtcb.provision.reconciliation import MAX_LISTING_AGE
 from wxtcb.provision.report import Outcome, StopReason, TenantReport
@@ -136,19 +138,25 @@ class Worker:
             reason = stop.message if stop else reason
         except asyncio.CancelledError:
             reason = "cancelled"
-            with anyio.CancelScope(shield=True):
+            # A further cancellation ends the waits for responses.
+            with anyio.CancelScope(shield=True), contextlib.suppress(asyncio.CancelledError):
                 await self._end(task, _CANCELLED, _HANDOVER_SECONDS)
                 await self.terms.release(term)
                 await asyncio.wait([task], timeout=self.grace)
             raise
         finally:
-            task.cancel()
-            keeper.cancel()
-            with anyio.CancelScope(shield=True):
-                await asyncio.wait([task, keeper])
-                await self.terms.release(term)
+            # However often the caller is cancelled: no task may be left, and no other process kept waiting.
+            cancelled = await wait_shielded(asyncio.ensure_future(self._clean_up(term, task, keeper)))
             self.on_event(TermEnded(term.epoch, reason))
+        if cancelled is not None:
+            raise cancelled
         return stop
+
+    async def _clean_up(self, term: Term, task: asyncio.Task[Stop | None], keeper: asyncio.Task[str]) -> None:
+        task.cancel()
+        keeper.cancel()
+        await asyncio.wait([task, keeper])
+        await self.terms.release(term)
 
     async def _end(self, task: asyncio.Task[Stop | None], stop: Stop, seconds: float) -> None:
         """Send nothing more, and wait so many *seconds* for the responses of what was sent."""
@@ -286,14 +294,23 @@ class Period:
             except WxtcbError as error:
                 await self._reject(desired, str(error))
         plain = [pair for pair in parsed if pair[0].decision is None and pair[1].env is None]
-        plans = await self._plan(plain) if plain else []
-        for pair in parsed:
-            if pair not in plain:
-                # Alone, so that a decision that cannot be carried out concerns no other tenant.
-                try:
-                    plans += await self._plan([pair])
-                except InvalidArgument as error:
-                    await self._reject(pair[0], str(error))
+        # What cannot be planned, such as a decision that cannot be carried out, concerns no other tenant.
+        alone = [pair for pair in parsed if pair not in plain]
+        plans: list[tuple[DesiredTenant, TenantPlan]] = []
+        try:
+            plans += await self._plan(plain) if plain else []
+        except (InvalidArgument, JournalConflict, UnserializableRecord):
+            alone = parsed
+        for desired, tenant in alone:
+            try:
+                plans += await self._plan([(desired, tenant)])
+            except JournalConflict:
+                # Another process changes the record at the same time.
+                self._unstarted.remove(desired)
+                self._again.append(desired)
+                await self.group.sleep(_MIN_READ_INTERVAL)
+            except (InvalidArgument, UnserializableRecord) as error:
+                await self._reject(desired, str(error))
         return plans
 
     async def _plan(self, pairs: Sequence[tuple[DesiredTenant, Tenant]]) -> list[tuple[DesiredTenant, TenantPlan]]:
@@ -342,7 +359,7 @@ class Period:
             return None
         # With a step, the tenant was stopped at it.
         if report.outcome is Outcome.UNFINISHED or report.step is not None:
-            return None if self._stop is None else self._waiting(desired, self._stop)
+            return self._waiting(desired, self._stop)
         state, delay = DesiredState.NEEDS_ATTENTION, 0.0
         # The list proves nothing about any new tenant at the moment; an operator need not decide about each of them.
         is_postponed = plan.is_postponed and report.reason == plan.reason
@@ -353,9 +370,10 @@ class Period:
         failed = state is DesiredState.WAITING
         return Finish(tenant=desired.tenant, revision=desired.revision, state=state, delay=delay, failed=failed)
 
-    def _waiting(self, desired: DesiredTenant, stop: Stop) -> Finish:
-        now = self.worker.engine.shared.wall_clock()
-        delay = _PAUSE_BACKOFF.initial if stop.retry_after is None else max(1.0, stop.retry_after.timestamp() - now)
+    def _waiting(self, desired: DesiredTenant, stop: Stop | None) -> Finish:
+        now, delay = self.worker.engine.shared.wall_clock(), _PAUSE_BACKOFF.initial
+        if stop is not None and stop.retry_after is not None:
+            delay = max(1.0, stop.retry_after.timestamp() - now)
         return Finish(tenant=desired.tenant, revision=desired.revision, state=DesiredState.WAITING, delay=delay)
 
     async def _finish(self, finish: Finish) -> None:

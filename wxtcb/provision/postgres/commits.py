@@ -218,6 +218,9 @@ class CommitQueue:
             # One error for each call: a traceback is added to it in each caller.
             for call in batch:
                 call.resolve(type(error)(*error.args))
+        except Exception as error:
+            for call in batch:
+                call.resolve(JournalError(f"the journal failed ({type(error).__name__}); read it again"))
 
     async def _commit_together(self, batch: list[Call]) -> bool:
         """Resolve all commits of a batch; return False, and store nothing, if they must be executed one by one."""

@@ -73,7 +73,8 @@ WITH submit AS MATERIALIZED (
     UPDATE wxtcb_desired d SET
         revision = d.revision + CASE o.kind WHEN 'finish' THEN 0 ELSE 1 END,
         state = o.state,
-        decision = o.decision,
+        decision = CASE WHEN o.kind = 'finish' AND o.state = 'waiting' AND NOT o.failed THEN d.decision
+            ELSE o.decision END,
         tries = CASE WHEN o.kind = 'finish' AND o.state = 'waiting' THEN d.tries + o.failed::integer ELSE 0 END,
         due = clock_timestamp() + o.delay * interval '1 second',
         changed_at = CASE o.kind WHEN 'finish' THEN d.changed_at ELSE clock_timestamp() END,

@@ -7,6 +7,7 @@ listing shows no environment with the alias, and a create with an unknown outcom
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import Final
 
@@ -16,7 +17,7 @@ import attrs
 from wxtcb._concurrency.limiter import PathReservation
 from wxtcb.api.environment import CREATE_ENV, NewEnv, create_env
 from wxtcb.errors import ApiError, OutcomeUnknown, SendVetoed, WxtcbError
-from wxtcb.provision.context import INTERRUPTED_MESSAGE, StepContext, TenantEnded
+from wxtcb.provision.context import INTERRUPTED_MESSAGE, StaleRecord, StepContext, TenantEnded
 from wxtcb.provision.events import StepOutcomeUnknown
 from wxtcb.provision.plan import Action
 from wxtcb.provision.reconciliation import CheckResult, OutcomeCheck
@@ -53,7 +54,8 @@ async def _create(context: StepContext) -> None:
     state, listing = context.state, context.shared.listing
     if state.record.creates_sent >= MAX_AMBIGUOUS_CREATES:
         message = (
-            f"{state.record.creates_sent} creates had no known effect, and no further one is sent until you decide: "
+            f"{state.record.creates_sent} creates may have been sent, without a known effect; no further one is sent "
+            "until you decide: "
             "check the console, then adopt the environment or retry"
         )
         raise context.end_with(_problem(message))
@@ -134,7 +136,9 @@ async def _send_create(context: StepContext, deadline: float, reservation: PathR
                 # The intent stays in the journal, so that the check below, or the next run, finds out the outcome.
                 state.ambiguous_create, state.check_after = _ambiguous_problem(INTERRUPTED_MESSAGE), 0.0
             else:
-                await _clear_intent(context)
+                # Nothing replaces the cancellation; an intent that stays is checked by the next run.
+                with contextlib.suppress(StaleRecord, TenantEnded, WxtcbError):
+                    await _clear_intent(context)
             raise
     if new is not None:
         # Before the commit: if that fails, the report must name the environment that now exists.

@@ -6,6 +6,7 @@ If the platform answers that the name exists, the service is done but unconfirme
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Sequence
 from typing import Final
@@ -16,7 +17,7 @@ import attrs
 from wxtcb.api.cloudrun import ESTABLISH_CLOUDBASERUN_SERVER, establish_cloudbaserun_server
 from wxtcb.api.containers import get_cs_list
 from wxtcb.errors import InvalidRequest, OutcomeUnknown, SendVetoed, WxtcbError
-from wxtcb.provision.context import INTERRUPTED_MESSAGE, StepContext
+from wxtcb.provision.context import INTERRUPTED_MESSAGE, StaleRecord, StepContext, TenantEnded
 from wxtcb.provision.record import ServiceState, TenantRecord
 from wxtcb.provision.report import Problem
 from wxtcb.provision.step import Step
@@ -73,7 +74,7 @@ async def _establish_service(context: StepContext, service: Service) -> None:
                 )
                 context.record_problem(problem)
             else:
-                with anyio.CancelScope(shield=True):
+                with anyio.CancelScope(shield=True), contextlib.suppress(StaleRecord, TenantEnded, WxtcbError):
                     await _set_service_state(context, service, None)
             raise
         else:

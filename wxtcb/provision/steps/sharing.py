@@ -28,13 +28,16 @@ def make_share_batcher() -> Batcher[StepContext]:
 
 
 def _can_batch(first: StepContext, second: StepContext) -> bool:
+    # The request is sent for the group of the first: when that is stopped, others must not lose theirs.
+    if first.group is not second.group:
+        return False
     # The response lists links by mini program only, so a mini program may occur only once in a request.
     tenant, other = first.tenant, second.tenant
     return tenant.source_type == other.source_type and not set(tenant.appids) & set(other.appids)
 
 
 async def _run(context: StepContext) -> None:
-    # A tenant whose share another one sends holds no slot.
+    # Until it sends a share, or another tenant has sent its share, it holds no slot.
     context.release_slot()
     await context.shared.share_batcher.submit(context, context.acquire_slot, context.group.wait)
     interruption, context.state.interruption = context.state.interruption, None
