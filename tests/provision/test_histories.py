@@ -289,8 +289,8 @@ def quick_settings(max_examples):
 
 
 TestHistories = Histories.TestCase
-TestHistories.settings = quick_settings(250)
+TestHistories.settings = quick_settings(120)
 TestTwoProcessHistories = TwoProcessHistories.TestCase
-TestTwoProcessHistories.settings = quick_settings(150)
+TestTwoProcessHistories.settings = quick_settings(100)
 TestHistoriesOnDisk = HistoriesOnDisk.TestCase
 TestHistoriesOnDisk.settings = quick_settings(25)

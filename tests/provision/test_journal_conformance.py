@@ -14,7 +14,7 @@ from wxtcb.provision.record import HistoryEntry, Intent, JournalIdentity, Servic
 from wxtcb.provision.tenant import is_valid_name
 
 SETTINGS = settings(
-    max_examples=60,
+    max_examples=30,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     database=None,

@@ -72,4 +72,4 @@ class WorkerHistories(RandomHistory):
 
 
 TestWorkerHistories = WorkerHistories.TestCase
-TestWorkerHistories.settings = quick_settings(150)
+TestWorkerHistories.settings = quick_settings(100)

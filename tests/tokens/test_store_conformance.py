@@ -14,7 +14,7 @@ from .bounded_wait import LONG, finish
 
 APPID = "wx0123456789abcdef"
 REAL_TIME = settings(
-    max_examples=30,
+    max_examples=20,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     database=None,
