@@ -91,6 +91,26 @@ async def test_error_of_an_item_whose_caller_has_ended_is_not_logged() -> None:
     assert reported == []
 
 
+async def test_item_whose_wait_ended_otherwise_is_left_out_of_the_end() -> None:
+    """The others of the batch are not affected."""
+    batcher: Batcher[int] = Batcher(3, lambda _one, _other: True, lambda _batch: asyncio.sleep(1))
+
+    async def lead() -> None:
+        """Have a slot at once."""
+
+    async def follow() -> None:
+        await asyncio.sleep(0.1)
+
+    async def wait(future: asyncio.Future[None]) -> None:
+        future.set_exception(ValueError("stopped"))
+        await future
+
+    results = await asyncio.gather(
+        batcher.submit(1, lead, wait), batcher.submit(2, follow, wait), return_exceptions=True
+    )
+    assert [type(result) for result in results] == [type(None), ValueError]
+
+
 async def test_urgent_waiters_get_a_slot_first() -> None:
     """Equal ones are served in the order of their arrival; a cancelled one passes its slot on."""
     limiter, order = PriorityLimiter(1), list[str]()

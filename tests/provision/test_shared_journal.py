@@ -9,8 +9,9 @@ import attrs
 import pytest
 
 from wxtcb.provision import MemoryJournal, Outcome, StopReason, Tenant, event_stream
+from wxtcb.provision.engine import Engine
 from wxtcb.provision.events import EventsDropped, TenantFinished
-from wxtcb.provision.journal import JournalError
+from wxtcb.provision.journal import JournalConflict, JournalError
 from wxtcb.provision.record import HistoryEntry, ServiceState
 from wxtcb.sandbox import Fault, FaultKind
 
@@ -214,3 +215,20 @@ async def test_run_cancelled_while_a_tenant_begins_again_is_unfinished(harness: 
         async with asyncio.timeout(1):
             await run.cancel()
     assert (run.report.tenants[0].outcome, run.report.tenants[0].step) == (Outcome.UNFINISHED, "services")
+
+
+async def test_record_changed_once_more_while_a_tenant_begins_again(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What its new plan would change is rejected: it begins again once more, and ends done."""
+    journal, real, rejections = Interfering(), Engine.commit_changes, [JournalConflict("changed")]
+    journal.meets = lambda record: record is not None and bool(record.services)
+
+    async def commit_changes(engine, plan):
+        if journal.meets(None) is False and rejections and (await journal.load())["a"].metadata:
+            raise rejections.pop()
+        await real(engine, plan)
+
+    monkeypatch.setattr(Engine, "commit_changes", commit_changes)
+    report = await harness.provision([Tenant("a", services=["api"])], journal=journal)
+    assert (report.all_done, rejections) == (True, [])

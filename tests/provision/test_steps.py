@@ -101,6 +101,7 @@ def _needs_ping(_tenant: Tenant, record: TenantRecord, _status: str | None) -> b
 
 
 async def _ping(context: StepContext) -> None:
+    assert (context.status, context.env) == ("NORMAL", context.record.env)
     await context.session.call(PING, {})
     await context.commit(attrs.evolve(context.record, metadata={"pinged": "yes"}))
 
