@@ -284,6 +284,11 @@ class Engine:
                 self.stop_all(stop)
             drop_traceback(problem.error)
 
+    def find_plan_stop(self, error: WxtcbError) -> Stop:
+        """Return the stop after an error without which no tenant can be planned."""
+        stop = find_stop(error, self.shared.wall_clock(), is_create=True)
+        return stop or Stop(StopReason.PLAN_FAILED, str(error))
+
     def on_poll_error(self, error: WxtcbError) -> None:
         if (stop := find_stop(error, self.shared.wall_clock(), is_create=True)) is not None:
             self.stop_all(stop)

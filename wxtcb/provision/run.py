@@ -14,7 +14,7 @@ import anyio
 import attrs
 
 from wxtcb.errors import SendVetoed, WxtcbError
-from wxtcb.provision.engine import Engine, find_stop
+from wxtcb.provision.engine import Engine
 from wxtcb.provision.event_stream import EventStream
 from wxtcb.provision.events import RunEvent, RunStopped, StepDone, TenantFinished, Waiting
 from wxtcb.provision.journal import JournalError
@@ -22,13 +22,12 @@ from wxtcb.provision.plan import Plan, TenantPlan
 from wxtcb.provision.report import Outcome, Progress, Report, RunInfo, RunProgress, StopReason, TenantReport
 from wxtcb.provision.tenant_state import TenantState
 from wxtcb.provision.term import TermHolder
-from wxtcb.provision.work_group import Stop, WorkGroup
+from wxtcb.provision.work_group import CANCELLED, START_PRIORITY, Stop, WorkGroup
 
 __all__ = ["Run"]
 
 # Seconds without an event after which the run reports what it waits for. `Waiting` names them.
 MAX_SILENCE: Final = 2.0
-_START_PRIORITY: Final = (1,)
 
 
 @attrs.define(eq=False)
@@ -135,7 +134,7 @@ class Run:
 
         Requests in progress have *grace* seconds (by default the total timeout). A create without answer is unknown.
         """
-        self._group.stop_for(_CANCELLED)
+        self._group.stop_for(CANCELLED)
         try:
             with anyio.move_on_after(self._grace if grace is None else grace):
                 await asyncio.wait([self._task])
@@ -158,7 +157,7 @@ class Run:
                 await self._run_all()
         except asyncio.CancelledError:
             # Cancelled from outside, such as by the end of `asyncio.run`, the report must not look like a complete run.
-            self._group.stop_for(_CANCELLED)
+            self._group.stop_for(CANCELLED)
             if not self._grace_expired:
                 raise
         if self._group.unexpected_error is not None:
@@ -191,10 +190,7 @@ class Run:
         except SendVetoed:
             return None
         except WxtcbError as error:
-            stop = find_stop(error, engine.shared.wall_clock(), is_create=True) or Stop(
-                StopReason.PLAN_FAILED, str(error)
-            )
-            self._group.stop_for(stop)
+            self._group.stop_for(engine.find_plan_stop(error))
             return None
         self._planned_steps.update(step for tenant_plan in plan.tenants for step in tenant_plan.steps)
         self._is_planned = True
@@ -208,7 +204,7 @@ class Run:
                 for index, tenant_plan in enumerate(plan.tenants):
                     # A tenant starts when nothing more urgent needs the slot: few are unfinished at any time.
                     try:
-                        await limiter.acquire(_START_PRIORITY, self._group.wait)
+                        await limiter.acquire(START_PRIORITY, self._group.wait)
                     except SendVetoed:
                         break
                     if self._group.stopped:
@@ -278,6 +274,3 @@ class Run:
                 self._event_stream.emit(TenantFinished(state.to_report()))
         finally:
             self._event_stream.close()
-
-
-_CANCELLED: Final = Stop(StopReason.CANCELLED, "cancelled", halts=True)

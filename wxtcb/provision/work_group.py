@@ -7,7 +7,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import anyio
 import attrs
@@ -34,6 +34,11 @@ class Stop:
     message: str
     retry_after: datetime | None = None
     halts: bool = False
+
+
+CANCELLED: Final = Stop(StopReason.CANCELLED, "cancelled", halts=True)
+# Of a tenant that starts: it gets a slot only if no tenant that has started needs it, so that few are unfinished.
+START_PRIORITY: Final = (1,)
 
 
 def is_ambiguous(error: WxtcbError) -> bool:

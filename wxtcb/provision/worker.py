@@ -17,7 +17,7 @@ from wxtcb._protocol.endpoint import Repeat
 from wxtcb.errors import InvalidArgument, OperationTimeout, SendVetoed, WxtcbError
 from wxtcb.provision.desired import DesiredState, DesiredTenant, DesiredTenants, Finish
 from wxtcb.provision.election import Term
-from wxtcb.provision.engine import Engine, find_stop
+from wxtcb.provision.engine import Engine
 from wxtcb.provision.events import ElectionUnavailable, RunEvent, RunStopped, TermEnded, TermStarted
 from wxtcb.provision.journal import JournalConflict, UnserializableRecord
 from wxtcb.provision.plan import OperatorDecisions, TenantPlan
@@ -26,11 +26,10 @@ from wxtcb.provision.report import Outcome, StopReason, TenantReport
 from wxtcb.provision.tenant import Tenant
 from wxtcb.provision.tenant_spec import load_tenant
 from wxtcb.provision.term import TermHolder
-from wxtcb.provision.work_group import Stop, WorkGroup
+from wxtcb.provision.work_group import CANCELLED, START_PRIORITY, Stop, WorkGroup
 
 __all__ = ["Drained", "Worker"]
 
-_START_PRIORITY: Final = (1,)
 _BATCH_SIZE: Final = 500
 # Seconds after which what is desired is read again although no change was noticed.
 _POLL_INTERVAL: Final = 5.0
@@ -41,7 +40,6 @@ MAX_TRIES: Final = 8
 _RETRY_BACKOFF: Final = Backoff(60.0, 3600.0)
 # Not longer: what an operator has fixed, such as a deleted environment, should not wait for an hour.
 _PAUSE_BACKOFF: Final = Backoff(60.0, 300.0)
-_CANCELLED: Final = Stop(StopReason.CANCELLED, "cancelled", halts=True)
 
 GroupFactory = Callable[[Callable[[RunEvent], None], Callable[[Stop], None]], WorkGroup]
 
@@ -140,7 +138,7 @@ class Worker:
             reason = "cancelled"
             # A further cancellation ends the waits for responses.
             with anyio.CancelScope(shield=True), contextlib.suppress(asyncio.CancelledError):
-                await self._end(task, _CANCELLED, _HANDOVER_SECONDS)
+                await self._end(task, CANCELLED, _HANDOVER_SECONDS)
                 await self.terms.release(term)
                 await asyncio.wait([task], timeout=self.grace)
             raise
@@ -222,11 +220,7 @@ class Period:
         self._wakeup.set()
 
     def _fail(self, error: WxtcbError) -> None:
-        # A session that is closed, or used in another loop, never works again.
-        stop = find_stop(error, self.worker.engine.shared.wall_clock(), is_create=True) or Stop(
-            StopReason.PLAN_FAILED, str(error)
-        )
-        self.group.stop_for(stop)
+        self.group.stop_for(self.worker.engine.find_plan_stop(error))
 
     async def _listen(self) -> None:
         """Wake up `_feed` when something may have changed."""
@@ -277,7 +271,7 @@ class Period:
                 newest[desired.tenant] = desired
         self._unstarted = [*newest.values()]
         for desired, plan in await self._plan_all(tuple(self._unstarted)):
-            await self.worker.engine.shared.limiter.acquire(_START_PRIORITY, self.group.wait)
+            await self.worker.engine.shared.limiter.acquire(START_PRIORITY, self.group.wait)
             if self.group.stopped:
                 self.worker.engine.shared.limiter.release()
                 return
