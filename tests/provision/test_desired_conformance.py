@@ -183,6 +183,18 @@ async def test_decision_is_stored_until_it_is_carried_out(journal, decision):
     assert (await only(journal)).decision is None
 
 
+async def test_attempt_that_tried_nothing_keeps_the_decision(journal):
+    """It waits for the next one; an attempt that failed, or that ended, clears it."""
+    await journal.desired.change([submit("a")])
+    for finish, expected in (
+        (Finish(tenant="a", revision=2, state=WAITING, delay=5.0), RETRY),
+        (Finish(tenant="a", revision=2, state=WAITING, failed=True), None),
+    ):
+        await journal.desired.change([Decide("a", RETRY)])
+        await journal.desired.change([finish])
+        assert (await only(journal)).decision == expected
+
+
 async def test_second_decision_is_rejected(journal, other):
     """The first one waits to be carried out; the same one again changes nothing."""
     await journal.desired.change([submit("a"), submit("b")])
