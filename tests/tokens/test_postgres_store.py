@@ -1073,7 +1073,7 @@ async def test_variable_names_the_store(monkeypatch, url, postgres, database):
         monkeypatch.setenv(f"WXTCB_{name}", value)
     async with wxtcb.Session.from_env():
         assert postgres.execute("SELECT count(*) FROM wxtcb_tokens", database=database) == [(0,)]
-        assert count_connections(postgres, database) == 1
+        await wait_for_connections(postgres, database, 1)
     await wait_for_connections(postgres, database, 0)
 
 
