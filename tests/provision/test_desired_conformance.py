@@ -82,7 +82,7 @@ async def test_submitted_tenant_waits(storage):
 
 async def test_the_same_submission_changes_nothing(journal, other):
     """Neither a waiting tenant, nor one that is done or needs attention, is worked on again."""
-    for state in (WAITING, DONE, ATTENTION):
+    for state in (WAITING, ATTENTION, DONE):
         await journal.desired.change([submit("a")])
         await finish(journal, state)
         before = await only(journal)
@@ -163,12 +163,13 @@ async def test_cancelled_tenant_is_submitted_again(journal):
 async def test_done_tenant_is_not_cancelled(journal):
     """One that needs attention is."""
     await journal.desired.change([submit("a")])
-    await finish(journal, DONE)
-    assert await journal.desired.change([Cancel("a")]) == (UNCHANGED,)
-    assert (await only(journal)).state is DONE
     await finish(journal, ATTENTION)
     assert await journal.desired.change([Cancel("a")]) == (CHANGED,)
     assert (await only(journal)).state is CANCELLED
+    await journal.desired.change([submit("a")])
+    await finish(journal, DONE)
+    assert await journal.desired.change([Cancel("a")]) == (UNCHANGED,)
+    assert (await only(journal)).state is DONE
 
 
 @pytest.mark.parametrize("decision", [Decision(adopt="env-1"), Decision(forget="env-2"), RETRY])
@@ -193,6 +194,15 @@ async def test_attempt_that_tried_nothing_keeps_the_decision(journal):
         await journal.desired.change([Decide("a", RETRY)])
         await journal.desired.change([finish])
         assert (await only(journal)).decision == expected
+
+
+@pytest.mark.parametrize("state", [WAITING, ATTENTION])
+async def test_tenant_that_is_done_is_not_set_back(journal, state):
+    """A process that was deposed meanwhile may send the end of its attempt late."""
+    await journal.desired.change([submit("a")])
+    await finish(journal, DONE)
+    (effect,) = await journal.desired.change([Finish(tenant="a", revision=1, state=state)])
+    assert (effect.value, (await only(journal)).state) == ("unchanged", DONE)
 
 
 async def test_second_decision_is_rejected(journal, other):

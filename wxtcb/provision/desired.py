@@ -117,7 +117,9 @@ class Decide:
 
 @attrs.frozen(kw_only=True)
 class Finish:
-    """Set the state of a tenant after an attempt; it has no effect if its revision has changed meanwhile.
+    """Set the state of a tenant after an attempt.
+
+    It has no effect if the revision has changed meanwhile, or if the tenant is DONE or CANCELLED.
 
     With WAITING, the tenant is due in *delay* seconds, and counts one more try if *failed*; any other state sets its
     tries to 0. The decision of the tenant is cleared, unless it is WAITING and nothing failed: then nothing was tried.
@@ -212,7 +214,8 @@ def apply_change(
 
 
 def _finish(desired: DesiredTenant, finish: Finish) -> DesiredTenant | None:
-    if finish.revision != desired.revision:
+    # One of a process that was deposed meanwhile sets nothing back.
+    if finish.revision != desired.revision or desired.state in (DesiredState.DONE, DesiredState.CANCELLED):
         return None
     waiting = finish.state is DesiredState.WAITING
     tries = desired.tries + finish.failed if waiting else 0

@@ -80,7 +80,7 @@ WITH submit AS MATERIALIZED (
         changed_at = CASE o.kind WHEN 'finish' THEN d.changed_at ELSE clock_timestamp() END,
         taken = 0
     FROM other o, verdict WHERE may AND d.tenant = o.tenant AND CASE o.kind
-        WHEN 'finish' THEN d.revision = o.revision
+        WHEN 'finish' THEN d.revision = o.revision AND d.state NOT IN ('done', 'cancelled')
         WHEN 'cancel' THEN d.state NOT IN ('done', 'cancelled')
         ELSE d.decision IS NULL END
     RETURNING d.tenant
