@@ -12,12 +12,12 @@ import pytest
 
 from .backends import ROOT
 
-COMMAND = (sys.executable, "-W", "error", str(ROOT / "examples" / "demo.py"), "20")
+COMMAND = (sys.executable, "-W", "error", str(ROOT / "examples" / "demo.py"))
 
 
-async def start() -> asyncio.subprocess.Process:
+async def start(customers: int = 20) -> asyncio.subprocess.Process:
     pipe = asyncio.subprocess.PIPE
-    return await asyncio.create_subprocess_exec(*COMMAND, stdout=pipe, stderr=asyncio.subprocess.STDOUT)
+    return await asyncio.create_subprocess_exec(*COMMAND, str(customers), stdout=pipe, stderr=asyncio.subprocess.STDOUT)
 
 
 def is_gone(process: psutil.Process) -> bool:
@@ -37,7 +37,8 @@ async def test_the_demo_provisions_and_stops_everything() -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, None])
 async def test_an_interrupted_demo_leaves_nothing(number: signal.Signals | None) -> None:
     """After Ctrl-C, or an error such as a closed standard output, no process and no file is left."""
-    process = await start()
+    # So many that it does not end by itself first, however busy the machine is.
+    process = await start(2_000)
     assert process.stdout is not None
     folder = Path((await process.stdout.readline()).decode().split()[-1])
     while b"sign up" not in (line := await process.stdout.readline()):
