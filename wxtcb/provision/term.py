@@ -27,8 +27,7 @@ _FOREVER: Final = 1e9
 class TermHolder:
     """Candidate in the election of the journal, for all work of one `Provisioner`.
 
-    `wait` is that of the journal (`SharedJournal.wait`). `lease` is in
-    seconds.
+    `wait` is that of the journal (`SharedJournal.wait`). `holder` names this process; `lease` is in seconds.
     """
 
     election: Election
