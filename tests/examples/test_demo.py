@@ -12,7 +12,14 @@ import pytest
 
 from .backends import ROOT
 
-COMMAND = (sys.executable, "-W", "error", str(ROOT / "examples" / "demo.py"))
+# It handles Ctrl-C even if the test run ignores it, as one in the background does.
+RUN = """
+import runpy, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+COMMAND = (sys.executable, "-W", "error", "-c", RUN, str(ROOT / "examples" / "demo.py"))
 
 
 async def start(customers: int = 20) -> asyncio.subprocess.Process:
