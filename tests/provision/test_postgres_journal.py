@@ -723,3 +723,19 @@ def test_missing_extra_is_named(monkeypatch, missing, message):
     monkeypatch.setattr(builtins, "__import__", fail)
     with pytest.raises(ModuleNotFoundError, match=message):
         importlib.import_module("wxtcb.provision.postgres.connection")
+
+
+async def test_unexpected_error_of_the_driver_is_a_journal_error(url, monkeypatch):
+    """All calls that wait get it, without its message, which may quote a password."""
+
+    async def broken(self, *args):
+        raise ZeroDivisionError("S3CRET")
+
+    async with PostgresJournal(url) as journal:
+        await journal.load()
+        with monkeypatch.context() as patch:
+            patch.setattr(Lane, "fetch", broken)
+            results = await asyncio.gather(*(journal.load() for _ in range(3)), return_exceptions=True)
+        assert [type(result) for result in results] == [JournalError] * 3
+        assert all("ZeroDivisionError" in str(result) and "S3CRET" not in str(result) for result in results)
+        assert await journal.load() == {}

@@ -13,8 +13,10 @@ from wxtcb.provision import STEPS, MemoryJournal, Provisioner, ProvisioningClien
 from wxtcb.provision.context import StepContext
 from wxtcb.provision.desired import Decision, DesiredState, Submit
 from wxtcb.provision.election import Term
+from wxtcb.provision.engine import Engine
 from wxtcb.provision.events import ElectionUnavailable, RunStopped, TermEnded, TermStarted
-from wxtcb.provision.journal import JournalError, Stale
+from wxtcb.provision.journal import JournalConflict, JournalError, Stale
+from wxtcb.provision.plan import Plan
 from wxtcb.provision.record import TenantRecord
 from wxtcb.provision.report import StopReason
 from wxtcb.sandbox import Fault, FaultKind, ReadyPolicy
@@ -797,3 +799,22 @@ async def test_run_keeps_the_term_of_a_worker_that_is_cancelled(harness: Harness
         assert await journal.election.leader() is not None
         assert (await run).all_done
         assert await journal.election.leader() is None
+
+
+async def test_batch_that_meets_a_conflict_is_planned_one_by_one(
+    harness: Harness, journal: MemoryJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process changes the record of one of its tenants at the same time."""
+    real, conflicts = Engine.commit_changes, [JournalConflict("changed")]
+
+    async def commit_changes(engine: Engine, plan: Plan) -> None:
+        if conflicts:
+            raise conflicts.pop()
+        await real(engine, plan)
+
+    monkeypatch.setattr(Engine, "commit_changes", commit_changes)
+    async with harness.provisioner(journal=journal) as provisioner:
+        client = ProvisioningClient(journal)
+        await client.submit(plain_tenants(3))
+        await provisioner.drain()
+        assert (await client.counts())[DesiredState.DONE] == 3
