@@ -79,7 +79,7 @@ class Engine:
 
     @contextlib.contextmanager
     def working(self, group: WorkGroup) -> Iterator[None]:
-        """Stop *group* for whatever stops all tenants, until the block ends."""
+        """Until the block ends, stop *group* when something stops all tenants."""
         self.groups.append(group)
         try:
             yield

@@ -202,7 +202,7 @@ class ProvisioningBlueprint(procrastinate.Blueprint):
         await self._defer_later(context.app, str(context.job.task_kwargs["platform"]), _HANDOVER_DELAY)
 
     async def _defer_later(self, app: procrastinate.App, platform: str, seconds: float) -> None:
-        """Defer a follow-up, whatever happens: without it, nothing would drain the platform after this job."""
+        """Defer a follow-up in any case: without it, nothing would drain the platform after this job."""
         storing = asyncio.ensure_future(self._store_follow_up(app, platform, seconds))
         if (cancelled := await wait_shielded(storing)) is not None:
             raise asyncio.CancelledError(*cancelled.args)

@@ -41,7 +41,7 @@ _READ_IDENTITY: Final = (
 )
 _LOAD_ALL: Final = "SELECT tenant, document FROM wxtcb_tenants"
 _LOAD: Final = f"{_LOAD_ALL} WHERE tenant = ANY($1::text[]) OR open_alias = ANY($2::text[]) OR env = ANY($3::text[])"
-# The age is by one clock, that of the database, whatever the clocks of the hosts show.
+# The age is by one clock, that of the database: the clocks of the hosts do not matter.
 _BINDINGS: Final = (
     "SELECT env, tenant, extract(epoch FROM clock_timestamp() - bound_at)::float8 FROM wxtcb_tenants"
     " WHERE env IS NOT NULL"
@@ -64,7 +64,7 @@ class PostgresJournal:
     Calls wait up to *timeout* seconds for a database that restarts or fails over. A statement whose connection is lost
     is executed again, and recognizes what it has stored. Afterwards, and for any other failure, they raise
     `JournalError`; whether the change was stored is then unknown, and a later call can continue. Commits survive a
-    crash of the server, whatever the default of `synchronous_commit` is.
+    crash of the server; the default of `synchronous_commit` does not matter.
 
     The object belongs to the event loop of its first call, and uses at most seven connections: one for records, four
     for the desired state, one for the election and one for notifications. They pass a pooler in transaction mode, but

@@ -139,7 +139,7 @@ class JournalThread:
         return None not in batch
 
     def _next_job(self) -> Job | None:
-        # Other processes are observed only while somebody waits.
+        # Other processes are observed only while a caller waits.
         while self._waiters:
             if (delay := self._poll_at - time.monotonic()) > 0:
                 with contextlib.suppress(queue.Empty):
